@@ -1,0 +1,105 @@
+"""Addresses the PHLO API dials: E.164 numbers and SIP endpoints."""
+
+import re
+
+from aiophlo.errors import InvalidAddressError
+
+_SEPARATORS = re.compile(r"[\s().\[\]\-\u2010-\u2015]+")
+_TRUNK_ZERO = re.compile(r"[(\[]\s*0\s*[)\]]")
+_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
+_SIP = re.compile(
+    r"(?P<scheme>sips?):"
+    r"(?P<user>(?:[A-Za-z0-9_.!~*'()&=+$,;?/-]|%[0-9A-Fa-f]{2})+)@"
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+    r"(?P<port>:[0-9]{1,5})?"
+    r"(?P<parameters>(?:;[A-Za-z0-9_.!~*'()%+=-]+)*)",
+    re.IGNORECASE,
+)
+_RIGHT = "expected an E.164 number such as '+14152225555' or 'sip:user@host'"
+_SHOWN_DIGITS = 2
+
+# In free text, whatever could be a number or a SIP user.
+_NUMBERS_IN_TEXT = re.compile(r"\+?[0-9](?:[ ().-]{0,2}[0-9]){5,}")
+_USERS_IN_TEXT = re.compile(r"(sips?(?::|%3a))[^@\s]+(?=@|%40)", re.IGNORECASE)
+
+
+def parse_address(value: object, *, field: str = "address") -> str:
+    """Return `value` as the API wants it: `+14152225555` or `sip:user@host`.
+
+    Blanks, dashes, dots and brackets in a number are dropped. A bracketed
+    zero, as in `+44 (0)20`, is refused: it is not part of the number, and
+    keeping it would dial somebody else.
+
+    Args:
+        value: What a person or a program wrote.
+        field: The name that an error gives it.
+
+    Returns:
+        The address in its one canonical spelling.
+
+    Raises:
+        InvalidAddressError: It is neither an E.164 number (`+`, then 7 to 15
+            digits, the first not 0) nor a SIP endpoint.
+
+    Source:
+        Plivo docs, "Warm transfer a caller": numbers are E.164 with `+`;
+        `sip:user@phone.plivo.com` is a SIP endpoint.
+    """
+    if not isinstance(value, str):
+        message = f"{field}: {_RIGHT}, got {type(value).__name__}"
+        raise InvalidAddressError(message, field=field)
+    text = value.strip()
+    if text[:4].lower() in {"sip:", "sips"}:
+        return _parse_sip(text, field)
+    if _TRUNK_ZERO.search(text):
+        message = f"{field}: leave out the bracketed 0; {_RIGHT}, got {_hint(text)}"
+        raise InvalidAddressError(message, field=field)
+    number = _SEPARATORS.sub("", text)
+    if not _NUMBER.fullmatch(number):
+        missing = "the '+' is missing; " if number.isdecimal() else ""
+        message = f"{field}: {missing}{_RIGHT}, got {_hint(text)}"
+        raise InvalidAddressError(message, field=field)
+    return number
+
+
+def _parse_sip(text: str, field: str) -> str:
+    match = _SIP.fullmatch(text)
+    if match is None:
+        message = f"{field}: {_RIGHT}, got a malformed SIP endpoint"
+        raise InvalidAddressError(message, field=field)
+    scheme, user, host, port, parameters = match.groups(default="")
+    return f"{scheme.lower()}:{user}@{host.lower()}{port}{parameters}"
+
+
+def _hint(text: str) -> str:
+    if not text:
+        return "an empty string"
+    return f"{len(text)} characters ending in {text[-_SHOWN_DIGITS:]!r}"
+
+
+def mask(address: str) -> str:
+    """Return `address` with all but its last two digits, or its SIP user, hidden.
+
+    Args:
+        address: An address as `parse_address` returns it.
+
+    Returns:
+        `'…55'` or `'sip:…@host'`, safe to log.
+    """
+    if address.startswith("sip"):
+        scheme, _, rest = address.partition(":")
+        return f"{scheme}:…@{rest.rpartition('@')[2]}"
+    return f"…{address[-_SHOWN_DIGITS:]}"
+
+
+def mask_text(text: str) -> str:
+    """Return free `text`, such as an answer's error, with every address masked.
+
+    Args:
+        text: What somebody else wrote, which may quote a number.
+
+    Returns:
+        The text with runs of six digits or more, and SIP users, hidden.
+    """
+    text = _USERS_IN_TEXT.sub(r"\1…", text)
+    return _NUMBERS_IN_TEXT.sub(lambda match: mask(match[0]), text)

@@ -1,0 +1,93 @@
+"""Everything aiophlo raises on purpose, one branch per verdict.
+
+::
+
+    PhloError
+    ├── InvalidInputError (also ValueError)   nothing was sent
+    │   └── InvalidAddressError
+    └── VerdictError                          carries its outcome
+        ├── RejectedError                     Plivo said no
+        │   ├── CredentialsError              401, 403
+        │   └── NotFoundError                 404: no such PHLO, node or member
+        ├── NotSentError                      nothing rings
+        └── InDoubtError                      a phone may be ringing
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiophlo.outcomes import InDoubt, NotSent, Outcome, Rejected
+
+
+class PhloError(Exception):
+    """Base of everything aiophlo raises on purpose."""
+
+
+class InvalidInputError(PhloError, ValueError):
+    """A value can't be used; nothing was sent.
+
+    The message names the field and what would be right, and masks the value.
+
+    Attributes:
+        field: Name of the field at fault.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)  # args stay (message,), so it pickles and copies
+        self.field = field
+
+
+class InvalidAddressError(InvalidInputError):
+    """An address is neither an E.164 number nor a SIP endpoint."""
+
+
+class VerdictError(PhloError):
+    """An action was not accepted.
+
+    Attributes:
+        outcome: What is known, with the action, attempts and seconds.
+    """
+
+    def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class RejectedError(VerdictError):
+    """Plivo said no: nothing rings, and asking again would not help.
+
+    Attributes:
+        outcome: The `Rejected`, with status, error text and body.
+    """
+
+    outcome: Rejected | None
+
+
+class CredentialsError(RejectedError):
+    """Plivo refused the account's credentials (401, 403)."""
+
+
+class NotFoundError(RejectedError):
+    """Plivo knows no such PHLO, node or member (404)."""
+
+
+class NotSentError(VerdictError):
+    """Nothing rings: the request never left, or every answer was 429.
+
+    Attributes:
+        outcome: The `NotSent`; its `reason` says why.
+    """
+
+    outcome: NotSent | None
+
+
+class InDoubtError(VerdictError):
+    """The request left and no clear answer came back: a phone may be ringing.
+
+    Attributes:
+        outcome: The `InDoubt`; its `reason` says what went wrong.
+    """
+
+    outcome: InDoubt | None

@@ -1,0 +1,276 @@
+"""From an action to its request, and from an answer to its verdict.
+
+Pure and total: every action has a request, and whatever comes back, any
+status, headers and bytes, has exactly one verdict.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import attrs
+
+from aiophlo.actions import (
+    Action,
+    DialAction,
+    GetNode,
+    GetPhlo,
+    MemberAction,
+    RunPhlo,
+)
+from aiophlo.errors import InvalidInputError
+from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+# `+`, `@` and `:` stay as they are; `%` comes first, or it would escape escapes.
+_PATH_ESCAPES = {"%": "%25", "/": "%2F", "?": "%3F", "#": "%23"}
+_TABLE = str.maketrans(_PATH_ESCAPES)
+_ERROR_LENGTH = 500
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request, but for its host and credentials.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: Below the base URL, percent-encoded, begins with `/`.
+        body: JSON, or None for a GET.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    body: bytes | None = None
+
+
+@attrs.frozen
+class Answer:
+    """One complete HTTP answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Its headers, by name in any case.
+        body: The bytes that followed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@attrs.frozen
+class NoAnswer:
+    """The lack of an answer, and what is known about it.
+
+    Attributes:
+        left: The request may have reached Plivo; False is proved.
+        reason: What happened.
+        detail: The connection's own words, for people.
+        status: HTTP status, if that much of an answer came.
+    """
+
+    left: bool
+    reason: Reason
+    detail: str = ""
+    status: int | None = None
+
+
+def encode(action: Action, *, auth_id: str, trailing_slash: bool = False) -> Request:
+    """Return the request for `action`.
+
+    Args:
+        action: What is asked.
+        auth_id: Account that runs a PHLO; other actions don't name one.
+        trailing_slash: End the path of a POST in `/`, as plivo-python does.
+
+    Raises:
+        InvalidInputError: `action` is none of this library's actions.
+
+    Source:
+        Plivo docs, "PHLO API"; the conference bridge and the GETs of PHLOs
+        and nodes from plivo-python.
+    """
+    if isinstance(action, (GetPhlo, GetNode)):
+        return Request("GET", _get_path(action))
+    path, body = _post(action, auth_id)
+    return Request("POST", f"{path}/" if trailing_slash else path, body.encode())
+
+
+def _get_path(action: GetPhlo | GetNode) -> str:
+    if isinstance(action, GetNode):
+        return f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
+    return f"/phlo/{action.phlo_id}"
+
+
+def _post(action: Action, auth_id: str) -> tuple[str, str]:
+    if isinstance(action, RunPhlo):
+        return f"/account/{auth_id}/phlo/{action.phlo_id}", action.parameters.text
+    if action.verb and isinstance(action, DialAction):
+        body = {
+            "action": action.verb,
+            "to": action.to,
+            "role": action.role,
+            "trigger_source": action.trigger_source,
+        }
+        return f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}", _dumps(
+            body
+        )
+    if action.verb and isinstance(action, MemberAction):
+        member = action.member.translate(_TABLE)
+        node = f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
+        return f"{node}/members/{member}", _dumps({"action": action.verb})
+    name = type(action).__name__
+    message = f"action: expected one of aiophlo's actions, got {name}"
+    raise InvalidInputError(message, field="action")
+
+
+def decode(
+    action: Action,
+    answer: Answer | NoAnswer,
+    *,
+    now: Callable[[], float],
+    attempts: int = 1,
+    seconds: float = 0.0,
+    waited: float = 0.0,
+) -> Outcome:
+    """Return the verdict on one attempt at `action`; never raises.
+
+    Args:
+        action: What was asked.
+        answer: What came back.
+        now: Unix time, for a Retry-After date without a Date header.
+        attempts: Requests begun for the action so far.
+        seconds: Seconds since the action was asked for.
+        waited: Seconds of these before this attempt had its slot.
+
+    Source:
+        Plivo docs, "Status codes". Assumed: a 2xx whose `error` is not empty
+        is a refusal, and a 429 ("blocked") dials nobody.
+    """
+    if isinstance(answer, NoAnswer):
+        return (InDoubt if answer.left else NotSent)(
+            action=action,
+            reason=answer.reason,
+            error=answer.detail or None,
+            status=answer.status,
+            attempts=attempts,
+            seconds=seconds,
+            waited=waited,
+        )
+    status = answer.status
+    body = _json_object(answer.body)
+    error = _error_text(body)
+    known: dict[str, Any] = {
+        "action": action,
+        "attempts": attempts,
+        "seconds": seconds,
+        "waited": waited,
+        "status": status,
+        "api_id": _api_id(body),
+        "body": body or {},
+        "error": error,
+    }
+    if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success range
+        if error is not None:
+            return Rejected(**known)
+        if body is not None or status == 204:  # noqa: PLR2004 -- No Content
+            return Accepted(**known)
+        return InDoubt(**known, reason=Reason.UNREADABLE)
+    if status == 429:  # noqa: PLR2004 -- Too Many Requests
+        wait = retry_after(answer.headers, now=now)
+        return NotSent(**known, reason=Reason.THROTTLED, retry_after=wait)
+    reason = _doubt(status)
+    return Rejected(**known) if reason is None else InDoubt(**known, reason=reason)
+
+
+def _doubt(status: int) -> Reason | None:
+    """Say why an answer other than 2xx and 429 leaves a doubt, if it does."""
+    if status in {307, 308}:  # "ask elsewhere": it was not carried out here
+        return None
+    if status in {301, 302, 303}:
+        return Reason.REDIRECTED
+    if status == 408:  # noqa: PLR2004 -- Request Timeout
+        return Reason.SILENT
+    if 400 <= status < 500:  # noqa: PLR2004 -- HTTP's refusals
+        return None
+    if 500 <= status < 600:  # noqa: PLR2004 -- HTTP's server errors
+        return Reason.SERVER_ERROR
+    return Reason.UNKNOWN
+
+
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _error_text(body: Mapping[str, Any] | None) -> str | None:
+    """Return what `error` says; None where it is missing, null or empty."""
+    error: object = body.get("error") if body else None
+    if not error:
+        return None
+    if not isinstance(error, str):
+        try:
+            error = _dumps(error)
+        except RecursionError:
+            return "an error too deeply nested to show"
+    return error.strip()[:_ERROR_LENGTH] or None
+
+
+def _api_id(body: Mapping[str, Any] | None) -> str | None:
+    value = body.get("api_id") if body else None
+    return value if isinstance(value, str) else None
+
+
+def retry_after(
+    headers: Mapping[str, str], *, now: Callable[[], float]
+) -> float | None:
+    """Return the seconds that an answer's Retry-After asks to wait.
+
+    Args:
+        headers: The answer's headers.
+        now: Unix time, used for a date where the answer has no Date header.
+
+    Returns:
+        Seconds, 0 or more; None where there is no such header, or no sense in it.
+
+    Source:
+        RFC 9110, 10.2.3. Whether Plivo sends it is unknown.
+    """
+    value = _header(headers, "retry-after")
+    if value is None:
+        return None
+    seconds = _number(value)
+    if seconds is None:
+        until = _unix_time(value)
+        if until is None:
+            return None
+        sent = _unix_time(_header(headers, "date") or "")
+        seconds = until - (now() if sent is None else sent)
+    return max(seconds, 0.0)
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    for key, value in headers.items():
+        if key.lower() == name:
+            return value
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _unix_time(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, IndexError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,253 @@
+"""The account's next free slot, and who gets it.
+
+A slot is the moment at which one request may leave. Slots come evenly spaced;
+who waits for one queues in a lane, first come first served, and a lane waits
+for those before it. Nobody owns a slot before it comes, so a pause or a more
+urgent request moves everybody behind it, in order, and a slot that nobody
+waits for any more is not lost.
+
+Pure: times are seconds of any one monotonic clock, passed in.
+"""
+
+import math
+from collections import deque
+
+from aiophlo.accounts import Quota
+from aiophlo.actions import Lane
+from aiophlo.outcomes import Reason
+
+LONGEST_PAUSE = 60.0  # a longer Retry-After is not waited for
+FIRST_PAUSE = 0.25  # without Retry-After, doubling up to the quota's period
+LOWERED_BY = 0.2  # of the pace, per 429
+RECOVERY = 60.0  # seconds from no pace at all to the full one
+LOWEST_PACE = 0.05
+
+
+class Ticket:
+    """A place in a lane.
+
+    Attributes:
+        lane: The lane.
+        deadline: Time after which a slot is worthless.
+        refusal: Why there will be no slot, once that is known.
+    """
+
+    __slots__ = ("__weakref__", "deadline", "gone", "lane", "refusal")
+
+    def __init__(self, lane: Lane, deadline: float) -> None:
+        self.lane = lane
+        self.deadline = deadline
+        self.refusal: Reason | None = None
+        self.gone = False
+
+
+class Pacer:
+    """Slots of one main account, or of its dialling actions.
+
+    Args:
+        interval: Seconds from one slot to the next at full pace.
+        burst: Slots that may come at once after a lull.
+        lateness: Seconds by which a slot may be used late and still count as
+            used in time. Timers fire late; without this every firing would
+            cost a little of the quota.
+        longest_growth: Longest pause, in seconds, after a 429 that doesn't
+            say how long to wait.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        *,
+        burst: int = 1,
+        lateness: float = 0.0,
+        longest_growth: float = 5.0,
+    ) -> None:
+        self._interval = interval
+        self._slack = (burst - 1) * interval + lateness
+        self._longest_growth = longest_growth
+        self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
+        self._waiting = [0] * len(Lane)
+        self._next_free = -math.inf
+        self._paused_at = -math.inf
+        self._paused_until = -math.inf
+        self._refusing_until = -math.inf
+        self._pauses_in_a_row = 0
+        self._pace = 1.0
+        self._pace_set_at = -math.inf
+
+    @classmethod
+    def of_quota(cls, quota: Quota | None) -> "Pacer":
+        """Return the pacer that keeps to `quota`; with None it only pauses.
+
+        Half of the quota's jitter is left to this process's own lateness, the
+        other half to the way to Plivo.
+        """
+        if quota is None:
+            return cls(0.0)
+        return cls(
+            quota.interval,
+            burst=quota.burst,
+            lateness=quota.jitter / 2,
+            longest_growth=quota.per,
+        )
+
+    def take(self, now: float) -> bool:
+        """Take the slot that is free now, if nobody waits for it."""
+        if self._start(now) > now or any(self._waiting):
+            return False
+        self._use_slot(now)
+        return True
+
+    def enter(self, now: float, lane: Lane, deadline: float) -> Ticket:
+        """Queue in `lane`; refused at once when its slot would come too late.
+
+        Returns:
+            A ticket, with its `refusal` set if it isn't in the queue.
+        """
+        ticket = Ticket(lane, deadline)
+        if self._refusing_until > now:
+            ticket.refusal = Reason.THROTTLED
+        elif self.slot_for(lane, now) > deadline:
+            ticket.refusal = Reason.EXPIRED
+        else:
+            self._lanes[lane].append(ticket)
+            self._waiting[lane] += 1
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a place in the queue, if it is still held."""
+        if not ticket.gone and ticket.refusal is None:
+            ticket.gone = True
+            self._waiting[ticket.lane] -= 1
+            self._drop_gone(self._lanes[ticket.lane])
+
+    def release(self, now: float) -> list[Ticket]:
+        """Return the tickets that are through waiting, in order.
+
+        Those without a `refusal` have their slot now.
+        """
+        released: list[Ticket] = []
+        while (ticket := self._first()) is not None:
+            late = max(now, self._start(now)) > ticket.deadline
+            if not late and self._start(now) > now:
+                break
+            self._remove_first(ticket)
+            if late:
+                ticket.refusal = Reason.EXPIRED
+            else:
+                self._use_slot(now)
+            released.append(ticket)
+        return released
+
+    def throttled(
+        self, now: float, *, sent: float, retry_after: float | None = None
+    ) -> list[Ticket]:
+        """Take note of a 429.
+
+        The first one pauses the account and lowers its pace; answers to
+        requests that were sent before that pause tell nothing new.
+
+        Args:
+            now: The time.
+            sent: Time at which the refused request had its slot.
+            retry_after: Seconds that the answer asked to wait.
+
+        Returns:
+            The tickets that this refuses: their slot would now come too late.
+        """
+        if sent < self._paused_at:
+            return []
+        self._lower_pace(now)
+        self._paused_at = now
+        if retry_after is None:
+            growing = FIRST_PAUSE * 2.0 ** min(self._pauses_in_a_row, 10)
+            retry_after = min(growing, self._longest_growth)
+        self._pauses_in_a_row += 1
+        self._paused_until = max(self._paused_until, now + retry_after)
+        if retry_after > LONGEST_PAUSE:
+            self._refusing_until = self._paused_until
+            return self._refuse(self._all(), Reason.THROTTLED)
+        return self._refuse_late(now)
+
+    def answered(self, *, sent: float) -> None:
+        """Take note of an answer other than 429."""
+        if self._pauses_in_a_row and sent >= self._paused_until:
+            self._pauses_in_a_row = 0
+
+    def close(self) -> list[Ticket]:
+        """Refuse everybody who waits, and return their tickets."""
+        return self._refuse(self._all(), Reason.CLOSED)
+
+    def due(self, now: float) -> float:
+        """Return when `release` next has something to do; infinity if never."""
+        return self._start(now) if self._first() is not None else math.inf
+
+    def slot_for(self, lane: Lane, now: float, *, behind: int = 0) -> float:
+        """Return when one who entered `lane` now, after `behind` more, has a slot."""
+        ahead = behind + sum(self._waiting[: lane + 1])
+        return max(now, self._start(now)) + ahead * self._interval / self.pace(now)
+
+    def waiting(self, lane: Lane) -> int:
+        """Return how many wait in `lane`."""
+        return self._waiting[lane]
+
+    def paused_until(self, now: float) -> float | None:
+        """Return when the present pause ends, None if there is none."""
+        return self._paused_until if self._paused_until > now else None
+
+    def pace(self, now: float) -> float:
+        """Return the share of the full pace in use, above 0 and at most 1."""
+        if self._pace == 1.0:
+            return 1.0
+        risen = self._pace + max(now - self._pace_set_at, 0.0) / RECOVERY
+        if risen >= 1.0:
+            self._pace = 1.0
+        return min(risen, 1.0)
+
+    def _start(self, now: float) -> float:
+        """Return when the next slot comes, which may be in the past."""
+        return max(self._next_free, self._paused_until, now - self._slack)
+
+    def _use_slot(self, now: float) -> None:
+        self._next_free = self._start(now) + self._interval / self.pace(now)
+
+    def _lower_pace(self, now: float) -> None:
+        self._pace = max(self.pace(now) * (1 - LOWERED_BY), LOWEST_PACE)
+        self._pace_set_at = now
+
+    def _first(self) -> Ticket | None:
+        for lane in self._lanes:
+            if lane:
+                return lane[0]
+        return None
+
+    def _remove_first(self, ticket: Ticket) -> None:
+        ticket.gone = True
+        self._waiting[ticket.lane] -= 1
+        self._lanes[ticket.lane].popleft()
+        self._drop_gone(self._lanes[ticket.lane])
+
+    def _drop_gone(self, lane: deque[Ticket]) -> None:
+        while lane and lane[0].gone:
+            lane.popleft()
+
+    def _refuse_late(self, now: float) -> list[Ticket]:
+        """Refuse, in order, those whose slot the pause has moved too far."""
+        slot = max(now, self._start(now))
+        step = self._interval / self.pace(now)
+        refused = []
+        for ticket in self._all():
+            if slot > ticket.deadline:
+                refused.append(ticket)
+            else:
+                slot += step
+        return self._refuse(refused, Reason.EXPIRED)
+
+    def _all(self) -> list[Ticket]:
+        return [ticket for lane in self._lanes for ticket in lane if not ticket.gone]
+
+    def _refuse(self, tickets: list[Ticket], reason: Reason) -> list[Ticket]:
+        for ticket in tickets:
+            self.leave(ticket)
+            ticket.refusal = reason
+        return tickets

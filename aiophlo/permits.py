@@ -1,0 +1,68 @@
+"""Permits to hold a connection: a bound on what one account may have open."""
+
+import asyncio
+import math
+
+from aiophlo.actions import Lane
+
+
+class Permits:
+    """A counting lock whose waiters queue in lanes.
+
+    What ends somebody's wait takes no permit: it must not queue behind a
+    server that doesn't answer.
+
+    Args:
+        number: How many may be held at once.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.free = number
+        self._lanes: tuple[dict[asyncio.Future[None], None], ...] = tuple(
+            {} for _ in Lane
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a permit."""
+        return sum(map(len, self._lanes))
+
+    async def acquire(self, lane: Lane, deadline: float) -> bool:
+        """Take a permit; False if there is none by loop time `deadline`."""
+        if lane is Lane.URGENT:
+            return True
+        if self.free > 0:
+            self.free -= 1
+            return True
+        waiter = asyncio.get_running_loop().create_future()
+        self._lanes[lane][waiter] = None
+        try:
+            async with asyncio.timeout_at(deadline if deadline < math.inf else None):
+                await waiter
+        except TimeoutError:
+            self._give_up(lane, waiter)
+            return False
+        except asyncio.CancelledError:
+            self._give_up(lane, waiter)
+            raise
+        return True
+
+    def release(self, lane: Lane) -> None:
+        """Give back what `acquire` in this lane took."""
+        if lane is not Lane.URGENT:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for waiters in self._lanes:
+            while waiters:
+                waiter = next(iter(waiters))
+                del waiters[waiter]
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+        self.free += 1
+
+    def _give_up(self, lane: Lane, waiter: asyncio.Future[None]) -> None:
+        self._lanes[lane].pop(waiter, None)
+        if not waiter.cancelled() and waiter.done():
+            self._pass_on()  # it was given one in the moment it was cancelled

@@ -1,0 +1,359 @@
+"""SessionPool: the face of the library."""
+
+import asyncio
+import logging
+import math
+import random
+import ssl
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from aiophlo._version import __version__
+from aiophlo.accounts import Account, Quota
+from aiophlo.actions import Action, Lane
+from aiophlo.errors import InvalidInputError
+from aiophlo.nodes import Phlo
+from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
+from aiophlo.pacing import Pacer
+from aiophlo.permits import Permits
+from aiophlo.retrying import RetryPolicy
+from aiophlo.sending import Sender
+from aiophlo.slots import Slots
+from aiophlo.transport import Transport
+
+BASE_URL = "https://phlorunner.plivo.com/v1"
+USER_AGENT = f"aiophlo/{__version__}"
+
+logger = logging.getLogger("aiophlo")
+
+
+class SessionPool:
+    """Sends actions for one account or many, over one pool of connections.
+
+    Use it as `async with SessionPool(account) as pool:`, or call `open` and
+    `close`. One pool serves one event loop.
+
+    Args:
+        accounts: One or more.
+        base_url: Where the API is.
+        connect: Seconds to get a connection.
+        answer_within: Seconds of silence after sending until an action is in
+            doubt; an answer that drips is given `connect` more. At least 1.
+        connections_per_account: Exchanges that one account may have under
+            way, so that its trouble doesn't starve the others.
+        keepalive: Seconds that an idle connection is kept. Longer than the
+            server keeps it, and a transfer now and then ends in doubt.
+        retry: How often and how soon an action may be sent again.
+        trailing_slash: End the path of every POST in `/`, as plivo-python does.
+        user_agent: Sent with every request.
+        proxy: URL of an HTTP proxy.
+        ssl_context: What to trust, instead of the system's certificates.
+        connector: Yours to close; replaces the pool's own.
+        session: Yours to close; replaces the pool's own, connector and all.
+        random: Returns a number from 0 to below 1; spreads the waits between
+            attempts.
+
+    Raises:
+        InvalidInputError: An argument can't be right; nothing was sent.
+
+    Source:
+        Plivo docs, "PHLO API": the base URL. That POSTs take no trailing
+        slash: the documentation, plivo-node and plivo-go; plivo-python adds one.
+    """
+
+    def __init__(
+        self,
+        *accounts: Account,
+        base_url: str = BASE_URL,
+        connect: float = 3.0,
+        answer_within: float = 10.0,
+        connections_per_account: int = 1_000,
+        keepalive: float = 4.0,
+        retry: RetryPolicy = RetryPolicy(),
+        trailing_slash: bool = False,
+        user_agent: str = USER_AGENT,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connector: aiohttp.BaseConnector | None = None,
+        session: aiohttp.ClientSession | None = None,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._opened = False
+        self._closed = False
+        self._accounts = _by_id(accounts)
+        self._base_url = _checked_url(base_url)
+        self._connect = _seconds(connect, "connect")
+        self._answer_within = _seconds(answer_within, "answer_within", least=1.0)
+        self._connections = _count(connections_per_account, "connections_per_account")
+        self._keepalive = _seconds(keepalive, "keepalive")
+        self._retry = retry
+        self._trailing_slash = trailing_slash
+        self._user_agent = user_agent
+        self._proxy = proxy
+        self._ssl = ssl_context
+        self._random = random
+        self._borrowed_connector = connector
+        self._borrowed_session = _checked_session(session, connector)
+        self._connector: aiohttp.BaseConnector | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._senders: dict[str, Sender] = {}
+        self._slots: dict[str, tuple[Slots, Slots | None]] = {}
+        self._under_way = 0
+        self._idle: asyncio.Event = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
+        if getattr(self, "_opened", False) and not self._closed:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._opened else "not open"
+        return f"<SessionPool of {len(self._accounts)} accounts, {state}>"
+
+    async def open(self) -> Self:
+        """Make the pool ready to send on the running event loop.
+
+        Raises:
+            InvalidInputError: It was open before, or is closed.
+        """
+        if self._opened or self._closed:
+            raise InvalidInputError(f"pool: expected a new one, got {self!r}")
+        self._opened = True
+        self._connector = self._borrowed_connector or aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=self._keepalive
+        )
+        for account in self._accounts.values():
+            self._senders[account.auth_id] = self._sender(account)
+        return self
+
+    async def close(self) -> None:
+        """Refuse new actions, let those under way end, then close what is ours.
+
+        Waits no longer than one exchange may take; what is still under way
+        then is logged, and ends in doubt.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for pair in self._slots.values():
+            for slots in filter(None, pair):
+                slots.close()
+        try:
+            await self._until_idle()
+        finally:
+            for session in self._sessions:
+                await session.close()
+            if self._connector is not None and self._borrowed_connector is None:
+                await self._connector.close()
+
+    async def send(
+        self,
+        action: Action,
+        *,
+        account: Account | str | None = None,
+        send_within: float | None = 10.0,
+    ) -> Accepted:
+        """Send one action and wait for its verdict.
+
+        Args:
+            action: What is asked.
+            account: Whose, or its `auth_id`; may be left out with one account.
+            send_within: Seconds after which sending is worthless; what is not
+                out by then is not sent. None waits for ever.
+
+        Returns:
+            The outcome, if Plivo said yes.
+
+        Raises:
+            RejectedError: Plivo said no.
+            NotSentError: Nothing rings: sending again is safe.
+            InDoubtError: A phone may be ringing.
+            InvalidInputError: An argument can't be right; nothing was sent.
+        """
+        auth_id = self._account(account).auth_id
+        patience = None if send_within is None else _seconds(send_within, "send_within")
+        if self._closed or not self._opened:
+            return accepted_or_raise(_not_open(action, self))
+        self._under_way += 1
+        try:
+            lane = min(Lane.AWAITED, action.lane)
+            outcome = await self._senders[auth_id].send(
+                action, lane=lane, send_within=patience
+            )
+        finally:
+            self._under_way -= 1
+            if self._closed and not self._under_way:
+                self._idle.set()
+        return accepted_or_raise(outcome)
+
+    def phlo(self, phlo_id: str, *, account: Account | str | None = None) -> Phlo:
+        """Return the handle of a PHLO; no I/O.
+
+        Args:
+            phlo_id: Which.
+            account: Whose, or its `auth_id`; may be left out with one account.
+
+        Raises:
+            InvalidInputError: `phlo_id` is no id, or the account is not known.
+        """
+        self._account(account)
+        return Phlo(self, phlo_id, account)
+
+    def _account(self, account: Account | str | None) -> Account:
+        known = self._accounts
+        if account is None and len(known) == 1:
+            return next(iter(known.values()))
+        auth_id = account.auth_id if isinstance(account, Account) else account
+        if auth_id is None:
+            message = f"account: expected one of the pool's {len(known)} accounts"
+            raise InvalidInputError(message, field="account")
+        if auth_id not in known:
+            message = "account: expected one that the pool was made with"
+            raise InvalidInputError(message, field="account")
+        return known[auth_id]
+
+    def _sender(self, account: Account) -> Sender:
+        owner = account.quota_owner
+        if owner not in self._slots:
+            self._slots[owner] = _slots_of(account)
+        slots, dial_slots = self._slots[owner]
+        return Sender(
+            account,
+            self._transport(account),
+            slots,
+            dial_slots,
+            Permits(self._connections),
+            policy=self._retry,
+            random=self._random,
+            trailing_slash=self._trailing_slash,
+        )
+
+    def _transport(self, account: Account) -> Transport:
+        headers = {
+            "Authorization": account.authorization,
+            "User-Agent": self._user_agent,
+            "Accept": "application/json",
+        }
+        session = self._borrowed_session
+        if session is None:
+            session = aiohttp.ClientSession(
+                connector=self._connector,
+                connector_owner=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=headers,
+            )
+            self._sessions.append(session)
+        return Transport(
+            session,
+            self._base_url,
+            None if session in self._sessions else headers,
+            connect=self._connect,
+            answer_within=self._answer_within,
+            proxy=self._proxy,
+            tls=self._ssl,
+        )
+
+    async def _until_idle(self) -> None:
+        if not self._under_way:
+            return
+        longest = self._connect + 2 * self._answer_within
+        try:
+            async with asyncio.timeout(longest):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("closed with %d actions under way", self._under_way)
+
+
+def _by_id(accounts: tuple[Account, ...]) -> dict[str, Account]:
+    known: dict[str, Account] = {}
+    for account in accounts:
+        if not isinstance(account, Account):
+            got = type(account).__name__
+            message = f"accounts: expected Account objects, got {got}"
+            raise InvalidInputError(message, field="accounts")
+        if account.auth_id in known:
+            message = "accounts: expected each auth_id once"
+            raise InvalidInputError(message, field="accounts")
+        known[account.auth_id] = account
+    if not known:
+        message = "accounts: expected one or more, such as Account.from_env()"
+        raise InvalidInputError(message, field="accounts")
+    limits: dict[str, tuple[Quota | None, float | None]] = {}
+    for account in accounts:
+        own = (account.quota, account.calls_per_second)
+        if limits.setdefault(account.quota_owner, own) != own:
+            message = (
+                "accounts: expected the same quota and calls_per_second on all that"
+                " share one main account"
+            )
+            raise InvalidInputError(message, field="accounts")
+    return known
+
+
+def _slots_of(account: Account) -> tuple[Slots, Slots | None]:
+    loop = asyncio.get_running_loop()
+    slots = Slots(Pacer.of_quota(account.quota), loop)
+    if account.calls_per_second is None:
+        return slots, None
+    return slots, Slots(Pacer(1.0 / account.calls_per_second), loop)
+
+
+def _not_open(action: Action, pool: SessionPool) -> Outcome:
+    return NotSent(action=action, reason=Reason.CLOSED, attempts=0, error=repr(pool))
+
+
+def _seconds(value: float, field: str, *, least: float = 0.0) -> float:
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (numeric and math.isfinite(value) and value > 0 and value >= least):
+        right = f"{least:g} or more" if least else "above 0"
+        message = f"{field}: expected seconds, {right}, got {value!r}"
+        raise InvalidInputError(message, field=field)
+    return float(value)
+
+
+def _count(value: int, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"{field}: expected a whole number of 1 or more, got {value!r}"
+        raise InvalidInputError(message, field=field)
+    return value
+
+
+def _checked_url(text: str) -> str:
+    try:
+        url = URL(text)
+    except (TypeError, ValueError):
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.query_string:
+        message = "base_url: expected an http(s) URL such as " + BASE_URL
+        raise InvalidInputError(message, field="base_url")
+    if url.user or url.password:
+        message = "base_url: expected no credentials in it; an Account has them"
+        raise InvalidInputError(message, field="base_url")
+    return str(url).rstrip("/")
+
+
+def _checked_session(
+    session: aiohttp.ClientSession | None, connector: aiohttp.BaseConnector | None
+) -> aiohttp.ClientSession | None:
+    if session is not None and connector is not None:
+        message = "session: expected a session or a connector, got both"
+        raise InvalidInputError(message, field="session")
+    if session is not None and session.auth is not None:
+        message = "session: expected one without auth; an Account has the credentials"
+        raise InvalidInputError(message, field="session")
+    return session

@@ -1,0 +1,65 @@
+"""Who may ask, and whose quota it counts against."""
+
+import base64
+
+import attrs
+
+from aiophlo.simulator.quota import MovingWindow
+
+
+@attrs.frozen
+class SimulatedAccount:
+    """An account or subaccount.
+
+    Attributes:
+        auth_id: Its id.
+        auth_token: Its secret.
+        window: Quota of its main account, None for no limit.
+        main_token: The main account's secret.
+    """
+
+    auth_id: str
+    auth_token: str = attrs.field(repr=False)
+    window: MovingWindow | None = attrs.field(repr=False)
+    main_token: str = attrs.field(repr=False)
+
+
+class Accounts:
+    """All accounts that the simulator knows, found by their Authorization header.
+
+    Args:
+        quota: Requests and seconds that each main account may make, None for no limit.
+    """
+
+    def __init__(self, quota: tuple[int, float] | None) -> None:
+        self._quota = quota
+        self._by_credentials: dict[str, SimulatedAccount] = {}
+        self._by_id: dict[str, SimulatedAccount] = {}
+
+    def add(
+        self, auth_id: str, auth_token: str, main: str | None = None
+    ) -> SimulatedAccount:
+        """Add an account, or with `main` a subaccount of that one.
+
+        Raises:
+            KeyError: There is no account `main`.
+        """
+        if main is None:
+            window = MovingWindow(*self._quota) if self._quota else None
+            account = SimulatedAccount(auth_id, auth_token, window, auth_token)
+        else:
+            owner = self._by_id[main]
+            account = SimulatedAccount(
+                auth_id, auth_token, owner.window, owner.auth_token
+            )
+        credentials = base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
+        self._by_credentials[credentials] = account
+        self._by_id[auth_id] = account
+        return account
+
+    def find(self, authorization: str) -> SimulatedAccount | None:
+        """Find the account of an Authorization header."""
+        scheme, _, credentials = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        return self._by_credentials.get(credentials.strip())

@@ -1,0 +1,250 @@
+"""Everything that can go wrong with an answer, and how a server writes it wrong."""
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from aiophlo.simulator.http11 import Answer, Ending
+
+
+class Fault(enum.StrEnum):
+    """One way in which a request ends badly.
+
+    The first three strike before the request is read: nothing is dialled. Nor is it
+    where the answer says no: 4xx but 408, 307, 308, 2xx with an `error`. All the
+    others have dialled, which is the worst a client can meet: whoever repeats the
+    request rings a second phone.
+    """
+
+    DROP_BEFORE_READ = "drop_before_read"
+    RESET_BEFORE_READ = "reset_before_read"
+    STALE_408 = "stale_408"
+
+    DROP_AFTER_READ = "drop_after_read"
+    RESET = "reset"
+    SILENCE = "silence"
+    CUT_STATUS_LINE = "cut_status_line"
+    CUT_HEADERS = "cut_headers"
+    CUT_BODY = "cut_body"
+    CUT_CHUNKED = "cut_chunked"
+    STALL_HEADERS = "stall_headers"
+    STALL_BODY = "stall_body"
+    NO_LENGTH = "no_length"
+    BAD_GZIP = "bad_gzip"
+    GARBAGE = "garbage"
+    GARBAGE_HEADERS = "garbage_headers"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    EMPTY_BODY = "empty_body"
+    DRIP = "drip"
+    IDLE_CLOSE = "idle_close"
+    IDLE_408 = "idle_408"
+
+    ERROR_IN_201 = "error_in_201"
+    NO_CONTENT = "no_content"
+    STATUS_301 = "status_301"
+    STATUS_302 = "status_302"
+    STATUS_303 = "status_303"
+    STATUS_307 = "status_307"
+    STATUS_308 = "status_308"
+    STATUS_400 = "status_400"
+    STATUS_401 = "status_401"
+    STATUS_403 = "status_403"
+    STATUS_404 = "status_404"
+    STATUS_405 = "status_405"
+    STATUS_408 = "status_408"
+    STATUS_409 = "status_409"
+    STATUS_422 = "status_422"
+    STATUS_429 = "status_429"
+    STATUS_429_SECONDS = "status_429_seconds"
+    STATUS_429_DATE = "status_429_date"
+    STATUS_500 = "status_500"
+    STATUS_502 = "status_502"
+    STATUS_503 = "status_503"
+    STATUS_504 = "status_504"
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the request is read before this strikes."""
+        return self not in _UNREAD
+
+    @property
+    def takes_effect(self) -> bool:
+        """Whether the request is carried out all the same, unless told otherwise."""
+        if self.status is not None:
+            return status_takes_effect(self.status)
+        return self.is_read and self is not Fault.ERROR_IN_201
+
+    @property
+    def status(self) -> int | None:
+        """The status of a fault that is a sound answer with it, else None."""
+        if self is Fault.NO_CONTENT:
+            return 204
+        kind, _, number = self.partition("_")
+        return int(number[:3]) if kind == "status" else None
+
+
+_UNREAD: Final = frozenset(
+    {Fault.DROP_BEFORE_READ, Fault.RESET_BEFORE_READ, Fault.STALE_408}
+)
+_UNCLEAR: Final = frozenset({301, 302, 303, 408})
+
+
+def status_takes_effect(status: int) -> bool:
+    """Say whether a request answered so may have been carried out.
+
+    What leaves a client in doubt has been: a repeat must show.
+    """
+    return status // 100 in {2, 5} or status in _UNCLEAR
+
+
+@attrs.frozen
+class Broken:
+    """What is written in place of a sound answer.
+
+    Attributes:
+        data: Bytes that go out.
+        ending: What becomes of the connection.
+        status: Status of an answer that is all there, else None.
+        last_words: Bytes that go out before an idle connection is closed.
+    """
+
+    data: bytes
+    ending: Ending
+    status: int | None = None
+    last_words: bytes = b""
+
+
+def _drop(answer: Answer) -> Broken:
+    del answer
+    return Broken(b"", Ending.CLOSE)
+
+
+def _reset(answer: Answer) -> Broken:
+    del answer
+    return Broken(b"", Ending.RESET)
+
+
+def _silence(answer: Answer) -> Broken:
+    del answer
+    return Broken(b"", Ending.SILENT)
+
+
+def _stale_408(answer: Answer) -> Broken:
+    del answer
+    return Broken(_REQUEST_TIMEOUT, Ending.CLOSE, 408)
+
+
+def _cut_status_line(answer: Answer) -> Broken:
+    return Broken(answer.status_line()[:11].encode(), Ending.CLOSE)
+
+
+def _half_head(answer: Answer) -> bytes:
+    return answer.head(length=len(answer.body))[:-8]
+
+
+def _cut_headers(answer: Answer) -> Broken:
+    return Broken(_half_head(answer), Ending.CLOSE)
+
+
+def _stall_headers(answer: Answer) -> Broken:
+    return Broken(_half_head(answer), Ending.SILENT)
+
+
+def _half_body(answer: Answer) -> bytes:
+    return answer.body[: len(answer.body) // 2]
+
+
+def _cut_body(answer: Answer) -> Broken:
+    head = answer.head(length=len(answer.body) + 1)
+    return Broken(head + _half_body(answer), Ending.CLOSE)
+
+
+def _stall_body(answer: Answer) -> Broken:
+    head = answer.head(length=len(answer.body) + 1)
+    return Broken(head + _half_body(answer), Ending.SILENT)
+
+
+def _cut_chunked(answer: Answer) -> Broken:
+    size = f"{len(answer.body) + 1:x}\r\n".encode()
+    head = answer.head(Transfer_Encoding="chunked")
+    return Broken(head + size + _half_body(answer), Ending.CLOSE)
+
+
+def _no_length(answer: Answer) -> Broken:
+    return Broken(answer.head() + _half_body(answer), Ending.CLOSE)
+
+
+def _bad_gzip(answer: Answer) -> Broken:
+    head = answer.head(length=len(answer.body), Content_Encoding="gzip")
+    return Broken(head + answer.body, Ending.KEEP, answer.status)
+
+
+def _garbage(answer: Answer) -> Broken:
+    del answer
+    return Broken(b"\x16\x03\x01\x02\x00\xff\xfe garbage\r\n\r\n", Ending.CLOSE)
+
+
+def _garbage_headers(answer: Answer) -> Broken:
+    bad = b"\r\n\x00\x01\xff no colon here\r\n\r\n"
+    return Broken(answer.status_line().encode() + bad, Ending.CLOSE)
+
+
+def _not_json(answer: Answer) -> Broken:
+    return _whole(Answer(answer.status, _PAGE, {"Content-Type": "text/html"}))
+
+
+def _not_an_object(answer: Answer) -> Broken:
+    return _whole(Answer(answer.status, b'["accepted"]'))
+
+
+def _empty_body(answer: Answer) -> Broken:
+    return _whole(Answer(answer.status))
+
+
+def _idle_close(answer: Answer) -> Broken:
+    return Broken(answer.whole(), Ending.FORGET, answer.status)
+
+
+def _idle_408(answer: Answer) -> Broken:
+    return Broken(answer.whole(), Ending.FORGET, answer.status, _REQUEST_TIMEOUT)
+
+
+def _whole(answer: Answer) -> Broken:
+    return Broken(answer.whole(), Ending.KEEP, answer.status)
+
+
+_REQUEST_TIMEOUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_PAGE: Final = b"<html><body><h1>It works!</h1></body></html>\n"
+_WRITERS: Final[dict[Fault, Callable[[Answer], Broken]]] = {
+    Fault.DROP_BEFORE_READ: _drop,
+    Fault.RESET_BEFORE_READ: _reset,
+    Fault.STALE_408: _stale_408,
+    Fault.DROP_AFTER_READ: _drop,
+    Fault.RESET: _reset,
+    Fault.SILENCE: _silence,
+    Fault.CUT_STATUS_LINE: _cut_status_line,
+    Fault.CUT_HEADERS: _cut_headers,
+    Fault.CUT_BODY: _cut_body,
+    Fault.CUT_CHUNKED: _cut_chunked,
+    Fault.STALL_HEADERS: _stall_headers,
+    Fault.STALL_BODY: _stall_body,
+    Fault.NO_LENGTH: _no_length,
+    Fault.BAD_GZIP: _bad_gzip,
+    Fault.GARBAGE: _garbage,
+    Fault.GARBAGE_HEADERS: _garbage_headers,
+    Fault.NOT_JSON: _not_json,
+    Fault.NOT_AN_OBJECT: _not_an_object,
+    Fault.EMPTY_BODY: _empty_body,
+    Fault.IDLE_CLOSE: _idle_close,
+    Fault.IDLE_408: _idle_408,
+}
+
+
+def write(answer: Answer, fault: Fault | None) -> Broken:
+    """Write an answer as `fault` has it, or whole."""
+    return _WRITERS.get(fault, _whole)(answer) if fault else _whole(answer)

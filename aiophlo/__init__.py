@@ -14,6 +14,7 @@ from aiophlo.actions import (
     GetPhlo,
     Hangup,
     Hold,
+    Lane,
     Mute,
     Parameters,
     ResumeCall,
@@ -36,6 +37,7 @@ from aiophlo.errors import (
     RejectedError,
     VerdictError,
 )
+from aiophlo.observing import ActionEnded, AttemptEnded, Observer
 from aiophlo.outcomes import (
     Accepted,
     InDoubt,
@@ -47,13 +49,17 @@ from aiophlo.outcomes import (
 )
 from aiophlo.pool import SessionPool
 from aiophlo.retrying import RetryPolicy
+from aiophlo.sending import AccountState
 
 __all__ = [
     "AbortTransfer",
     "Accepted",
     "Account",
+    "AccountState",
     "Action",
+    "ActionEnded",
     "AddUser",
+    "AttemptEnded",
     "BridgeLeave",
     "BridgeMute",
     "BridgeUnmute",
@@ -67,10 +73,12 @@ __all__ = [
     "InDoubtError",
     "InvalidAddressError",
     "InvalidInputError",
+    "Lane",
     "Mute",
     "NotFoundError",
     "NotSent",
     "NotSentError",
+    "Observer",
     "Outcome",
     "Parameters",
     "PhloError",

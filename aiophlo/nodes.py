@@ -47,9 +47,11 @@ class SendOptions(TypedDict, total=False):
 
     Attributes:
         send_within: Seconds after which sending is worthless; None never.
+        on_duplicate: Join an equal dial, or ring again.
     """
 
     send_within: float | None
+    on_duplicate: Literal["join", "send"]
 
 
 class Sends(Protocol):

@@ -52,6 +52,9 @@ class Pacer:
             cost a little of the quota.
         longest_growth: Longest pause, in seconds, after a 429 that doesn't
             say how long to wait.
+
+    Attributes:
+        paused_until: When the last pause ends, or ended.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Pacer:
         self._waiting = [0] * len(Lane)
         self._next_free = -math.inf
         self._paused_at = -math.inf
-        self._paused_until = -math.inf
+        self.paused_until = -math.inf
         self._refusing_until = -math.inf
         self._pauses_in_a_row = 0
         self._pace = 1.0
@@ -163,15 +166,15 @@ class Pacer:
             growing = FIRST_PAUSE * 2.0 ** min(self._pauses_in_a_row, 10)
             retry_after = min(growing, self._longest_growth)
         self._pauses_in_a_row += 1
-        self._paused_until = max(self._paused_until, now + retry_after)
+        self.paused_until = max(self.paused_until, now + retry_after)
         if retry_after > LONGEST_PAUSE:
-            self._refusing_until = self._paused_until
+            self._refusing_until = self.paused_until
             return self._refuse(self._all(), Reason.THROTTLED)
         return self._refuse_late(now)
 
     def answered(self, *, sent: float) -> None:
         """Take note of an answer other than 429."""
-        if self._pauses_in_a_row and sent >= self._paused_until:
+        if self._pauses_in_a_row and sent >= self.paused_until:
             self._pauses_in_a_row = 0
 
     def close(self) -> list[Ticket]:
@@ -191,10 +194,6 @@ class Pacer:
         """Return how many wait in `lane`."""
         return self._waiting[lane]
 
-    def paused_until(self, now: float) -> float | None:
-        """Return when the present pause ends, None if there is none."""
-        return self._paused_until if self._paused_until > now else None
-
     def pace(self, now: float) -> float:
         """Return the share of the full pace in use, above 0 and at most 1."""
         if self._pace == 1.0:
@@ -206,7 +205,7 @@ class Pacer:
 
     def _start(self, now: float) -> float:
         """Return when the next slot comes, which may be in the past."""
-        return max(self._next_free, self._paused_until, now - self._slack)
+        return max(self._next_free, self.paused_until, now - self._slack)
 
     def _use_slot(self, now: float) -> None:
         self._next_free = self._start(now) + self._interval / self.pace(now)

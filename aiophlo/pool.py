@@ -6,23 +6,25 @@ import math
 import random
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 from yarl import URL
 
 from aiophlo._version import __version__
 from aiophlo.accounts import Account, Quota
-from aiophlo.actions import Action, Lane
+from aiophlo.actions import Action, DialAction, Lane
 from aiophlo.errors import InvalidInputError
 from aiophlo.nodes import Phlo
+from aiophlo.observing import Observer, Observers
 from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
 from aiophlo.pacing import Pacer
 from aiophlo.permits import Permits
 from aiophlo.retrying import RetryPolicy
-from aiophlo.sending import Sender
+from aiophlo.rivals import Rivals
+from aiophlo.sending import AccountState, Sender
 from aiophlo.slots import Slots
 from aiophlo.transport import Transport
 
@@ -55,6 +57,7 @@ class SessionPool:
         ssl_context: What to trust, instead of the system's certificates.
         connector: Yours to close; replaces the pool's own.
         session: Yours to close; replaces the pool's own, connector and all.
+        observers: Plain callables, told of every attempt and every outcome.
         random: Returns a number from 0 to below 1; spreads the waits between
             attempts.
 
@@ -81,6 +84,7 @@ class SessionPool:
         ssl_context: ssl.SSLContext | None = None,
         connector: aiohttp.BaseConnector | None = None,
         session: aiohttp.ClientSession | None = None,
+        observers: Sequence[Observer] = (),
         random: Callable[[], float] = random.random,
     ) -> None:
         self._opened = False
@@ -96,6 +100,7 @@ class SessionPool:
         self._user_agent = user_agent
         self._proxy = proxy
         self._ssl = ssl_context
+        self._observers = Observers(observers)
         self._random = random
         self._borrowed_connector = connector
         self._borrowed_session = _checked_session(session, connector)
@@ -103,6 +108,7 @@ class SessionPool:
         self._sessions: list[aiohttp.ClientSession] = []
         self._senders: dict[str, Sender] = {}
         self._slots: dict[str, tuple[Slots, Slots | None]] = {}
+        self._rivals = Rivals()
         self._under_way = 0
         self._idle: asyncio.Event = asyncio.Event()
 
@@ -167,6 +173,7 @@ class SessionPool:
         *,
         account: Account | str | None = None,
         send_within: float | None = 10.0,
+        on_duplicate: Literal["join", "send"] = "join",
     ) -> Accepted:
         """Send one action and wait for its verdict.
 
@@ -175,6 +182,10 @@ class SessionPool:
             account: Whose, or its `auth_id`; may be left out with one account.
             send_within: Seconds after which sending is worthless; what is not
                 out by then is not sent. None waits for ever.
+            on_duplicate: What to do with a `WarmTransfer`, `ColdTransfer` or
+                `AddUser` that equals one under way, or one accepted or left in
+                doubt less than 3 seconds ago: `"join"` returns the outcome of
+                that one, marked `joined`; `"send"` rings again.
 
         Returns:
             The outcome, if Plivo said yes.
@@ -187,19 +198,39 @@ class SessionPool:
         """
         auth_id = self._account(account).auth_id
         patience = None if send_within is None else _seconds(send_within, "send_within")
+        if on_duplicate not in {"join", "send"}:
+            message = f"on_duplicate: expected 'join' or 'send', got {on_duplicate!r}"
+            raise InvalidInputError(message, field="on_duplicate")
         if self._closed or not self._opened:
             return accepted_or_raise(_not_open(action, self))
         self._under_way += 1
         try:
             lane = min(Lane.AWAITED, action.lane)
             outcome = await self._senders[auth_id].send(
-                action, lane=lane, send_within=patience
+                action,
+                lane=lane,
+                send_within=patience,
+                once=on_duplicate == "join" and isinstance(action, DialAction),
             )
         finally:
             self._under_way -= 1
             if self._closed and not self._under_way:
                 self._idle.set()
         return accepted_or_raise(outcome)
+
+    def state(self, account: Account | str | None = None) -> AccountState:
+        """Return what an account is busy with, for dashboards and back-pressure.
+
+        Args:
+            account: Which, or its `auth_id`; may be left out with one account.
+
+        Raises:
+            InvalidInputError: The account is not known, or the pool is not open.
+        """
+        sender = self._senders.get(self._account(account).auth_id)
+        if sender is None:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        return sender.state()
 
     def phlo(self, phlo_id: str, *, account: Account | str | None = None) -> Phlo:
         """Return the handle of a PHLO; no I/O.
@@ -239,6 +270,8 @@ class SessionPool:
             dial_slots,
             Permits(self._connections),
             policy=self._retry,
+            rivals=self._rivals,
+            observers=self._observers,
             random=self._random,
             trailing_slash=self._trailing_slash,
         )

@@ -99,6 +99,38 @@ class RetryPolicy:
         return min(bound, self.longest_wait) * random()
 
 
+class RetryBudget:
+    """What an account's retries may cost, so that an outage isn't multiplied.
+
+    Every request after an action's first spends 1; every answer that settles
+    something gives `refill` back. Repeats of a 429 are free: the pace bounds
+    them.
+
+    Args:
+        capacity: Retries in hand when all is well.
+        refill: Given back per settled action.
+    """
+
+    def __init__(self, capacity: float = 100.0, refill: float = 0.1) -> None:
+        self._capacity = capacity
+        self._refill = refill
+        self._left = capacity
+
+    def spend(self, outcome: Outcome) -> bool:
+        """Take what one more request after `outcome` costs, if there is enough."""
+        if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
+            return True
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+    def settled(self) -> None:
+        """Give back what an action that ended well gives."""
+        if self._left < self._capacity:
+            self._left = min(self._left + self._refill, self._capacity)
+
+
 async def send_again(
     first: Outcome,
     attempt: Callable[[], Awaitable[Outcome]],

@@ -3,16 +3,48 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import attrs
 
 from aiophlo.accounts import Account
 from aiophlo.actions import Action, Lane
-from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, Rejected, combine
+from aiophlo.flights import Flights
+from aiophlo.observing import Observers
+from aiophlo.outcomes import (
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+    combine,
+)
 from aiophlo.permits import Permits
-from aiophlo.retrying import RetryPolicy, send_again
+from aiophlo.retrying import RetryBudget, RetryPolicy, send_again
+from aiophlo.rivals import Rivals, Word
 from aiophlo.slots import Slots
 from aiophlo.transport import Transport, departure_of
 from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
+
+
+@attrs.frozen
+class AccountState:
+    """What an account is busy with.
+
+    Attributes:
+        waiting: How many wait for a slot, by lane.
+        next_slot_in: Seconds until one more awaited send would have its slot.
+        paused_for: Seconds that the present pause after a 429 still lasts.
+        in_flight: Requests under way.
+        pace: Share of the full pace in use, above 0 and at most 1.
+    """
+
+    waiting: Mapping[Lane, int]
+    next_slot_in: float
+    paused_for: float
+    in_flight: int
+    pace: float
 
 
 class Sender:
@@ -25,8 +57,13 @@ class Sender:
         dial_slots: When a dialling action may, besides; None for no such pace.
         permits: How many exchanges may be under way at once.
         policy: When an action may be sent again.
+        rivals: The pool's actions under way, by party.
+        observers: Who is told.
         random: Returns a number from 0 to below 1.
         trailing_slash: End the path of every POST in `/`.
+
+    Attributes:
+        in_flight: Exchanges under way.
     """
 
     def __init__(
@@ -38,6 +75,8 @@ class Sender:
         permits: Permits,
         *,
         policy: RetryPolicy,
+        rivals: Rivals,
+        observers: Observers,
         random: Callable[[], float],
         trailing_slash: bool,
     ) -> None:
@@ -47,11 +86,21 @@ class Sender:
         self.dial_slots = dial_slots
         self.permits = permits
         self.policy = policy
+        self.rivals = rivals
+        self.observers = observers
         self.random = random
         self.trailing_slash = trailing_slash
+        self.budget = RetryBudget()
+        self.flights = Flights(asyncio.get_running_loop())
+        self.in_flight = 0
 
     async def send(
-        self, action: Action, *, lane: Lane, send_within: float | None
+        self,
+        action: Action,
+        *,
+        lane: Lane,
+        send_within: float | None,
+        once: bool = False,
     ) -> Outcome:
         """Send `action` and return its outcome.
 
@@ -59,11 +108,53 @@ class Sender:
             action: What is asked.
             lane: Where to queue for a slot.
             send_within: Seconds after which sending is worthless.
+            once: Join an equal action that is under way, or was only just
+                accepted or left in doubt.
 
         Raises:
             InvalidInputError: `action` is none of this library's.
         """
-        return await _Journey(self, action, lane, send_within).go()
+        journey = _Journey(self, action, lane, send_within)
+        if not once:
+            return await self._send(journey)
+        key = journey.request
+        joined = await self.flights.join(key)
+        if joined is not None:
+            return attrs.evolve(joined, action=action, joined=True)
+        try:
+            outcome = await self._send(journey)
+        except BaseException:
+            self.flights.land(key, journey.cancelled())
+            raise
+        self.flights.land(key, outcome)
+        return outcome
+
+    def state(self) -> AccountState:
+        """Return what the account is busy with; a subaccount shares its slots."""
+        now = asyncio.get_running_loop().time()
+        pacer = self.slots.pacer
+        behind = self.permits.waiting
+        return AccountState(
+            waiting={lane: pacer.waiting(lane) for lane in Lane},
+            next_slot_in=pacer.slot_for(Lane.AWAITED, now, behind=behind) - now,
+            paused_for=max(pacer.paused_until - now, 0.0),
+            in_flight=self.in_flight,
+            pace=pacer.pace(now),
+        )
+
+    async def _send(self, journey: "_Journey") -> Outcome:
+        word = self.rivals.begin(journey.action)
+        try:
+            outcome = await journey.go(word)
+        except BaseException:
+            self.observers.action_ended(self.account, journey.cancelled())
+            raise
+        finally:
+            self.rivals.end(word)
+        if isinstance(outcome, Accepted | Rejected):
+            self.budget.settled()
+        self.observers.action_ended(self.account, outcome)
+        return outcome
 
 
 class _Journey:
@@ -76,12 +167,14 @@ class _Journey:
         "first_sent",
         "lane",
         "loop",
+        "no_budget",
         "over",
         "request",
         "sender",
         "started",
         "verdict",
         "waited",
+        "word",
     )
 
     def __init__(
@@ -103,12 +196,31 @@ class _Journey:
         self.first_sent = math.nan
         self.verdict: Outcome | None = None  # over the attempts so far
         self.over = False  # no further attempt can begin
+        self.no_budget = False
+        self.word: Word | None = None
 
-    async def go(self) -> Outcome:
-        """Make every attempt that is needed and allowed; return the verdict."""
+    async def go(self, word: Word) -> Outcome:
+        """Make every attempt that is needed and allowed; return the verdict.
+
+        Args:
+            word: Says whether the action is still the last one to its party.
+        """
+        self.word = word
         outcome = await self._attempt()
         if isinstance(outcome, Accepted | Rejected):
             return outcome
+        outcome = await self._go_on(outcome)
+        if self.no_budget and isinstance(outcome, NotSent):
+            return attrs.evolve(outcome, reason=Reason.NO_BUDGET)
+        return outcome
+
+    def cancelled(self) -> Outcome:
+        """Return the verdict for one whose caller has gone away."""
+        if isinstance(self.verdict, InDoubt | Accepted):
+            return self.verdict
+        return self._not_sent(Reason.CANCELLED)
+
+    async def _go_on(self, outcome: Outcome) -> Outcome:
         return await send_again(
             outcome,
             self._attempt,
@@ -126,6 +238,8 @@ class _Journey:
             refusal = await self._slot()
             if refusal is not None:
                 return self._not_begun(refusal)
+            if self.verdict is not None and not self._may_repeat(0.0):
+                return self._not_begun(Reason.EXPIRED)
             self.verdict = combine(self.verdict, await self._exchange())
             return self.verdict
         finally:
@@ -155,6 +269,7 @@ class _Journey:
         if self.attempts == 1:
             self.first_sent = sent
         departure = departure_of(self.request)
+        self.sender.in_flight += 1
         try:
             answer = await self.sender.transport.exchange(
                 self.request, departure, within=self.deadline - sent
@@ -163,8 +278,11 @@ class _Journey:
             answer = NoAnswer(departure.left, Reason.CANCELLED)
             self.verdict = combine(self.verdict, self._decode(answer))
             raise
+        finally:
+            self.sender.in_flight -= 1
         outcome = self._decode(answer)
         self._tell_pacer(outcome, sent)
+        self.sender.observers.attempt_ended(self.sender.account, outcome)
         return outcome
 
     def _decode(self, answer: Answer | NoAnswer) -> Outcome:
@@ -188,22 +306,31 @@ class _Journey:
         """Return the verdict when an attempt could not even begin."""
         self.over = True
         if self.verdict is None:
-            now = self.loop.time()
-            self.verdict = NotSent(
-                action=self.action,
-                reason=reason,
-                attempts=0,
-                seconds=now - self.started,
-                waited=now - self.started,
-            )
+            self.verdict = self._not_sent(reason)
         return self.verdict
 
+    def _not_sent(self, reason: Reason) -> NotSent:
+        seconds = self.loop.time() - self.started
+        return NotSent(
+            action=self.action,
+            reason=reason,
+            attempts=self.attempts,
+            seconds=seconds,
+            waited=self.waited if self.attempts else seconds,
+        )
+
     def _may_go_on(self, outcome: Outcome, wait: float) -> bool:
-        now = self.loop.time()
-        return (
-            not self.over
-            and now + wait < self.deadline
-            and self.sender.policy.may_send_again(
-                outcome, since_sent=now + wait - self.first_sent
-            )
+        in_time = self.loop.time() + wait < self.deadline
+        if self.over or not in_time or not self._may_repeat(wait):
+            return False
+        self.no_budget = not self.sender.budget.spend(outcome)
+        return not self.no_budget
+
+    def _may_repeat(self, wait: float) -> bool:
+        """Say whether one more request, after so many seconds, can't do harm."""
+        assert self.verdict is not None  # noqa: S101 -- there was an attempt
+        return self.sender.policy.may_send_again(
+            self.verdict,
+            since_sent=self.loop.time() + wait - self.first_sent,
+            alone=self.word is None or self.word.is_last,
         )

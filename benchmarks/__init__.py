@@ -1,0 +1,1 @@
+"""What aiophlo costs, measured beside what people would use instead."""

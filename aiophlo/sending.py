@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
@@ -114,15 +114,15 @@ class Sender:
         Raises:
             InvalidInputError: `action` is none of this library's.
         """
-        journey = _Journey(self, action, lane, send_within)
+        journey = Journey(self, action, lane, send_within)
         if not once:
-            return await self._send(journey)
+            return await self.run(journey)
         key = journey.request
         joined = await self.flights.join(key)
         if joined is not None:
             return attrs.evolve(joined, action=action, joined=True)
         try:
-            outcome = await self._send(journey)
+            outcome = await self.run(journey)
         except BaseException:
             self.flights.land(key, journey.cancelled())
             raise
@@ -142,7 +142,8 @@ class Sender:
             pace=pacer.pace(now),
         )
 
-    async def _send(self, journey: "_Journey") -> Outcome:
+    async def run(self, journey: "Journey") -> Outcome:
+        """Take `journey` to its outcome, and tell of it."""
         word = self.rivals.begin(journey.action)
         try:
             outcome = await journey.go(word)
@@ -157,14 +158,31 @@ class Sender:
         return outcome
 
 
-class _Journey:
-    """One action under way, over all its attempts."""
+class Journey:
+    """One action under way, over all its attempts.
+
+    Args:
+        sender: Who sends it.
+        action: What is asked.
+        lane: Where to queue for a slot.
+        send_within: Seconds after which sending is worthless.
+        before_leaving: Awaited with the first slot in hand, before anything
+            leaves; what it raises ends the journey.
+
+    Attributes:
+        in_flight: A request of it is under way.
+
+    Raises:
+        InvalidInputError: `action` is none of this library's.
+    """
 
     __slots__ = (
         "action",
         "attempts",
+        "before_leaving",
         "deadline",
         "first_sent",
+        "in_flight",
         "lane",
         "loop",
         "no_budget",
@@ -178,8 +196,16 @@ class _Journey:
     )
 
     def __init__(
-        self, sender: Sender, action: Action, lane: Lane, send_within: float | None
+        self,
+        sender: Sender,
+        action: Action,
+        lane: Lane,
+        send_within: float | None,
+        *,
+        before_leaving: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.before_leaving = before_leaving
+        self.in_flight = False
         self.sender = sender
         self.action = action
         self.lane = lane
@@ -240,6 +266,8 @@ class _Journey:
                 return self._not_begun(refusal)
             if self.verdict is not None and not self._may_repeat(0.0):
                 return self._not_begun(Reason.EXPIRED)
+            if self.before_leaving is not None and not self.attempts:
+                await self.before_leaving()
             self.verdict = combine(self.verdict, await self._exchange())
             return self.verdict
         finally:
@@ -270,6 +298,7 @@ class _Journey:
             self.first_sent = sent
         departure = departure_of(self.request)
         self.sender.in_flight += 1
+        self.in_flight = True
         try:
             answer = await self.sender.transport.exchange(
                 self.request, departure, within=self.deadline - sent
@@ -280,6 +309,7 @@ class _Journey:
             raise
         finally:
             self.sender.in_flight -= 1
+            self.in_flight = False
         outcome = self._decode(answer)
         self._tell_pacer(outcome, sent)
         self.sender.observers.attempt_ended(self.sender.account, outcome)

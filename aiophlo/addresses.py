@@ -13,14 +13,23 @@ _SIP = re.compile(
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
     r"(?P<port>:[0-9]{1,5})?"
     r"(?P<parameters>(?:;[A-Za-z0-9_.!~*'()%+=-]+)*)",
-    re.IGNORECASE,
+    re.ASCII | re.IGNORECASE,  # without ASCII, [a-z] also takes the Kelvin sign
 )
 _RIGHT = "expected an E.164 number such as '+14152225555' or 'sip:user@host'"
 _SHOWN_DIGITS = 2
+_LONGEST = 255  # bounds what is searched, copied and sent; no address comes near
 
-# In free text, whatever could be a number or a SIP user.
-_NUMBERS_IN_TEXT = re.compile(r"\+?[0-9](?:[ ().-]{0,2}[0-9]){5,}")
-_USERS_IN_TEXT = re.compile(r"(sips?(?::|%3a))[^@\s]+(?=@|%40)", re.IGNORECASE)
+# In free text, whatever could be a number or a SIP user. Neither looks for how
+# it ends: a search that ran to the end from every start would be quadratic.
+_NUMBERS_IN_TEXT = re.compile(r"\+?\d(?:[\s().\[\]/\-\u2010-\u2015]{0,3}\d){5,}")
+_USERS_IN_TEXT = re.compile(
+    r"(sips?(?::|%3a))(?:(?!%40)[^@\s\"<>])+", re.ASCII | re.IGNORECASE
+)
+_DIGITS_IN_HOST = re.compile(r"[0-9]{6,}")
+# What would forge a log line, steer a terminal, turn text around, or not print.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+"
+)
 
 
 def parse_address(value: object, *, field: str = "address") -> str:
@@ -49,6 +58,9 @@ def parse_address(value: object, *, field: str = "address") -> str:
         message = f"{field}: {_RIGHT}, got {type(value).__name__}"
         raise InvalidAddressError(message, field=field)
     text = value.strip()
+    if len(text) > _LONGEST:
+        message = f"{field}: {_RIGHT}, got {len(text)} characters"
+        raise InvalidAddressError(message, field=field)
     if text[:4].lower() in {"sip:", "sips"}:
         return _parse_sip(text, field)
     if _TRUNK_ZERO.search(text):
@@ -84,12 +96,27 @@ def mask(address: str) -> str:
         address: An address as `parse_address` returns it.
 
     Returns:
-        `'…55'` or `'sip:…@host'`, safe to log.
+        `'…55'` or `'sip:…@host'`, safe to log. A SIP endpoint's parameters and
+        a number standing for its host are hidden too.
     """
-    if address.startswith("sip"):
-        scheme, _, rest = address.partition(":")
-        return f"{scheme}:…@{rest.rpartition('@')[2]}"
+    scheme, _, endpoint = address.partition(":")
+    if scheme in {"sip", "sips"} and "@" in endpoint:
+        host = endpoint.rpartition("@")[2].partition(";")[0]
+        return f"{scheme}:…@{_DIGITS_IN_HOST.sub(_mask_number, host)}"
     return f"…{address[-_SHOWN_DIGITS:]}"
+
+
+def _mask_number(match: re.Match[str]) -> str:
+    return f"…{match[0][-_SHOWN_DIGITS:]}"
+
+
+def mask_id(text: str) -> str:
+    """Return an id as it is, but masked where it reads as a number.
+
+    Args:
+        text: An id, such as a PHLO's. Somebody may have put a number there.
+    """
+    return mask(text) if _NUMBERS_IN_TEXT.fullmatch(text) else text
 
 
 def mask_text(text: str) -> str:
@@ -99,7 +126,9 @@ def mask_text(text: str) -> str:
         text: What somebody else wrote, which may quote a number.
 
     Returns:
-        The text with runs of six digits or more, and SIP users, hidden.
+        The text on one line, safe to log: runs of six digits or more and SIP
+        users are hidden, control characters are blanks.
     """
+    text = _UNPRINTABLE.sub(" ", text)
     text = _USERS_IN_TEXT.sub(r"\1…", text)
-    return _NUMBERS_IN_TEXT.sub(lambda match: mask(match[0]), text)
+    return _NUMBERS_IN_TEXT.sub(_mask_number, text)

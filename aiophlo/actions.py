@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import attrs
 
-from aiophlo.addresses import mask, parse_address
+from aiophlo.addresses import mask, mask_id, mask_text, parse_address
 from aiophlo.errors import InvalidInputError
 
-_ID = re.compile(r"[A-Za-z0-9_-]+")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # no file or database takes one
 
 
 class Role(StrEnum):
@@ -54,11 +55,13 @@ def parse_id(value: str, *, field: str) -> str:
 
     Raises:
         InvalidInputError: It is not letters, digits, `_` and `-` alone, and
-            would name another resource once it stood in a path.
+            would name another resource once it stood in a path; or it is
+            longer than 128 characters.
     """
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        _refuse(field, "an id of letters, digits, '_' and '-'", value)
-    return value
+    match = _ID.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        _refuse(field, "an id of up to 128 letters, digits, '_' and '-'", value)
+    return match[0]  # a plain str: a str-based enum formats as its own name
 
 
 class Parameters(Mapping[str, Any]):
@@ -72,6 +75,7 @@ class Parameters(Mapping[str, Any]):
     """
 
     __slots__ = ("text",)
+    text: str
 
     def __init__(self, values: Mapping[str, Any], *, field: str = "values") -> None:
         if not isinstance(values, Mapping):
@@ -79,10 +83,20 @@ class Parameters(Mapping[str, Any]):
         if not all(isinstance(name, str) for name in values):
             _refuse(field, "names that are strings", values)
         try:
-            self.text = json.dumps(dict(values), allow_nan=False)
+            text = json.dumps(dict(values), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             message = f"{field}: expected values that JSON can hold"
             raise InvalidInputError(message, field=field) from error
+        object.__setattr__(self, "text", text)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise attrs.exceptions.FrozenInstanceError
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise attrs.exceptions.FrozenInstanceError
+
+    def __reduce__(self) -> tuple[type["Parameters"], tuple[dict[str, Any]]]:
+        return Parameters, (json.loads(self.text),)
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- any JSON value
         return json.loads(self.text)[name]
@@ -92,6 +106,13 @@ class Parameters(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(json.loads(self.text))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        theirs = json.loads(other.text) if isinstance(other, Parameters) else other
+        mine: dict[str, Any] = json.loads(self.text)
+        return mine == dict(theirs)
 
     def __hash__(self) -> int:
         return hash(frozenset(self))
@@ -139,9 +160,21 @@ def _parameters(value: Mapping[str, Any]) -> Parameters:
 
 
 def _key(value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
         _refuse("key", "a string of your own, or None", value)
+    if _SURROGATE.search(value):
+        _refuse("key", "a string that UTF-8 can hold", value)
     return value
+
+
+def _repr_id(value: str) -> str:
+    return repr(mask_id(value))
+
+
+def _repr_key(value: str | None) -> str:
+    return repr(None if value is None else mask_text(value))
 
 
 @attrs.frozen(kw_only=True)
@@ -157,8 +190,10 @@ class Action:
     repeatable: ClassVar[bool] = False  # doing it twice is doing it once
     dials: ClassVar[bool] = False  # a phone rings
     lane: ClassVar[Lane] = Lane.AWAITED
-    phlo_id: str = attrs.field(converter=_phlo_id)
-    key: str | None = attrs.field(default=None, converter=_key, eq=False)
+    phlo_id: str = attrs.field(converter=_phlo_id, repr=_repr_id)
+    key: str | None = attrs.field(
+        default=None, converter=_key, eq=False, repr=_repr_key
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +205,7 @@ class NodeAction(Action):
     """
 
     node_type: ClassVar[str] = "multi_party_call"
-    node_id: str = attrs.field(converter=_node_id)
+    node_id: str = attrs.field(converter=_node_id, repr=_repr_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -417,5 +452,7 @@ class GetNode(Action):
     """
 
     repeatable: ClassVar[bool] = True
-    node_id: str = attrs.field(converter=_node_id)
-    node_type: str = attrs.field(default="multi_party_call", converter=_node_type)
+    node_id: str = attrs.field(converter=_node_id, repr=_repr_id)
+    node_type: str = attrs.field(
+        default="multi_party_call", converter=_node_type, repr=_repr_id
+    )

@@ -1,7 +1,6 @@
 """Accounts: credentials, and the quota that comes with them."""
 
 import base64
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from aiophlo.errors import InvalidInputError
 _AUTH_ID = re.compile(r"(?:MA|SA)[A-Z0-9]{18}")
 _MAIN_ID = re.compile(r"MA[A-Z0-9]{18}")
 _TOKEN = re.compile(r"[!-~]+")
+_MOST = 1e12  # far above any limit, and far below where a float gives up
 ID_VARIABLE = "PLIVO_AUTH_ID"
 TOKEN_VARIABLE = "PLIVO_AUTH_TOKEN"  # noqa: S105 -- a variable's name
 
@@ -21,8 +21,8 @@ def _positive(value: float, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         kind = type(value).__name__
         raise InvalidInputError(f"{field}: expected a number, got {kind}", field=field)
-    if not (math.isfinite(value) and value > 0):
-        message = f"{field}: expected a number above 0, got {value}"
+    if not 0 < value <= _MOST:
+        message = f"{field}: expected a number above 0 and up to {_MOST:g}"
         raise InvalidInputError(message, field=field)
     return value
 
@@ -56,9 +56,11 @@ class Quota:
     def __attrs_post_init__(self) -> None:
         for name in ("limit", "burst"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                message = f"{name}: expected a whole number of 1 or more, got {value!r}"
+            if isinstance(value, bool) or not isinstance(value, int):
+                kind = type(value).__name__
+                message = f"{name}: expected a whole number, got {kind}"
                 raise InvalidInputError(message, field=name)
+            _positive(value, name)
         _positive(self.per, "per")
         if self.jitter != 0:
             _positive(self.jitter, "jitter")
@@ -84,34 +86,37 @@ class Quota:
             limit, per = text.split("/")
             return cls(int(limit), per=float(per))
         except ValueError as error:
-            message = f"quota: expected requests/seconds such as 300/5, got {text!r}"
+            message = "quota: expected requests/seconds such as 300/5, or none"
             raise InvalidInputError(message, field="quota") from error
 
 
 def _auth_id(value: str) -> str:
-    if not isinstance(value, str) or not _AUTH_ID.fullmatch(value):
+    match = _AUTH_ID.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         message = (
             "auth_id: expected 20 capitals and digits that begin with MA (account)"
             " or SA (subaccount)"
         )
         raise InvalidInputError(message, field="auth_id")
-    return value
+    return match[0]  # a plain str: a str-based enum formats as its own name
 
 
 def _auth_token(value: str) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+    match = _TOKEN.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         message = "auth_token: expected a string of visible ASCII characters"
         raise InvalidInputError(message, field="auth_token")
-    return value
+    return match[0]
 
 
 def _main(value: str | None) -> str | None:
-    if value is not None and (
-        not isinstance(value, str) or not _MAIN_ID.fullmatch(value)
-    ):
+    if value is None:
+        return None
+    match = _MAIN_ID.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         message = "main: expected the main account's auth_id, MA and 18 more"
         raise InvalidInputError(message, field="main")
-    return value
+    return match[0]
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import attrs
 
 from aiophlo.actions import Action
-from aiophlo.addresses import mask_text
+from aiophlo.addresses import mask_id, mask_text
 from aiophlo.errors import (
     CredentialsError,
     InDoubtError,
@@ -55,6 +55,10 @@ def _repr_text(text: str | None) -> str:
     return repr(None if text is None else mask_text(text))
 
 
+def _repr_id(value: str | None) -> str:
+    return repr(None if value is None else mask_id(value))
+
+
 @attrs.frozen(kw_only=True)
 class Outcome:
     """What every outcome tells; it is always one of the four subclasses.
@@ -78,7 +82,7 @@ class Outcome:
     seconds: float = attrs.field(default=0.0, eq=False)
     waited: float = attrs.field(default=0.0, eq=False)
     status: int | None = None
-    api_id: str | None = None
+    api_id: str | None = attrs.field(default=None, repr=_repr_id)
     body: Mapping[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
     error: str | None = attrs.field(default=None, repr=_repr_text)
     joined: bool = False
@@ -134,7 +138,8 @@ def combine(earlier: Outcome | None, latest: Outcome) -> Outcome:
         earlier: The verdict before this attempt.
         latest: This attempt's own; its counts and times are the sum.
     """
-    if isinstance(latest, Accepted) or not isinstance(earlier, InDoubt):
+    settled = isinstance(earlier, (Accepted, InDoubt))
+    if isinstance(latest, Accepted) or earlier is None or not settled:
         return latest
     return attrs.evolve(
         earlier,

@@ -6,9 +6,11 @@ status, headers and bytes, has exactly one verdict.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import attrs
 
@@ -20,14 +22,34 @@ from aiophlo.actions import (
     MemberAction,
     RunPhlo,
 )
+from aiophlo.addresses import mask_text
 from aiophlo.errors import InvalidInputError
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
-# `+`, `@` and `:` stay as they are; `%` comes first, or it would escape escapes.
-_PATH_ESCAPES = {"%": "%25", "/": "%2F", "?": "%3F", "#": "%23"}
-_TABLE = str.maketrans(_PATH_ESCAPES)
-_ERROR_LENGTH = 500
+# What would end a path segment, or may not stand in one. `+`, `@`, `:` may.
+_PATH_ESCAPES = str.maketrans(
+    {"%": "%25", "/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D"}
+)
+_TEXT_LENGTH = 500  # of an error: enough to read
+_API_ID_LENGTH = 128
+_BOM = b"\xef\xbb\xbf"
+_SECONDS = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def _repr_text(text: str) -> str:
+    return repr(mask_text(text))
+
+
+def _repr_bytes(content: bytes | None) -> str:
+    return repr(content) if content is None else f"<{len(content)} bytes>"
 
 
 @attrs.frozen
@@ -41,8 +63,8 @@ class Request:
     """
 
     method: Literal["GET", "POST"]
-    path: str
-    body: bytes | None = None
+    path: str = attrs.field(repr=_repr_text)
+    body: bytes | None = attrs.field(default=None, repr=_repr_bytes)
 
 
 @attrs.frozen
@@ -56,8 +78,8 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = attrs.field(repr=False, hash=False)
+    body: bytes = attrs.field(repr=_repr_bytes)
 
 
 @attrs.frozen
@@ -73,7 +95,7 @@ class NoAnswer:
 
     left: bool
     reason: Reason
-    detail: str = ""
+    detail: str = attrs.field(default="", repr=_repr_text)
     status: int | None = None
 
 
@@ -118,7 +140,7 @@ def _post(action: Action, auth_id: str) -> tuple[str, str]:
             body
         )
     if action.verb and isinstance(action, MemberAction):
-        member = action.member.translate(_TABLE)
+        member = action.member.translate(_PATH_ESCAPES)
         node = f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
         return f"{node}/members/{member}", _dumps({"action": action.verb})
     name = type(action).__name__
@@ -153,7 +175,7 @@ def decode(
         return (InDoubt if answer.left else NotSent)(
             action=action,
             reason=answer.reason,
-            error=answer.detail or None,
+            error=answer.detail.strip()[:_TEXT_LENGTH] or None,
             status=answer.status,
             attempts=attempts,
             seconds=seconds,
@@ -202,7 +224,7 @@ def _doubt(status: int) -> Reason | None:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(content)
+        value = _loads(content.removeprefix(_BOM).decode())
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -218,12 +240,14 @@ def _error_text(body: Mapping[str, Any] | None) -> str | None:
             error = _dumps(error)
         except RecursionError:
             return "an error too deeply nested to show"
-    return error.strip()[:_ERROR_LENGTH] or None
+    return error.strip()[:_TEXT_LENGTH] or None
 
 
 def _api_id(body: Mapping[str, Any] | None) -> str | None:
     value = body.get("api_id") if body else None
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str) or len(value) > _API_ID_LENGTH:
+        return None
+    return value if value.isprintable() else None
 
 
 def retry_after(
@@ -241,17 +265,15 @@ def retry_after(
     Source:
         RFC 9110, 10.2.3. Whether Plivo sends it is unknown.
     """
-    value = _header(headers, "retry-after")
-    if value is None:
+    value = (_header(headers, "retry-after") or "").strip()
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
+    until = _unix_time(value)
+    if until is None:
         return None
-    seconds = _number(value)
-    if seconds is None:
-        until = _unix_time(value)
-        if until is None:
-            return None
-        sent = _unix_time(_header(headers, "date") or "")
-        seconds = until - (now() if sent is None else sent)
-    return max(seconds, 0.0)
+    sent = _unix_time(_header(headers, "date") or "")
+    return max(until - (now() if sent is None else sent), 0.0)
 
 
 def _header(headers: Mapping[str, str], name: str) -> str | None:
@@ -261,16 +283,11 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
     return None
 
 
-def _number(text: str) -> float | None:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) else None
-
-
 def _unix_time(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        when = parsedate_to_datetime(text)
     except (ValueError, OverflowError, IndexError, TypeError, AttributeError):
         return None
+    if when.tzinfo is None:  # asctime's form names no zone: HTTP's is always GMT
+        when = when.replace(tzinfo=UTC)
+    return when.timestamp()

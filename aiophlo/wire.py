@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
+from urllib.parse import quote
 
 import attrs
 
@@ -27,10 +28,8 @@ from aiophlo.errors import InvalidInputError
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
-# What would end a path segment, or may not stand in one. `+`, `@`, `:` may.
-_PATH_ESCAPES = str.maketrans(
-    {"%": "%25", "/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D"}
-)
+# What RFC 3986 lets stand in a path segment besides letters, digits, `_.-~`.
+_SEGMENT = "!$&'()*+,;=:@"
 _TEXT_LENGTH = 500  # of an error: enough to read
 _API_ID_LENGTH = 128
 _BOM = b"\xef\xbb\xbf"
@@ -140,7 +139,7 @@ def _post(action: Action, auth_id: str) -> tuple[str, str]:
             body
         )
     if action.verb and isinstance(action, MemberAction):
-        member = action.member.translate(_PATH_ESCAPES)
+        member = quote(action.member, safe=_SEGMENT)
         node = f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
         return f"{node}/members/{member}", _dumps({"action": action.verb})
     name = type(action).__name__
@@ -286,7 +285,7 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
 def _unix_time(text: str) -> float | None:
     try:
         when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError, IndexError, TypeError, AttributeError):
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:  # asctime's form names no zone: HTTP's is always GMT
         when = when.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -129,7 +129,6 @@ def test_warm_transfer_is_the_documented_json() -> None:
 
 def test_every_action_has_a_request() -> None:
     """An action that can't be written fails with the caller on the line."""
-
     abstract = {Action, NodeAction, DialAction, MemberAction}
     concrete = {
         value
@@ -446,6 +445,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     status=st.integers(-1, 1_100) | st.just(429),
     headers=HEADERS,
@@ -466,6 +466,7 @@ def test_any_answer_has_exactly_one_verdict(
     repr(outcome).encode()
 
 
+@settings(deadline=None)
 @given(st.text() | st.from_regex(r"[0-9A-Za-z,: +-]{0,60}"))
 def test_any_retry_after_is_seconds_or_nothing(value: str) -> None:
     """A header nobody foresaw must not stop the account."""

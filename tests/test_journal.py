@@ -143,6 +143,33 @@ async def test_action_in_doubt_stays_so_when_sending_it_again_fails(path: Path) 
         assert journal.recall("k", action) == noted
 
 
+async def test_action_settled_since_the_run_began_is_known(path: Path) -> None:
+    """A second batch beside the first must not take its calls for interrupted."""
+    first, second = transfer(1), transfer(2)
+    async with Journal(path) as journal:
+        await send(journal, "a", first, accepted(first))
+    async with Journal(path) as journal:
+        await journal.intend("b", second)
+        journal.start_run()
+        assert isinstance(journal.recall("a", first), Accepted)
+        await journal.settle("b", accepted(second))
+        assert isinstance(journal.recall("b", second), Accepted)
+
+
+async def test_reason_of_a_newer_release_is_unknown(path: Path) -> None:
+    """A journal that two releases share must stay readable for the older."""
+    action = transfer()
+    async with Journal(path) as journal:
+        await send(journal, "k", action, InDoubt(action=action, reason=Reason.SILENT))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE actions SET reason = 'abducted'")
+        database.commit()
+    async with Journal(path) as journal:
+        assert journal.recall("k", action) == InDoubt(
+            action=action, reason=Reason.UNKNOWN
+        )
+
+
 # Keys and digests
 
 
@@ -669,6 +696,25 @@ async def test_unforeseen_error_in_the_thread_hangs_nobody(
             monkeypatch.setattr("aiophlo.journal_writer._commit", burst)
             with pytest.raises(JournalError, match="burst"):
                 await journal.intend("k", transfer())
+
+
+async def test_row_that_cannot_be_written_takes_its_group_with_it(path: Path) -> None:
+    """Half a group on disk would say that calls were told which were not."""
+    with pytest.raises(JournalError, match="constraint"):  # noqa: PT012 -- closing raises
+        async with Journal(path) as journal:
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute(
+                    "INSERT INTO actions VALUES"
+                    " (77, 'k1', '', '', '', 0, 0, '', '', 0, '', '', 0, 0)"
+                )
+                database.commit()
+            results = await asyncio.gather(
+                *(intend(journal, n) for n in range(2)), return_exceptions=True
+            )
+    assert isinstance(results[1], JournalError)
+    with Journal.read(path) as reader:
+        kept = [record.key for record in reader.outcomes() if record.key == "k0"]
+    assert bool(kept) == (results[0] is None)
 
 
 async def test_closed_journal_refuses_every_call(path: Path) -> None:

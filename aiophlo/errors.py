@@ -5,6 +5,7 @@
     PhloError
     ├── InvalidInputError (also ValueError)   nothing was sent
     │   └── InvalidAddressError
+    ├── JournalError                          a batch's memory can't be trusted
     └── VerdictError                          carries its outcome
         ├── RejectedError                     Plivo said no
         │   ├── CredentialsError              401, 403
@@ -41,6 +42,13 @@ class InvalidInputError(PhloError, ValueError):
 
 class InvalidAddressError(InvalidInputError):
     """An address is neither an E.164 number nor a SIP endpoint."""
+
+
+class JournalError(PhloError):
+    """A batch's journal can't be opened, read or written.
+
+    What was waiting on it counts as unrecorded: send nothing for it.
+    """
 
 
 class VerdictError(PhloError):

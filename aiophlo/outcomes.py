@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"  # an answer that can't be understood
     REDIRECTED = "redirected"  # 301 to 303: somebody may have acted on it
     CANCELLED = "cancelled"  # the caller went away while it was in flight
+    INTERRUPTED = "interrupted"  # the process ended before the outcome was noted
     UNKNOWN = "unknown"  # anything not foreseen
 
     __repr__ = StrEnum.__str__

@@ -26,17 +26,20 @@ from aiophlo.actions import (
     WarmTransfer,
 )
 from aiophlo.addresses import mask, mask_text, parse_address
+from aiophlo.batch import BatchReport, Stream
 from aiophlo.errors import (
     CredentialsError,
     InDoubtError,
     InvalidAddressError,
     InvalidInputError,
+    JournalError,
     NotFoundError,
     NotSentError,
     PhloError,
     RejectedError,
     VerdictError,
 )
+from aiophlo.journal import Journal
 from aiophlo.observing import ActionEnded, AttemptEnded, Observer
 from aiophlo.outcomes import (
     Accepted,
@@ -60,6 +63,7 @@ __all__ = [
     "ActionEnded",
     "AddUser",
     "AttemptEnded",
+    "BatchReport",
     "BridgeLeave",
     "BridgeMute",
     "BridgeUnmute",
@@ -73,6 +77,8 @@ __all__ = [
     "InDoubtError",
     "InvalidAddressError",
     "InvalidInputError",
+    "Journal",
+    "JournalError",
     "Lane",
     "Mute",
     "NotFoundError",
@@ -91,6 +97,7 @@ __all__ = [
     "Role",
     "RunPhlo",
     "SessionPool",
+    "Stream",
     "Unhold",
     "Unmute",
     "VerdictError",

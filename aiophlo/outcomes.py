@@ -38,6 +38,7 @@ class Reason(StrEnum):
     NO_BUDGET = "no_budget"  # the account's retries are used up
     CLOSED = "closed"  # the pool or its session is closed
     DUPLICATE = "duplicate"  # its key came before in this batch
+    INVALID = "invalid"  # it is no action, or its account or key can't be right
     STOPPED = "stopped"  # the batch stopped by itself
     # in doubt
     SILENT = "silent"  # no answer within `answer_within`, or a 408

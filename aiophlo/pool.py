@@ -6,7 +6,7 @@ import math
 import random
 import ssl
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,8 +15,10 @@ from yarl import URL
 
 from aiophlo._version import __version__
 from aiophlo.accounts import Account, Quota
-from aiophlo.actions import Action, DialAction, Lane
+from aiophlo.actions import Action, DialAction
+from aiophlo.batch import BatchReport, Stream, StreamOptions
 from aiophlo.errors import InvalidInputError
+from aiophlo.journal import Journal
 from aiophlo.nodes import Phlo
 from aiophlo.observing import Observer, Observers
 from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
@@ -24,7 +26,7 @@ from aiophlo.pacing import Pacer
 from aiophlo.permits import Permits
 from aiophlo.retrying import RetryPolicy
 from aiophlo.rivals import Rivals
-from aiophlo.sending import AccountState, Sender
+from aiophlo.sending import AccountState, Sender, UnderWay
 from aiophlo.slots import Slots
 from aiophlo.transport import Transport
 
@@ -109,8 +111,7 @@ class SessionPool:
         self._senders: dict[str, Sender] = {}
         self._slots: dict[str, tuple[Slots, Slots | None]] = {}
         self._rivals = Rivals()
-        self._under_way = 0
-        self._idle: asyncio.Event = asyncio.Event()
+        self._under_way = UnderWay()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -197,26 +198,99 @@ class SessionPool:
             InvalidInputError: An argument can't be right; nothing was sent.
         """
         auth_id = self._account(account).auth_id
-        patience = None if send_within is None else _seconds(send_within, "send_within")
+        patience = _patience(send_within)
         if on_duplicate not in {"join", "send"}:
             message = f"on_duplicate: expected 'join' or 'send', got {on_duplicate!r}"
             raise InvalidInputError(message, field="on_duplicate")
         if self._closed or not self._opened:
             return accepted_or_raise(_not_open(action, self))
-        self._under_way += 1
-        try:
-            lane = min(Lane.AWAITED, action.lane)
-            outcome = await self._senders[auth_id].send(
-                action,
-                lane=lane,
-                send_within=patience,
-                once=on_duplicate == "join" and isinstance(action, DialAction),
-            )
-        finally:
-            self._under_way -= 1
-            if self._closed and not self._under_way:
-                self._idle.set()
+        outcome = await self._senders[auth_id].send(
+            action,
+            send_within=patience,
+            once=on_duplicate == "join" and isinstance(action, DialAction),
+        )
         return accepted_or_raise(outcome)
+
+    def stream(
+        self,
+        actions: Iterable[Action] | AsyncIterable[Action],
+        *,
+        concurrency: int = 200,
+        send_within: float | None = None,
+        journal: Journal | None = None,
+        include_in_doubt: bool = False,
+        account: Account | str | Callable[[Action], Account | str] | None = None,
+    ) -> Stream:
+        """Send many actions; yields each one's outcome as it comes.
+
+        ::
+
+            async with pool.stream(transfers) as outcomes:
+                async for outcome in outcomes:
+                    ...
+
+        It stops by itself after 10 actions in a row without a clear answer, or
+        3 refusals in a row for the credentials (401, 403) or one PHLO or node
+        (404), if a GET then confirms it: the rest is not sent.
+
+        Args:
+            actions: Any iterable or async iterable, of any length.
+            concurrency: Actions in hand at most: taken, and their outcome not
+                yet read.
+            send_within: Seconds from taking an action after which sending it
+                is worthless; None waits for ever.
+            journal: An open journal, which remembers what was sent through
+                kills, so that nothing is sent twice.
+            include_in_doubt: Send again what an earlier run left in doubt, at
+                the risk that a phone rings twice.
+            account: Whose actions, or its `auth_id`, or what says so for each
+                action; may be left out with one account.
+
+        Raises:
+            InvalidInputError: An argument can't be right; nothing was sent.
+        """
+        if not callable(account):
+            self._account(account)
+        return Stream(
+            actions,
+            lambda action: self._sender_for(
+                account(action) if callable(account) else account
+            ),
+            StreamOptions(
+                concurrency=_count(concurrency, "concurrency"),
+                send_within=_patience(send_within),
+                journal=journal,
+                include_in_doubt=include_in_doubt,
+            ),
+        )
+
+    async def send_all(
+        self,
+        actions: Iterable[Action],
+        *,
+        concurrency: int = 200,
+        send_within: float | None = None,
+        account: Account | str | Callable[[Action], Account | str] | None = None,
+    ) -> BatchReport:
+        """Send a short list of actions, and wait for all of their outcomes.
+
+        Args:
+            actions: Few enough to keep all of their outcomes.
+            concurrency: As for `stream`.
+            send_within: As for `stream`.
+            account: As for `stream`.
+
+        Returns:
+            The outcomes, in the order of the actions.
+
+        Raises:
+            InvalidInputError: An argument can't be right; nothing was sent.
+        """
+        async with self.stream(
+            actions, concurrency=concurrency, send_within=send_within, account=account
+        ) as stream:
+            found = {number: outcome async for number, outcome in stream.numbered()}
+        return BatchReport(tuple(found[number] for number in range(len(found))))
 
     def state(self, account: Account | str | None = None) -> AccountState:
         """Return what an account is busy with, for dashboards and back-pressure.
@@ -227,10 +301,7 @@ class SessionPool:
         Raises:
             InvalidInputError: The account is not known, or the pool is not open.
         """
-        sender = self._senders.get(self._account(account).auth_id)
-        if sender is None:
-            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
-        return sender.state()
+        return self._sender_for(account).state()
 
     def phlo(self, phlo_id: str, *, account: Account | str | None = None) -> Phlo:
         """Return the handle of a PHLO; no I/O.
@@ -244,6 +315,12 @@ class SessionPool:
         """
         self._account(account)
         return Phlo(self, phlo_id, account)
+
+    def _sender_for(self, account: Account | str | None) -> Sender:
+        sender = self._senders.get(self._account(account).auth_id)
+        if sender is None:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        return sender
 
     def _account(self, account: Account | str | None) -> Account:
         known = self._accounts
@@ -271,6 +348,7 @@ class SessionPool:
             Permits(self._connections),
             policy=self._retry,
             rivals=self._rivals,
+            under_way=self._under_way,
             observers=self._observers,
             random=self._random,
             trailing_slash=self._trailing_slash,
@@ -302,14 +380,12 @@ class SessionPool:
         )
 
     async def _until_idle(self) -> None:
-        if not self._under_way:
-            return
         longest = self._connect + 2 * self._answer_within
         try:
             async with asyncio.timeout(longest):
-                await self._idle.wait()
+                await self._under_way.none_left()
         except TimeoutError:
-            logger.warning("closed with %d actions under way", self._under_way)
+            logger.warning("closed with %d actions under way", self._under_way.number)
 
 
 def _by_id(accounts: tuple[Account, ...]) -> dict[str, Account]:
@@ -357,6 +433,10 @@ def _seconds(value: float, field: str, *, least: float = 0.0) -> float:
         message = f"{field}: expected seconds, {right}, got {value!r}"
         raise InvalidInputError(message, field=field)
     return float(value)
+
+
+def _patience(send_within: float | None) -> float | None:
+    return None if send_within is None else _seconds(send_within, "send_within")
 
 
 def _count(value: int, field: str) -> int:

@@ -47,6 +47,34 @@ class AccountState:
     pace: float
 
 
+class UnderWay:
+    """The actions of a pool that have no outcome yet.
+
+    Attributes:
+        number: How many.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._none_left: asyncio.Event | None = None
+
+    def begin(self) -> None:
+        """Count one more."""
+        self.number += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self.number -= 1
+        if self._none_left is not None and not self.number:
+            self._none_left.set()
+
+    async def none_left(self) -> None:
+        """Wait until every one has its outcome."""
+        while self.number:
+            self._none_left = asyncio.Event()
+            await self._none_left.wait()
+
+
 class Sender:
     """Sends the actions of one account.
 
@@ -58,6 +86,7 @@ class Sender:
         permits: How many exchanges may be under way at once.
         policy: When an action may be sent again.
         rivals: The pool's actions under way, by party.
+        under_way: How many these are.
         observers: Who is told.
         random: Returns a number from 0 to below 1.
         trailing_slash: End the path of every POST in `/`.
@@ -76,6 +105,7 @@ class Sender:
         *,
         policy: RetryPolicy,
         rivals: Rivals,
+        under_way: UnderWay,
         observers: Observers,
         random: Callable[[], float],
         trailing_slash: bool,
@@ -87,6 +117,7 @@ class Sender:
         self.permits = permits
         self.policy = policy
         self.rivals = rivals
+        self.under_way = under_way
         self.observers = observers
         self.random = random
         self.trailing_slash = trailing_slash
@@ -98,23 +129,23 @@ class Sender:
         self,
         action: Action,
         *,
-        lane: Lane,
         send_within: float | None,
+        lane: Lane | None = None,
         once: bool = False,
     ) -> Outcome:
         """Send `action` and return its outcome.
 
         Args:
             action: What is asked.
-            lane: Where to queue for a slot.
             send_within: Seconds after which sending is worthless.
+            lane: Where to queue for a slot; None leaves it to the action.
             once: Join an equal action that is under way, or was only just
                 accepted or left in doubt.
 
         Raises:
             InvalidInputError: `action` is none of this library's.
         """
-        journey = Journey(self, action, lane, send_within)
+        journey = Journey(self, action, send_within, lane=lane)
         if not once:
             return await self.run(journey)
         key = journey.request
@@ -145,6 +176,7 @@ class Sender:
     async def run(self, journey: "Journey") -> Outcome:
         """Take `journey` to its outcome, and tell of it."""
         word = self.rivals.begin(journey.action)
+        self.under_way.begin()
         try:
             outcome = await journey.go(word)
         except BaseException:
@@ -152,6 +184,7 @@ class Sender:
             raise
         finally:
             self.rivals.end(word)
+            self.under_way.end()
         if isinstance(outcome, Accepted | Rejected):
             self.budget.settled()
         self.observers.action_ended(self.account, outcome)
@@ -164,8 +197,8 @@ class Journey:
     Args:
         sender: Who sends it.
         action: What is asked.
-        lane: Where to queue for a slot.
         send_within: Seconds after which sending is worthless.
+        lane: Where to queue for a slot; None leaves it to the action.
         before_leaving: Awaited with the first slot in hand, before anything
             leaves; what it raises ends the journey.
 
@@ -199,21 +232,21 @@ class Journey:
         self,
         sender: Sender,
         action: Action,
-        lane: Lane,
         send_within: float | None,
         *,
+        lane: Lane | None = None,
         before_leaving: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.before_leaving = before_leaving
         self.in_flight = False
         self.sender = sender
         self.action = action
-        self.lane = lane
         self.request: Request = encode(
             action,
             auth_id=sender.account.auth_id,
             trailing_slash=sender.trailing_slash,
         )
+        self.lane = action.lane if lane is None else lane
         self.loop = asyncio.get_running_loop()
         self.started = self.loop.time()
         self.deadline = math.inf if send_within is None else self.started + send_within
@@ -244,7 +277,7 @@ class Journey:
         """Return the verdict for one whose caller has gone away."""
         if isinstance(self.verdict, InDoubt | Accepted):
             return self.verdict
-        return self._not_sent(Reason.CANCELLED)
+        return self.not_sent(Reason.CANCELLED)
 
     async def _go_on(self, outcome: Outcome) -> Outcome:
         return await send_again(
@@ -336,10 +369,11 @@ class Journey:
         """Return the verdict when an attempt could not even begin."""
         self.over = True
         if self.verdict is None:
-            self.verdict = self._not_sent(reason)
+            self.verdict = self.not_sent(reason)
         return self.verdict
 
-    def _not_sent(self, reason: Reason) -> NotSent:
+    def not_sent(self, reason: Reason) -> NotSent:
+        """Return the verdict on one that will not leave."""
         seconds = self.loop.time() - self.started
         return NotSent(
             action=self.action,

@@ -7,6 +7,7 @@ from aiophlo.simulator.faults import Fault
 from aiophlo.simulator.ledger import Ledger, Record
 from aiophlo.simulator.people import Habit, Reaction
 from aiophlo.simulator.server import AUTH_ID, AUTH_TOKEN, HeldAnswers, Simulator
+from aiophlo.simulator.threaded import in_thread
 
 __all__ = [
     "AUTH_ID",
@@ -23,5 +24,6 @@ __all__ = [
     "Record",
     "Simulator",
     "State",
+    "in_thread",
     "parse_chances",
 ]

@@ -134,6 +134,23 @@ async def test_broken_answer_goes_out_when_a_fault_strikes(
     assert simulator.ledger.requests[0].fault == fault
 
 
+@pytest.mark.parametrize(("fault", "expected"), RAW.items())
+def test_broken_answer_is_the_same_on_uvloop(
+    fault: Fault, expected: tuple[bytes, int]
+) -> None:
+    """Half of the services that use the simulator run on it."""
+
+    async def strike() -> None:
+        async with Simulator(quota=None) as simulator:
+            await test_broken_answer_goes_out_when_a_fault_strikes(
+                simulator, fault, expected
+            )
+
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(strike())
+
+
 @pytest.mark.parametrize(("fault", "expected"), SOUND_HTTP.items())
 async def test_bad_answer_keeps_the_connection_when_http_is_sound(
     fault: Fault, expected: tuple[int, bytes, int]

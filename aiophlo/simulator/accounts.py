@@ -63,3 +63,12 @@ class Accounts:
         if scheme.lower() != "basic":
             return None
         return self._by_credentials.get(credentials.strip())
+
+    def tokens(self, auth_id: str) -> tuple[str, str]:
+        """Give an account's secret and its main account's.
+
+        Raises:
+            KeyError: There is no such account.
+        """
+        account = self._by_id[auth_id]
+        return account.auth_token, account.main_token

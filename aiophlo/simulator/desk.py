@@ -11,6 +11,7 @@ import attrs
 
 from aiophlo.simulator.accounts import Accounts, SimulatedAccount
 from aiophlo.simulator.api import READING, Asked, RefusedError, success, understand
+from aiophlo.simulator.chance import Chances
 from aiophlo.simulator.faults import Fault, write
 from aiophlo.simulator.http11 import (
     Answer,
@@ -21,6 +22,7 @@ from aiophlo.simulator.http11 import (
 )
 from aiophlo.simulator.ledger import Ledger, Record
 from aiophlo.simulator.scripts import Script, Strike
+from aiophlo.simulator.switchboard import Switchboard
 from aiophlo.simulator.waiting import Watch
 
 
@@ -45,7 +47,9 @@ class Desk:
     Args:
         ledger: Where everything is entered.
         accounts: Who may ask.
-        script: What goes otherwise than usual.
+        script: What goes otherwise than usual because somebody said so.
+        chances: What goes otherwise than usual by chance.
+        switchboard: The live calls.
         watch: Who waits for something to happen.
         timing: When things happen.
         retry_after: Whether a 429 says in how many seconds to come again.
@@ -61,6 +65,8 @@ class Desk:
         ledger: Ledger,
         accounts: Accounts,
         script: Script,
+        chances: Chances,
+        switchboard: Switchboard,
         watch: Watch,
         timing: Timing,
         retry_after: bool,
@@ -69,6 +75,8 @@ class Desk:
         self._ledger = ledger
         self._accounts = accounts
         self._script = script
+        self._chances = chances
+        self._switchboard = switchboard
         self._watch = watch
         self._timing = timing
         self._retry_after = retry_after
@@ -132,13 +140,20 @@ class Desk:
         wait = account.window.admit(record.at) if account and account.window else 0.0
         if wait:
             return self._too_many(wait), None
-        refusal = _unauthorized(asked, account) or asked.refusal
+        refusal = (
+            _unauthorized(asked, account)
+            or asked.refusal
+            or self._switchboard.refusal(asked)
+        )
         if account:
             self._ledger.admit(record.at)
-        strike = self._script.next(asked)
+        strike = self._script.next(asked) or self._chances.next(asked)
+        if strike and strike.fault:
+            self._ledger.strike(record, strike.fault)
         takes_effect = refusal is None and (strike is None or strike.takes_effect)
         if takes_effect and asked.action not in READING:
             self._ledger.apply(record)
+            self._switchboard.apply(asked)
         sound = (
             self._error(refusal.status, refusal.error)
             if refusal
@@ -177,14 +192,14 @@ class Desk:
             self._drip(connection, record, broken.data, broken.status)
             return
         status = broken.status if connection.is_open else None
-        self._ledger.answer(record, status, fault)
+        self._ledger.answer(record, status)
         connection.reply(broken.data, broken.ending, broken.last_words)
 
     def _drip(
         self, connection: Connection, record: Record, data: bytes, status: int | None
     ) -> None:
         whole = len(data) <= 1 and connection.is_open
-        self._ledger.answer(record, status if whole else None, Fault.DRIP)
+        self._ledger.answer(record, status if whole else None)
         connection.write(data[:1])
         if whole:
             connection.reply(b"", Ending.KEEP)

@@ -109,6 +109,7 @@ class Ledger:
         received: Their number, kept or not.
         dialled_total: Number of dials, kept or not.
         refused_429: Requests answered 429, for whatever reason.
+        struck: How often each fault has struck each action.
     """
 
     def __init__(self, *, keep_requests: bool = True) -> None:
@@ -116,6 +117,7 @@ class Ledger:
         self.received = 0
         self.dialled_total = 0
         self.refused_429 = 0
+        self.struck: Counter[tuple[str, str]] = Counter()
         self._keep_requests = keep_requests
         self._times = array("d")
         self._applied: dict[_Deed, int] = {}
@@ -158,10 +160,14 @@ class Ledger:
         """Note that a request was within the account's quota."""
         self._times.append(at)
 
-    def answer(self, record: Record, status: int | None, fault: str | None) -> None:
+    def strike(self, record: Record, fault: str) -> None:
+        """Note that something goes wrong with a request on purpose."""
+        record.fault = fault
+        self.struck[fault, record.action] += 1
+
+    def answer(self, record: Record, status: int | None) -> None:
         """Note what was answered: `status` is None unless it was written whole."""
         record.answered = status
-        record.fault = fault
         if status == _TOO_MANY_REQUESTS:
             self.refused_429 += 1
 
@@ -271,5 +277,7 @@ def _judge(action: str, applied: int, told: Counter[str] | None) -> Iterable[str
     if applied < (accepted if action in _ONCE else min(accepted, 1)):
         yield f"accepted {accepted} times, took effect {applied} times"
     if applied > explained and (action in _ONCE or not explained):
-        said = "rejected or not sent" if refused else "accepted or in doubt"
-        yield f"took effect {applied} times, {explained} explained, the rest {said}"
+        yield (
+            f"took effect {applied} times, which {accepted} accepted and {in_doubt} in "
+            f"doubt can't explain ({refused} were called rejected or not sent)"
+        )

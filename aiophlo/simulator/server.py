@@ -1,40 +1,28 @@
 """The simulator itself: a PHLO API on a port of this machine."""
 
 import asyncio
-import concurrent.futures
-import functools
 import ssl as tls
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Final, Self
 
 from aiophlo.simulator.accounts import Accounts
+from aiophlo.simulator.call import Call
+from aiophlo.simulator.chance import Chances, parse_chances
+from aiophlo.simulator.courier import Callback, Courier, Post
 from aiophlo.simulator.desk import Desk, Timing
 from aiophlo.simulator.faults import Fault
 from aiophlo.simulator.http11 import Connection
 from aiophlo.simulator.ledger import Ledger
+from aiophlo.simulator.people import Habit
+from aiophlo.simulator.reach import Reachable, in_its_loop
 from aiophlo.simulator.scripts import Body, Script, Strike
-from aiophlo.simulator.waiting import Watch
+from aiophlo.simulator.switchboard import Switchboard
 
 AUTH_ID: Final = "MASIMULATOR000000001"
 AUTH_TOKEN: Final = "bm90LWEtc2VjcmV0LWp1c3QtYS1zaW11bGF0b3Iw"  # noqa: S105 -- made up
 _BACKLOG: Final = 16_384
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-def _in_its_loop(
-    method: Callable[Concatenate["Simulator", _P], _T],
-) -> Callable[Concatenate["Simulator", _P], _T]:
-    """Let any thread call a method: it always runs where the simulator runs."""
-
-    @functools.wraps(method)
-    def call(self: "Simulator", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return self.in_its_loop(functools.partial(method, self, *args, **kwargs))
-
-    return call
 
 
 class HeldAnswers:
@@ -52,7 +40,7 @@ class HeldAnswers:
         self.release()
 
 
-class Simulator:
+class Simulator(Reachable):
     """A PHLO API that rings nobody and remembers everything.
 
     Behaves as Plivo documents it: Basic authentication, one strict moving-window quota
@@ -69,6 +57,13 @@ class Simulator:
         auth_id: Id of the first account; made up by default.
         auth_token: Its secret; made up by default.
         seed: Seed of all chance and of the ids that are handed out.
+        strict: Whether only placed calls, their nodes and their members exist; else
+            every PHLO, node and address does.
+        returns_customer: Whether a transfer whose target is busy, declines, doesn't
+            answer or hangs up ends by itself and gives the customer back to the agent;
+            else the customer stays on hold until it is aborted.
+        faults: Chance of each fault by name, as a mapping or as text such as
+            `drop_after_read=0.01,status_503=0.02`; `all` names each one.
         ssl: Serve TLS with this context.
         keep_requests: Keep a record of every request in the ledger; without, counts.
         clock: Gives the seconds by which quota and ledger go.
@@ -92,11 +87,14 @@ class Simulator:
         auth_id: str | None = None,
         auth_token: str | None = None,
         seed: int = 0,
+        strict: bool = False,
+        returns_customer: bool = True,
+        faults: str | Mapping[str, float] | None = None,
         ssl: tls.SSLContext | None = None,
         keep_requests: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.ledger = Ledger(keep_requests=keep_requests)
+        super().__init__(Ledger(keep_requests=keep_requests))
         self.auth_id = auth_id or AUTH_ID
         self.auth_token = auth_token or AUTH_TOKEN
         self._host = host
@@ -105,17 +103,27 @@ class Simulator:
         self._accounts = Accounts(quota)
         self._accounts.add(self.auth_id, self.auth_token)
         self._script = Script()
-        self._watch = Watch()
+        self._courier = Courier(
+            tokens=self._accounts.tokens, seed=seed, changed=self._watch.check
+        )
+        self._switchboard = Switchboard(
+            strict=strict,
+            returns_customer=returns_customer,
+            later=_later,
+            tell=self._courier.tell,
+            changed=self._watch.check,
+        )
         self._desk = Desk(
             ledger=self.ledger,
             accounts=self._accounts,
             script=self._script,
+            chances=Chances(seed, _parse_faults(faults)),
+            switchboard=self._switchboard,
             watch=self._watch,
             timing=Timing(latency, drip_every, clock),
             retry_after=retry_after,
             seed=seed,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -157,6 +165,7 @@ class Simulator:
         """Close the port and cut every connection; the ledger stays."""
         if self._server is None:
             return
+        await self._courier.close()
         self._server.close()
         for connection in list(self._desk.connections):
             connection.transport.abort()
@@ -185,16 +194,7 @@ class Simulator:
         """Number of answers that are being held."""
         return self._desk.held
 
-    def in_its_loop(self, call: Callable[[], _T]) -> _T:
-        """Run `call` in the simulator's own loop, and wait for it, from any thread."""
-        loop = self._loop
-        if loop is None or not loop.is_running() or loop is _running_loop():
-            return call()
-        done: concurrent.futures.Future[_T] = concurrent.futures.Future()
-        loop.call_soon_threadsafe(_run_into, done, call)
-        return done.result()
-
-    @_in_its_loop
+    @in_its_loop
     def add_account(
         self, auth_id: str, auth_token: str, main: str | None = None
     ) -> None:
@@ -210,7 +210,7 @@ class Simulator:
         """
         self._accounts.add(auth_id, auth_token, main)
 
-    @_in_its_loop
+    @in_its_loop
     def answer_next(
         self,
         status: int | None = None,
@@ -249,7 +249,7 @@ class Simulator:
             )
         )
 
-    @_in_its_loop
+    @in_its_loop
     def fault_next(
         self,
         fault: Fault | str,
@@ -290,89 +290,88 @@ class Simulator:
         """Let the next fitting request take effect and close without an answer."""
         self.fault_next(Fault.DROP_AFTER_READ, to=to, action=action, times=times)
 
-    @_in_its_loop
+    @in_its_loop
     def clear_script(self) -> None:
         """Forget scripted answers and faults that have struck nobody yet."""
         self._script.clear()
 
-    @_in_its_loop
+    @in_its_loop
     def hold_answers(self) -> HeldAnswers:
         """Keep answers back from now on; requests still take effect on arrival."""
         self._desk.hold()
         return HeldAnswers(self.release_answers)
 
-    @_in_its_loop
+    @in_its_loop
     def release_answers(self) -> None:
         """Give the answers that were held, in order, and hold no more."""
         self._desk.release()
 
-    async def wait_for(
-        self,
-        condition: Callable[[Ledger], bool] | None = None,
-        *,
-        requests: int = 0,
-        dials: int = 0,
-        held: int = 0,
-        within: float = 5.0,
-    ) -> None:
-        """Wait until all of this has happened, counted from the simulator's start.
+    @in_its_loop
+    def set_habit(self, habit: Habit, *, address: str | None = None) -> None:
+        """Say how somebody takes calls: unless told so, people answer at once.
 
         Args:
-            condition: Holds for the ledger.
-            requests: So many requests have arrived.
-            dials: So many dials have been made.
-            held: So many answers are being held.
-            within: Seconds to wait at most.
-
-        Raises:
-            TimeoutError: It didn't happen in time.
+            habit: How.
+            address: Who, spelt as in requests; None for all without one of their own.
         """
-        met = self._watch_for(condition, requests, dials, held)
-        await asyncio.wait_for(asyncio.wrap_future(met), within)
+        self._switchboard.people.set(habit, address)
 
-    def wait(
+    @in_its_loop
+    def add_node(self, phlo_id: str, node_id: str) -> None:
+        """Let a PHLO and a node of it exist in strict mode."""
+        self._switchboard.add_node(phlo_id, node_id)
+
+    @in_its_loop
+    def place_call(
         self,
-        condition: Callable[[Ledger], bool] | None = None,
+        phlo_id: str,
+        node_id: str,
         *,
-        requests: int = 0,
-        dials: int = 0,
-        held: int = 0,
-        within: float = 5.0,
-    ) -> None:
-        """Do the same as `wait_for` by blocking this thread, which isn't its own."""
-        if self._loop is _running_loop():
-            raise RuntimeError("this would block the simulator: await wait_for()")
-        self._watch_for(condition, requests, dials, held).result(within)
+        agent: str,
+        customer: str,
+        account: str | None = None,
+    ) -> Call:
+        """Start a live call in which a customer talks to an agent.
 
-    def _watch_for(
-        self,
-        condition: Callable[[Ledger], bool] | None,
-        requests: int,
-        dials: int,
-        held: int,
-    ) -> concurrent.futures.Future[None]:
-        def is_met() -> bool:
-            return (
-                self.ledger.received >= requests
-                and self.ledger.dialled_total >= dials
-                and self.held >= held
-                and (condition is None or condition(self.ledger))
-            )
+        Args:
+            phlo_id: PHLO.
+            node_id: Multi-party-call node of it.
+            agent: The agent's address, spelt as in requests.
+            customer: The customer's.
+            account: auth_id of the account it runs in; None for the first.
 
-        met: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self.in_its_loop(lambda: self._watch.add(is_met, met))
-        return met
+        Returns:
+            The call, which shows at any time who is doing what.
+        """
+        return self._switchboard.place(
+            phlo_id,
+            node_id,
+            agent=agent,
+            customer=customer,
+            account=account or self.auth_id,
+        )
+
+    @property
+    def calls(self) -> list[Call]:
+        """Live calls that go on."""
+        return self._switchboard.calls
+
+    @in_its_loop
+    def post_events(self, callback: Callback | None) -> None:
+        """Say where the events of live calls go from now on; None for nowhere."""
+        self._courier.callback = callback
+
+    @property
+    def posts(self) -> list[Post]:
+        """Events that have been posted, the newest last."""
+        return self._courier.posts
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+def _later(seconds: float, callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, callback)
 
 
-def _run_into(done: "concurrent.futures.Future[_T]", call: Callable[[], _T]) -> None:
-    try:
-        done.set_result(call())
-    except Exception as error:  # noqa: BLE001 -- it is the caller's, in its own thread
-        done.set_exception(error)
+def _parse_faults(faults: str | Mapping[str, float] | None) -> dict[Fault, float]:
+    if isinstance(faults, Mapping):
+        faults = ",".join(f"{name}={chance}" for name, chance in faults.items())
+    return parse_chances(faults or "")

@@ -1,0 +1,80 @@
+"""Chance that doesn't depend on who comes first: drawn from what it is about."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from aiophlo.simulator.api import Asked
+from aiophlo.simulator.faults import Fault
+from aiophlo.simulator.scripts import Strike
+
+_DRAWN: Final = 8  # bytes
+_SCALE: Final = float(1 << 8 * _DRAWN)
+
+
+def draw(*about: object) -> float:
+    """Give a number from 0 to 1 (excluded), the same each time for the same things."""
+    text = "\0".join(map(str, about)).encode()
+    digest = hashlib.blake2b(text, digest_size=_DRAWN).digest()
+    return int.from_bytes(digest) / _SCALE
+
+
+def parse_chances(text: str) -> dict[Fault, float]:
+    """Read chances from text such as `drop_after_read=0.01,status_503=0.02`.
+
+    Args:
+        text: Names of faults with their chances; `all` names each one.
+
+    Raises:
+        ValueError: A name is unknown, or a chance is no number from 0 to 1.
+    """
+    chances: dict[Fault, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, number = part.partition("=")
+        chance = _parse_chance(name, number)
+        faults = list(Fault) if name == "all" else [Fault(name)]
+        chances |= dict.fromkeys(faults, chance)
+    return chances
+
+
+def _parse_chance(name: str, number: str) -> float:
+    try:
+        chance = float(number)
+    except ValueError:
+        chance = -1.0
+    if not 0 <= chance <= 1:
+        raise ValueError(f"{name} needs a chance from 0 to 1, as in {name}=0.01")
+    return chance
+
+
+class Chances:
+    """Faults that strike by chance.
+
+    Whether one strikes depends on the seed, its kind, the action and address asked
+    about, and how often that was asked before, never on the order in which requests
+    of different addresses arrive. So a run at another concurrency meets the same.
+
+    Args:
+        seed: Seed.
+        chances: Chance of each fault, from 0 to 1. Where several would strike, the
+            first in the order of `Fault` does.
+    """
+
+    def __init__(self, seed: int, chances: Mapping[Fault, float]) -> None:
+        self._seed = seed
+        self._chances = [
+            (fault, chances[fault]) for fault in Fault if chances.get(fault)
+        ]
+        self._asked: dict[int, int] = {}
+
+    def next(self, asked: Asked) -> Strike | None:
+        """Say what strikes a request, if anything does."""
+        if not self._chances:
+            return None
+        about = (asked.action, asked.address or asked.phlo_id)
+        key = hash(about)  # a number takes less room than what it stands for
+        times = self._asked[key] = self._asked.get(key, 0) + 1
+        for fault, chance in self._chances:
+            if draw(self._seed, fault, *about, times) < chance:
+                return Strike(fault=fault)
+        return None

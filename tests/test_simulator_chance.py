@@ -1,0 +1,87 @@
+"""Faults by chance are the same faults whenever they are asked for."""
+
+import random
+
+import pytest
+
+from aiophlo.simulator import Fault, Simulator, parse_chances
+from aiophlo.simulator.api import Asked
+from aiophlo.simulator.chance import Chances, draw
+
+
+def test_draws_are_even() -> None:
+    """A chance of one in a hundred must strike about one in a hundred."""
+    hits = sum(draw(7, "reset", number) < 0.01 for number in range(20_000))
+    assert 150 < hits < 250
+
+
+def test_faults_strike_the_same_when_the_order_changes() -> None:
+    """Two runs at different concurrency must meet the same faults."""
+    asked = [Asked(action="call", to=f"+1415222{i:04}") for i in range(300)] * 3
+
+    def table(order: list[Asked]) -> list[tuple[str, str]]:
+        chances = Chances(7, {Fault.RESET: 0.1, Fault.STATUS_503: 0.2})
+        strikes = [(one.to, chances.next(one)) for one in order]
+        return sorted((to, str(strike.fault)) for to, strike in strikes if strike)
+
+    shuffled = random.Random(1).sample(asked, len(asked))  # noqa: S311 -- a shuffle
+    assert table(asked) == table(shuffled)
+    assert 150 < len(table(asked)) < 350
+
+
+def test_fault_may_spare_the_repeat() -> None:
+    """What struck once needn't strike each time: a retry can succeed."""
+    chances = Chances(1, {Fault.RESET: 0.5})
+    asked = Asked(action="hold", member="+14152223333")
+    assert len({bool(chances.next(asked)) for _ in range(50)}) == 2
+
+
+def test_seed_changes_what_strikes() -> None:
+    """Another seed is another day."""
+    asked = [Asked(action="call", to=str(number)) for number in range(100)]
+    tables = [
+        [bool(chances.next(one)) for one in asked]
+        for chances in (Chances(seed, {Fault.RESET: 0.5}) for seed in (1, 2))
+    ]
+    assert tables[0] != tables[1]
+
+
+def test_nothing_strikes_when_there_are_no_chances() -> None:
+    """A simulator without faults is sound."""
+    assert Chances(0, {}).next(Asked(action="call", to="+14152225555")) is None
+
+
+def test_chances_are_read_from_text() -> None:
+    """They come from a command line."""
+    assert parse_chances("drop_after_read=0.01, status_503=0.02") == {
+        Fault.DROP_AFTER_READ: 0.01,
+        Fault.STATUS_503: 0.02,
+    }
+    assert parse_chances("") == {}
+    assert parse_chances("all=0.1,silence=0") == dict.fromkeys(Fault, 0.1) | {
+        Fault.SILENCE: 0.0
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("explode=0.1", "explode"),
+        ("reset", "reset needs"),
+        ("reset=often", "reset needs"),
+        ("reset=1.5", "reset needs"),
+        ("reset=nan", "reset needs"),
+    ],
+)
+def test_chances_are_refused_when_misspelt(text: str, error: str) -> None:
+    """A fault that never strikes makes every test pass."""
+    with pytest.raises(ValueError, match=error):
+        parse_chances(text)
+
+
+def test_simulator_takes_chances_as_text_and_as_mapping() -> None:
+    """Code has mappings, command lines have text."""
+    Simulator(faults="reset=0.5")
+    Simulator(faults={"reset": 0.5})
+    with pytest.raises(ValueError, match="explode"):
+        Simulator(faults={"explode": 0.5})

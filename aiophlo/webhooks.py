@@ -180,6 +180,27 @@ def sign(
     return _signature(message, auth_token).decode()
 
 
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a webhook's URL.
+
+    Args:
+        url: The whole URL.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        InvalidInputError: It isn't an `http` or `https` URL with a host.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidInputError("url: expected a URL", field="url") from error
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise InvalidInputError("url: expected http(s)://host/…", field="url")
+    return parts
+
+
 def find_nonce(headers: Mapping[str, str]) -> str:
     """Return the nonce that a request was signed with.
 
@@ -243,19 +264,9 @@ def _signature(message: bytes, token: str) -> bytes:
 def _seen_by_plivo(url: str, public_url: str | None) -> str:
     if public_url is None:
         return url
-    public, requested = _split(public_url), _split(url)
+    public, requested = split_url(public_url), split_url(url)
     path = requested.path if public.path in {"", "/"} else public.path
     return urlunsplit((public.scheme, public.netloc, path, requested.query, ""))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidInputError("url: expected a URL", field="url") from error
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise InvalidInputError("url: expected http(s)://host/…", field="url")
-    return parts
 
 
 def _message(
@@ -269,7 +280,7 @@ def _message(
 def _base_string(method: str, url: str, params: Mapping[str, object]) -> str:
     if method not in {"GET", "POST"}:
         raise InvalidInputError("method: expected GET or POST", field="method")
-    parts = _split(url)
+    parts = split_url(url)
     head = f"{parts.scheme}://{parts.netloc}{parts.path}"
     query = _grouped(parse_qsl(parts.query, keep_blank_values=True))
     body = _grouped(params.items())

@@ -60,7 +60,7 @@ def real_tree() -> dict[str, str]:
 def test_tree_is_what_its_docstring_draws() -> None:
     """Who catches by the drawing would let a ringing phone pass as a refusal."""
     assert drawn_tree() == real_tree()
-    assert len(real_tree()) == 9
+    assert len(real_tree()) == 10
 
 
 def test_invalid_input_is_a_value_error_too() -> None:

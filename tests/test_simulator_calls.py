@@ -126,6 +126,13 @@ def test_phone_stops_ringing_when_the_transfer_is_aborted(office: Office) -> Non
     assert "Conference" not in "".join(office.events[2:])
 
 
+def test_phone_stops_ringing_when_its_member_is_hung_up(office: Office) -> None:
+    """A member can be acted on from the first ring."""
+    office.ask("warm_transfer", to=PARTNER)
+    assert office.ask("hangup", who=PARTNER) is None
+    assert office.states() == [TALKING, TALKING, LEFT]
+
+
 def test_all_three_talk_when_the_call_is_resumed(office: Office) -> None:
     """The agent introduces the customer to the partner."""
     office.consult()

@@ -22,9 +22,16 @@ class Receiver:
     def __init__(self) -> None:
         self.url = ""
         self.received: list[tuple[dict[str, str], dict[str, str]]] = []
+        self.slow = 0.0
+        self.busy = False
+        self.overtaken = False
 
     async def take(self, request: web.Request) -> web.Response:
-        """Keep fields and headers."""
+        """Keep fields and headers, and notice who doesn't wait for the other."""
+        self.overtaken |= self.busy
+        self.busy = True
+        await asyncio.sleep(self.slow)
+        self.busy = False
         if request.content_type == "application/json":
             fields = await request.json()
         else:
@@ -85,6 +92,7 @@ async def test_whole_transfer_is_told_in_order(
     simulator: Simulator, receiver: Receiver
 ) -> None:
     """A handover sees the call only through these."""
+    receiver.slow = 0.02
     simulator.post_events(Callback(url=receiver.url))
     call = simulator.place_call("p", "n", agent=AGENT, customer=CUSTOMER)
     assert await act(simulator, "warm_transfer", to=PARTNER) == 201
@@ -97,6 +105,7 @@ async def test_whole_transfer_is_told_in_order(
         ("ConferenceEnter", PARTNER),
         ("ConferenceExit", AGENT),
     ]
+    assert not receiver.overtaken
     fields = [fields for fields, _ in receiver.received]
     assert {one["conference_uuid"] for one in fields} == {call.conference_uuid}
     assert [one["member_id"] for one in fields] == ["1", "2", "3", "2"]

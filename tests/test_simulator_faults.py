@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from aiophlo.simulator import Fault, Simulator
+from aiophlo.simulator import Fault, Simulator, http11
 
 TO: Final = "+14152225555"
 BODY: Final = {"action": "warm_transfer", "to": TO, "trigger_source": "+14152223333"}
@@ -189,12 +189,17 @@ async def test_shutdown_is_prompt_when_an_answer_stalls(
     await close(writer)
 
 
-async def test_idle_connection_is_not_read_when_forgotten(simulator: Simulator) -> None:
-    """A reused connection that is being closed loses the request, unread."""
+async def test_request_is_reset_unread_when_the_connection_was_forgotten(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reused connection that is being closed loses the request."""
+    monkeypatch.setattr(http11, "_IDLE_FOR", 0.2)
     simulator.fault_next("idle_close")
     reader, writer = await connect(simulator)
-    writer.write(request(simulator) + request(simulator))
-    await read_to_end(reader)
+    writer.write(request(simulator))
+    await reader.readuntil(b"}")
+    writer.write(request(simulator))
+    assert await read_to_end(reader) == RESET
     await close(writer)
     assert simulator.ledger.received == 1
 

@@ -8,6 +8,7 @@ import pytest
 
 from aiophlo.simulator import Ledger, Record, Simulator
 from aiophlo.simulator.api import Asked
+from aiophlo.simulator.http11 import Connection
 from aiophlo.simulator.quota import MovingWindow
 
 TO = "+14152225555"
@@ -192,3 +193,15 @@ async def test_ledger_is_json_when_asked_over_http(simulator: Simulator) -> None
     assert set(dial) == {"account", "action", "answered", "at", "to"}
     assert set(document["requests"][0]) == set(Record.__slots__) - {"__weakref__"}
     assert simulator.ledger.received == 1
+
+
+async def test_ledger_is_refused_when_the_peer_is_elsewhere(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds whole numbers, and needs no credentials."""
+    monkeypatch.setattr(Connection, "peer", "192.0.2.1")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{simulator.url}/_simulator/ledger") as answer,
+    ):
+        assert answer.status == 403

@@ -244,6 +244,7 @@ def test_methods_work_when_called_from_another_thread(
     simulator = Simulator(quota=None)
     start = asyncio.run_coroutine_threadsafe(simulator.start(), loop_in_thread)
     start.result()
+    assert simulator.in_its_loop(threading.get_ident) != threading.get_ident()
     simulator.hold_answers()
     simulator.drop_next_answer(to="+14152220000")
     call = asyncio.run_coroutine_threadsafe(Phone(simulator).transfer(), loop_in_thread)

@@ -25,7 +25,7 @@ from typing import Any, Self
 import attrs
 
 from aiophlo.actions import Action, DialAction, MemberAction
-from aiophlo.addresses import mask, mask_text
+from aiophlo.addresses import mask, mask_id, mask_text
 from aiophlo.errors import JournalError
 from aiophlo.journal_file import (
     JournalReader,
@@ -352,7 +352,7 @@ class _OpenJournal:
             outcome.verdict,
             reason,
             outcome.status,
-            _clean(outcome.api_id),
+            None if outcome.api_id is None else _clean(mask_id(outcome.api_id)),
             None if outcome.error is None else _clean(mask_text(outcome.error)),
             outcome.attempts,
             outcome.seconds,
@@ -394,10 +394,8 @@ def _masked_address(action: Action) -> str | None:
     return mask(action.member) if isinstance(action, MemberAction) else None
 
 
-def _clean(text: str | None) -> str | None:
+def _clean(text: str) -> str:
     # A surrogate, which JSON can smuggle in, would fail the whole journal.
-    if text is None:
-        return None
     return text[:_TEXT_LENGTH].encode(errors="replace").decode()
 
 

@@ -24,7 +24,8 @@ _OPAQUE = re.compile(
 # Nine digits are a telephone number in some countries; fewer are taken for an
 # order's. An ellipsis would let a key pass for one that was masked.
 _TELLING = re.compile(
-    r"\+[0-9]|[0-9](?:[ ().-]{0,2}[0-9]){8}|sips?(?::|%3a)|…", re.IGNORECASE
+    r"\+\d|\d(?:[\s().\[\]/\-\u2010-\u2015]{0,3}\d){8}|sips?(?::|%3a)|…",
+    re.IGNORECASE,
 )
 
 

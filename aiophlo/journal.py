@@ -14,30 +14,26 @@ The file, and how to read it with SQLite's tools: see `journal_file`.
 """
 
 import asyncio
-import hashlib
-import json
-import operator
 import os
-import re
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 
-from aiophlo.actions import Action, DialAction, MemberAction, Parameters
-from aiophlo.addresses import mask, mask_text
-from aiophlo.errors import InvalidInputError, JournalError
+from aiophlo.actions import Action, DialAction, MemberAction
+from aiophlo.addresses import mask, mask_id, mask_text
+from aiophlo.errors import JournalError
 from aiophlo.journal_file import (
     JournalReader,
     JournalRecord,
     JournalReport,
     KnownRow,
 )
+from aiophlo.journal_keys import Digests, NewKeys, default_key, misused
 from aiophlo.journal_writer import JournalWriter
 from aiophlo.outcomes import (
     Accepted,
@@ -49,31 +45,10 @@ from aiophlo.outcomes import (
     combine,
 )
 
-_DIGEST_DIGITS = 32
-_KEY_DIGITS = 16
+__all__ = ["Journal", "JournalReader", "JournalRecord", "JournalReport", "default_key"]
+
 _TEXT_LENGTH = 500  # what somebody else wrote is cut there
 _NEAR = 1_000  # rows; a batch that skips fewer is walking through the file
-
-# Keys that hold no number, however many digits they have: UUIDs and ours.
-_OPAQUE = re.compile(
-    r"[0-9]+:[0-9a-f]{16}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-)
-# Nine digits are a telephone number in some countries; fewer are taken for an
-# order's. An ellipsis would let a key pass for one that was masked.
-_TELLING = re.compile(
-    r"\+[0-9]|[0-9](?:[ ().-]{0,2}[0-9]){8}|sips?(?::|%3a)|…", re.IGNORECASE
-)
-
-
-def default_key(row: int, digest: str) -> str:
-    """Return the key of an action whose user gave none.
-
-    Args:
-        row: Where it stands in its list or file.
-        digest: The journal's digest of it, so that a row which was edited
-            between two runs counts as another action.
-    """
-    return f"{row}:{digest[:_KEY_DIGITS]}"
 
 
 class Journal:
@@ -280,9 +255,9 @@ class _OpenJournal:
         except BaseException:
             self._writer.stop()
             raise
-        self._salt = file.salt
+        self._digests = Digests(file.salt)
         self._last_row = file.last_row
-        self._new = _NewKeys() if file.last_row == 0 else None
+        self._new = NewKeys() if file.last_row == 0 else None
 
     async def close(self) -> None:
         self.reader.close()  # first, since the last to close tidies up
@@ -301,49 +276,46 @@ class _OpenJournal:
         self._furthest = 0
 
     def digest(self, action: Action) -> str:
-        kind = type(action)  # which mypy takes to be unhashable
-        values = _values_of(kind)(action)  # type: ignore[arg-type]
-        text = "\0".join([v if isinstance(v, str) else _canonical(v) for v in values])
-        return self._hash(text)[:_DIGEST_DIGITS]
+        return self._digests.action(action)
 
     def recall(
         self, key: str, action: Action, *, include_in_doubt: bool = False
     ) -> Outcome | None:
         self._writer.check()
-        digest = self.digest(action)
+        digest = self._digests.action(action)
         claim = self._claims.get(key)
         if claim is not None:
             _compare(key, digest, claim.digest)
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
-        claim = _Claim(action, self._stored(key), digest)
-        known = self._find(claim.stored)
-        if known is not None:
-            _compare(key, digest, known[2])
-            if self._ask(known[1]):
-                return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
-            outcome = _outcome_of(known, action)
-            if _is_final(outcome, include_in_doubt=include_in_doubt):
-                return outcome
-            claim.row = known[1]
-            claim.earlier = outcome
-        self._claims[key] = claim
+        stored = self._digests.key(key)
+        known = self._find(stored)
+        if known is None:
+            self._claims[key] = _Claim(action, stored, digest)
+            return None
+        _compare(key, digest, known[2])
+        if self._ask(known[1]):
+            return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
+        outcome = _outcome_of(known, action)
+        if _is_final(outcome, include_in_doubt=include_in_doubt):
+            return outcome
+        self._claims[key] = _Claim(action, stored, digest, known[1], outcome)
         return None
 
     def release(self, key: str) -> None:
         claim = self._claims.get(key)
         if claim is None or claim.intended:
-            raise _misused(key, "can't be released: it has an intent, or no claim")
+            raise misused(key, "can't be released: it has an intent, or no claim")
         del self._claims[key]
 
     def intend(self, key: str, action: Action) -> asyncio.Future[None]:
         self._writer.check()
         if key not in self._claims and self.recall(key, action) is not None:
-            raise _misused(key, "has an outcome already")
+            raise misused(key, "has an outcome already")
         claim = self._claims[key]
         if claim.intended:
-            raise _misused(key, "has an intent already")
+            raise misused(key, "has an intent already")
         if action is not claim.action:
-            _compare(key, self.digest(action), claim.digest)
+            _compare(key, self._digests.action(action), claim.digest)
         return self._intend(claim)
 
     def _intend(self, claim: _Claim) -> asyncio.Future[None]:
@@ -367,7 +339,7 @@ class _OpenJournal:
         self._writer.check()
         claim = self._claims.get(key)
         if claim is None or claim.settled:
-            raise _misused(key, "is settled, or was not recalled")
+            raise misused(key, "is settled, or was not recalled")
         if not claim.intended:
             self._intend(claim).cancel()  # written all the same, awaited by nobody
         claim.settled = True
@@ -380,7 +352,7 @@ class _OpenJournal:
             outcome.verdict,
             reason,
             outcome.status,
-            _clean(outcome.api_id),
+            None if outcome.api_id is None else _clean(mask_id(outcome.api_id)),
             None if outcome.error is None else _clean(mask_text(outcome.error)),
             outcome.attempts,
             outcome.seconds,
@@ -415,48 +387,6 @@ class _OpenJournal:
         self._asked[byte] |= bit
         return before
 
-    def _stored(self, key: str) -> str:
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise _misused(key, "isn't text that UTF-8 can hold") from error
-        if not _TELLING.search(key) or _OPAQUE.fullmatch(key):
-            return key
-        return f"{mask_text(key)}#{self._hash(key)[:_KEY_DIGITS]}"
-
-    def _hash(self, text: str) -> str:
-        return hashlib.sha256(self._salt + text.encode()).hexdigest()
-
-
-class _NewKeys:
-    """Proves most keys new in a journal that began empty: no need to look.
-
-    Looking costs 5 to 15 µs beside the writing thread. At a million keys, one
-    in sixteen is looked up in vain.
-    """
-
-    def __init__(self) -> None:
-        self._bits = bytearray(1 << 21)
-
-    def add(self, key: str) -> bool:
-        """Note a key; True if it can't have been noted before."""
-        mixed = hash(key)
-        byte, bit = (mixed >> 3) & (len(self._bits) - 1), 1 << (mixed & 7)
-        new = not self._bits[byte] & bit
-        self._bits[byte] |= bit
-        return new
-
-
-@cache
-def _values_of(kind: type[Any]) -> Callable[[Action], tuple[Any, ...]]:
-    # What takes part in equality: everything but the key.
-    names = [field.name for field in attrs.fields(kind) if field.eq]
-    return operator.attrgetter("__class__.__name__", *names)
-
-
-def _canonical(value: Parameters) -> str:
-    return json.dumps(json.loads(value.text), sort_keys=True)
-
 
 def _masked_address(action: Action) -> str | None:
     if isinstance(action, DialAction):
@@ -464,10 +394,8 @@ def _masked_address(action: Action) -> str | None:
     return mask(action.member) if isinstance(action, MemberAction) else None
 
 
-def _clean(text: str | None) -> str | None:
+def _clean(text: str) -> str:
     # A surrogate, which JSON can smuggle in, would fail the whole journal.
-    if text is None:
-        return None
     return text[:_TEXT_LENGTH].encode(errors="replace").decode()
 
 
@@ -505,9 +433,4 @@ def _reason(text: str | None) -> Reason:
 
 def _compare(key: str, digest: str, known: str) -> None:
     if digest != known:
-        raise _misused(key, "stands for two different actions")
-
-
-def _misused(key: str, what: str) -> InvalidInputError:
-    shown = mask_text(key).encode(errors="replace").decode()
-    return InvalidInputError(f"key {shown!r} {what}", field="key")
+        raise misused(key, "stands for two different actions")

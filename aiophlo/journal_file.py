@@ -94,7 +94,7 @@ _BY_KEY = _KNOWN + "WHERE key = ?"
 _AFTER = _KNOWN + "WHERE id > ? ORDER BY id LIMIT ?"
 _RECORDS = """
     SELECT id, key, kind, address, verdict, reason, status, api_id, error, attempts,
-        seconds, intended_at, settled_at
+        seconds, intended_at, settled_at  -- as JournalRecord has them
     FROM actions WHERE id > ? ORDER BY id LIMIT ?
 """
 _REPORT = """
@@ -121,7 +121,7 @@ KnownRow = tuple[
 ]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class JournalRecord:
     """What the journal knows of one key; see the module for the columns.
 
@@ -154,9 +154,6 @@ class JournalRecord:
     seconds: float | None
     intended_at: float
     settled_at: float | None
-
-
-_RECORD_FIELDS = tuple(field.name for field in attrs.fields(JournalRecord))
 
 
 @attrs.frozen(kw_only=True)
@@ -244,7 +241,7 @@ class JournalReader:
         last = -1
         while rows := self._fetch(_RECORDS, last, _PAGE):
             for row in rows:
-                yield JournalRecord(**dict(zip(_RECORD_FIELDS, row, strict=True)))
+                yield JournalRecord(*row)
             last = rows[-1][0]
 
     def find(self, key: str) -> KnownRow | None:

@@ -188,7 +188,7 @@ class Pacer:
     def slot_for(self, lane: Lane, now: float, *, behind: int = 0) -> float:
         """Return when one who entered `lane` now, after `behind` more, has a slot."""
         ahead = behind + sum(self._waiting[: lane + 1])
-        return max(now, self._start(now)) + ahead * self._interval / self.pace(now)
+        return max(now, self._start(now) + ahead * self._step(now))
 
     def waiting(self, lane: Lane) -> int:
         """Return how many wait in `lane`."""
@@ -208,7 +208,11 @@ class Pacer:
         return max(self._next_free, self.paused_until, now - self._slack)
 
     def _use_slot(self, now: float) -> None:
-        self._next_free = self._start(now) + self._interval / self.pace(now)
+        self._next_free = self._start(now) + self._step(now)
+
+    def _step(self, now: float) -> float:
+        """Return the seconds from one slot to the next at the present pace."""
+        return self._interval / self.pace(now)
 
     def _lower_pace(self, now: float) -> None:
         self._pace = max(self.pace(now) * (1 - LOWERED_BY), LOWEST_PACE)
@@ -233,7 +237,7 @@ class Pacer:
     def _refuse_late(self, now: float) -> list[Ticket]:
         """Refuse, in order, those whose slot the pause has moved too far."""
         slot = max(now, self._start(now))
-        step = self._interval / self.pace(now)
+        step = self._step(now)
         refused = []
         for ticket in self._all():
             if slot > ticket.deadline:

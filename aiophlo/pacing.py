@@ -71,7 +71,6 @@ class Pacer:
         self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0] * len(Lane)
         self._next_free = -math.inf
-        self._paused_at = -math.inf
         self.paused_until = -math.inf
         self._refusing_until = -math.inf
         self._pauses_in_a_row = 0
@@ -152,21 +151,20 @@ class Pacer:
 
         Args:
             now: The time.
-            sent: Time at which the refused request had its slot.
+            sent: Time at which the refused request left.
             retry_after: Seconds that the answer asked to wait.
 
         Returns:
             The tickets that this refuses: their slot would now come too late.
         """
-        if sent < self._paused_at:
+        if sent < self.paused_until:  # nothing gets a slot during a pause
             return []
         self._lower_pace(now)
-        self._paused_at = now
         if retry_after is None:
             growing = FIRST_PAUSE * 2.0 ** min(self._pauses_in_a_row, 10)
             retry_after = min(growing, self._longest_growth)
         self._pauses_in_a_row += 1
-        self.paused_until = max(self.paused_until, now + retry_after)
+        self.paused_until = now + retry_after
         if retry_after > LONGEST_PAUSE:
             self._refusing_until = self.paused_until
             return self._refuse(self._all(), Reason.THROTTLED)

@@ -116,6 +116,11 @@ class Pacer:
             self._waiting[lane] += 1
         return ticket
 
+    def overtaken(self, now: float, lane: Lane) -> list[Ticket]:
+        """Return the tickets that one who entered `lane` moved too far back."""
+        behind = lane + 1
+        return self._refuse_late(now, behind) if any(self._waiting[behind:]) else []
+
     def leave(self, ticket: Ticket) -> None:
         """Give up a place in the queue, if it is still held."""
         if not ticket.gone and ticket.refusal is None:
@@ -232,20 +237,21 @@ class Pacer:
         while lane and lane[0].gone:
             lane.popleft()
 
-    def _refuse_late(self, now: float) -> list[Ticket]:
-        """Refuse, in order, those whose slot the pause has moved too far."""
-        slot = max(now, self._start(now))
+    def _refuse_late(self, now: float, lane: int = 0) -> list[Ticket]:
+        """Refuse, in order, those from `lane` on whose slot now comes too late."""
         step = self._step(now)
+        slot = self._start(now) + sum(self._waiting[:lane]) * step
         refused = []
-        for ticket in self._all():
-            if slot > ticket.deadline:
+        for ticket in self._all(lane):
+            if max(now, slot) > ticket.deadline:
                 refused.append(ticket)
             else:
                 slot += step
         return self._refuse(refused, Reason.EXPIRED)
 
-    def _all(self) -> list[Ticket]:
-        return [ticket for lane in self._lanes for ticket in lane if not ticket.gone]
+    def _all(self, lane: int = 0) -> list[Ticket]:
+        lanes = self._lanes[lane:]
+        return [ticket for queue in lanes for ticket in queue if not ticket.gone]
 
     def _refuse(self, tickets: list[Ticket], reason: Reason) -> list[Ticket]:
         for ticket in tickets:

@@ -43,6 +43,7 @@ class Slots:
         if ticket.refusal is not None:
             return ticket.refusal
         waiter = self._waiters[ticket] = self._loop.create_future()
+        self._wake(self.pacer.overtaken(now, lane))
         self._set_timer(now)
         try:
             await waiter

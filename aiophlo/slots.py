@@ -37,7 +37,7 @@ class Slots:
         if self._closed:
             return Reason.CLOSED
         now = self._loop.time()
-        if self.pacer.take(now):
+        if now <= deadline and self.pacer.take(now):
             return None
         ticket = self.pacer.enter(now, lane, deadline)
         if ticket.refusal is not None:

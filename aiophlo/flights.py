@@ -14,7 +14,7 @@ class _Flight:
 
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
-        self.joiners: deque[asyncio.Future[Outcome | None]] | None = None
+        self.joiners: dict[asyncio.Future[Outcome | None], None] | None = None
 
 
 class Flights:
@@ -46,14 +46,14 @@ class Flights:
         if flight.outcome is not None:
             return flight.outcome
         if flight.joiners is None:
-            flight.joiners = deque()
+            flight.joiners = {}
         joiner: asyncio.Future[Outcome | None] = self._loop.create_future()
-        flight.joiners.append(joiner)
+        flight.joiners[joiner] = None
         try:
             return await joiner
         except asyncio.CancelledError:
             if joiner.cancelled():
-                flight.joiners.remove(joiner)
+                flight.joiners.pop(joiner, None)
             elif joiner.result() is None:
                 self._hand_over(key, flight)  # it was to lead, and is going too
             raise
@@ -80,7 +80,8 @@ class Flights:
     def _hand_over(self, key: Hashable, flight: _Flight) -> None:
         joiners = flight.joiners
         while joiners:
-            joiner = joiners.popleft()
+            joiner = next(iter(joiners))
+            del joiners[joiner]
             if not joiner.done():
                 joiner.set_result(None)
                 return

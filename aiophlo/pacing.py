@@ -71,7 +71,6 @@ class Pacer:
         self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0] * len(Lane)
         self._next_free = -math.inf
-        self._paused_at = -math.inf
         self.paused_until = -math.inf
         self._refusing_until = -math.inf
         self._pauses_in_a_row = 0
@@ -117,6 +116,11 @@ class Pacer:
             self._waiting[lane] += 1
         return ticket
 
+    def overtaken(self, now: float, lane: Lane) -> list[Ticket]:
+        """Return the tickets that one who entered `lane` moved too far back."""
+        behind = lane + 1
+        return self._refuse_late(now, behind) if any(self._waiting[behind:]) else []
+
     def leave(self, ticket: Ticket) -> None:
         """Give up a place in the queue, if it is still held."""
         if not ticket.gone and ticket.refusal is None:
@@ -152,21 +156,20 @@ class Pacer:
 
         Args:
             now: The time.
-            sent: Time at which the refused request had its slot.
+            sent: Time at which the refused request left.
             retry_after: Seconds that the answer asked to wait.
 
         Returns:
             The tickets that this refuses: their slot would now come too late.
         """
-        if sent < self._paused_at:
+        if sent < self.paused_until:  # nothing gets a slot during a pause
             return []
         self._lower_pace(now)
-        self._paused_at = now
         if retry_after is None:
             growing = FIRST_PAUSE * 2.0 ** min(self._pauses_in_a_row, 10)
             retry_after = min(growing, self._longest_growth)
         self._pauses_in_a_row += 1
-        self.paused_until = max(self.paused_until, now + retry_after)
+        self.paused_until = now + retry_after
         if retry_after > LONGEST_PAUSE:
             self._refusing_until = self.paused_until
             return self._refuse(self._all(), Reason.THROTTLED)
@@ -188,7 +191,7 @@ class Pacer:
     def slot_for(self, lane: Lane, now: float, *, behind: int = 0) -> float:
         """Return when one who entered `lane` now, after `behind` more, has a slot."""
         ahead = behind + sum(self._waiting[: lane + 1])
-        return max(now, self._start(now)) + ahead * self._interval / self.pace(now)
+        return max(now, self._start(now) + ahead * self._step(now))
 
     def waiting(self, lane: Lane) -> int:
         """Return how many wait in `lane`."""
@@ -208,7 +211,11 @@ class Pacer:
         return max(self._next_free, self.paused_until, now - self._slack)
 
     def _use_slot(self, now: float) -> None:
-        self._next_free = self._start(now) + self._interval / self.pace(now)
+        self._next_free = self._start(now) + self._step(now)
+
+    def _step(self, now: float) -> float:
+        """Return the seconds from one slot to the next at the present pace."""
+        return self._interval / self.pace(now)
 
     def _lower_pace(self, now: float) -> None:
         self._pace = max(self.pace(now) * (1 - LOWERED_BY), LOWEST_PACE)
@@ -230,20 +237,21 @@ class Pacer:
         while lane and lane[0].gone:
             lane.popleft()
 
-    def _refuse_late(self, now: float) -> list[Ticket]:
-        """Refuse, in order, those whose slot the pause has moved too far."""
-        slot = max(now, self._start(now))
-        step = self._interval / self.pace(now)
+    def _refuse_late(self, now: float, lane: int = 0) -> list[Ticket]:
+        """Refuse, in order, those from `lane` on whose slot now comes too late."""
+        step = self._step(now)
+        slot = self._start(now) + sum(self._waiting[:lane]) * step
         refused = []
-        for ticket in self._all():
-            if slot > ticket.deadline:
+        for ticket in self._all(lane):
+            if max(now, slot) > ticket.deadline:
                 refused.append(ticket)
             else:
                 slot += step
         return self._refuse(refused, Reason.EXPIRED)
 
-    def _all(self) -> list[Ticket]:
-        return [ticket for lane in self._lanes for ticket in lane if not ticket.gone]
+    def _all(self, lane: int = 0) -> list[Ticket]:
+        lanes = self._lanes[lane:]
+        return [ticket for queue in lanes for ticket in queue if not ticket.gone]
 
     def _refuse(self, tickets: list[Ticket], reason: Reason) -> list[Ticket]:
         for ticket in tickets:

@@ -37,12 +37,13 @@ class Slots:
         if self._closed:
             return Reason.CLOSED
         now = self._loop.time()
-        if self.pacer.take(now):
+        if now <= deadline and self.pacer.take(now):
             return None
         ticket = self.pacer.enter(now, lane, deadline)
         if ticket.refusal is not None:
             return ticket.refusal
         waiter = self._waiters[ticket] = self._loop.create_future()
+        self._wake(self.pacer.overtaken(now, lane))
         self._set_timer(now)
         try:
             await waiter

@@ -1,0 +1,320 @@
+"""Single flight: a double click rings once, and everybody hears the same."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Any, Literal
+
+import pytest
+from virtual_time import VirtualTimeLoop, run_virtually
+
+from aiophlo.actions import WarmTransfer
+from aiophlo.flights import MEMORY, Flights
+from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+
+ACTION = WarmTransfer(
+    phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550199"
+)
+ACCEPTED = Accepted(action=ACTION)
+REJECTED = Rejected(action=ACTION, status=404)
+IN_DOUBT = InDoubt(action=ACTION, reason=Reason.SILENT)
+EXPIRED = NotSent(action=ACTION, reason=Reason.EXPIRED)
+NEVER_LEFT = NotSent(action=ACTION, reason=Reason.CANCELLED)
+CUT_OFF = InDoubt(action=ACTION, reason=Reason.CANCELLED)
+
+Told = Outcome | Literal["cancelled"] | None
+
+
+def virtually(test: Callable[[], Any]) -> Callable[[], None]:
+    """Run an async test on a clock that jumps."""
+
+    def run() -> None:
+        run_virtually(test())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+class Clicks:
+    """Some who click at the same moment; each leads, or hears of the leader's end.
+
+    Attributes:
+        leaders: Who led, in order.
+        told: What each was told in the end.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        self.loop = loop
+        self.flights = Flights(loop)
+        self.leaders: list[str] = []
+        self.told: dict[str, Told] = {}
+        self.left = asyncio.Event()
+        self.end: asyncio.Future[Outcome] = loop.create_future()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def click(self, *names: str, key: Hashable = "k") -> None:
+        """Let each of these click, in this order."""
+        for name in names:
+            self._tasks[name] = asyncio.create_task(self._click(name, key))
+        await asyncio.sleep(0)
+
+    async def cancel(self, *names: str) -> None:
+        """Cancel each of these in the same moment."""
+        for name in names:
+            self._tasks[name].cancel()
+        await self.settle()
+
+    async def land(self, outcome: Outcome) -> None:
+        """Let the leader's action come to its end."""
+        self.end.set_result(outcome)
+        await self.settle()
+        self.end = self.loop.create_future()
+
+    async def settle(self) -> None:
+        """Let everybody do what they can now."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def _click(self, name: str, key: Hashable) -> None:
+        try:
+            outcome = await self.flights.join(key)
+            if outcome is None:
+                self.leaders.append(name)
+                outcome = await self._lead(key)
+        except asyncio.CancelledError:
+            self.told[name] = "cancelled"
+            raise
+        self.told[name] = outcome
+
+    async def _lead(self, key: Hashable) -> Outcome:
+        try:
+            outcome = await asyncio.shield(self.end)
+        except asyncio.CancelledError:
+            self.flights.land(key, CUT_OFF if self.left.is_set() else NEVER_LEFT)
+            raise
+        self.flights.land(key, outcome)
+        return outcome
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [ACCEPTED, REJECTED, EXPIRED, IN_DOUBT],
+    ids=lambda outcome: outcome.verdict,
+)
+def test_everybody_hears_what_the_leader_heard(outcome: Outcome) -> None:
+    """Two who click once each must not be told two stories, or ring two phones."""
+
+    async def main() -> None:
+        clicks = Clicks()
+        await clicks.click("a", "b", "c")
+        await clicks.land(outcome)
+        assert clicks.leaders == ["a"]
+        assert clicks.told == {"a": outcome, "b": outcome, "c": outcome}
+
+    run_virtually(main())
+
+
+@virtually
+async def test_other_dials_fly_for_themselves() -> None:
+    """Two customers' transfers must not become one."""
+    clicks = Clicks()
+    await clicks.click("a", key=1)
+    await clicks.click("b", key=2)
+    assert clicks.leaders == ["a", "b"]
+    assert len(clicks.flights) == 2
+    await clicks.land(ACCEPTED)
+
+
+@pytest.mark.parametrize("outcome", [ACCEPTED, IN_DOUBT], ids=["accepted", "in_doubt"])
+def test_end_is_remembered_for_three_seconds(outcome: Outcome) -> None:
+    """The second click of a double click often comes after the answer."""
+
+    async def main() -> None:
+        clicks = Clicks()
+        await clicks.click("a")
+        await clicks.land(outcome)
+        clicks.loop.now += 2.999
+        await clicks.click("b")
+        assert clicks.told["b"] is outcome
+        clicks.loop.now += 0.001
+        await clicks.click("c")
+        assert clicks.leaders == ["a", "c"]
+        await clicks.land(REJECTED)
+        assert len(clicks.flights) == 0
+
+    assert MEMORY == 3.0
+    run_virtually(main())
+
+
+@virtually
+async def test_memory_does_not_grow_with_each_click() -> None:
+    """A customer who rings again after a while must get through."""
+    clicks = Clicks()
+    await clicks.click("a")
+    await clicks.land(ACCEPTED)
+    for number in range(5):
+        clicks.loop.now += 0.59
+        await clicks.click(str(number))
+    clicks.loop.now += 0.1
+    await clicks.click("z")
+    assert clicks.leaders == ["a", "z"]
+    await clicks.land(REJECTED)
+
+
+@pytest.mark.parametrize("outcome", [REJECTED, EXPIRED], ids=["rejected", "not_sent"])
+def test_what_rang_no_phone_is_not_remembered(outcome: Outcome) -> None:
+    """A click after a refusal is a new try, not a double click."""
+
+    async def main() -> None:
+        clicks = Clicks()
+        await clicks.click("a", "b")
+        await clicks.land(outcome)
+        assert len(clicks.flights) == 0
+        await clicks.click("c")
+        assert clicks.leaders == ["a", "c"]
+        await clicks.land(ACCEPTED)
+
+    run_virtually(main())
+
+
+@virtually
+async def test_first_joiner_takes_over_when_the_leader_never_left() -> None:
+    """One browser tab that closes must not take the other's transfer with it."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    await clicks.cancel("a")
+    assert clicks.leaders == ["a", "b"]
+    await clicks.click("d")
+    await clicks.land(ACCEPTED)
+    assert clicks.told == {
+        "a": "cancelled",
+        "b": ACCEPTED,
+        "c": ACCEPTED,
+        "d": ACCEPTED,
+    }
+
+
+@virtually
+async def test_joiners_are_in_doubt_when_the_leader_goes_after_leaving() -> None:
+    """A phone may be ringing: nobody may be sent off to ring it again."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    clicks.left.set()
+    await clicks.cancel("a")
+    await clicks.click("d")
+    assert clicks.leaders == ["a"]
+    assert clicks.told == {"a": "cancelled", "b": CUT_OFF, "c": CUT_OFF, "d": CUT_OFF}
+
+
+@virtually
+async def test_flight_ends_when_its_lone_leader_never_left() -> None:
+    """Who gives up alone must be able to try again at once."""
+    clicks = Clicks()
+    await clicks.click("a")
+    await clicks.cancel("a")
+    assert len(clicks.flights) == 0
+    await clicks.click("b")
+    assert clicks.leaders == ["a", "b"]
+    await clicks.land(ACCEPTED)
+
+
+@virtually
+async def test_cancelled_joiner_harms_nobody() -> None:
+    """One who hangs up must not end the transfer that others wait for."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    await clicks.cancel("b")
+    await clicks.land(ACCEPTED)
+    assert clicks.told == {"a": ACCEPTED, "b": "cancelled", "c": ACCEPTED}
+
+
+@virtually
+async def test_cancelled_joiner_is_not_made_leader() -> None:
+    """A flight led by nobody would keep all who join it waiting for ever."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    await clicks.cancel("b")
+    await clicks.cancel("a")
+    assert clicks.leaders == ["a", "c"]
+    await clicks.land(ACCEPTED)
+    assert clicks.told["c"] is ACCEPTED
+
+
+@pytest.mark.parametrize("gone", ["ab", "ba", "abc", "cba", "bca"])
+def test_all_cancelled_at_once_hear_just_that(gone: str) -> None:
+    """A service that stops cancels everybody in the same moment."""
+
+    async def main() -> None:
+        clicks = Clicks()
+        await clicks.click(*"abc")
+        await clicks.cancel(*gone)
+        assert {name: clicks.told.get(name) for name in gone} == dict.fromkeys(
+            gone, "cancelled"
+        )
+        if "c" not in gone:
+            assert clicks.leaders[-1] == "c"
+            await clicks.land(ACCEPTED)
+            assert clicks.told["c"] is ACCEPTED
+        else:
+            assert len(clicks.flights) == 0
+
+    run_virtually(main())
+
+
+@virtually
+async def test_new_leader_cancelled_at_once_hands_on() -> None:
+    """The lead must not get lost between two who go away."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    key = "k"
+    clicks.flights.land(key, NEVER_LEFT)  # b is to lead, and has not run yet
+    clicks._tasks["b"].cancel()  # noqa: SLF001 -- in the very same moment
+    await clicks.settle()
+    assert clicks.told["b"] == "cancelled"
+    assert clicks.leaders == ["a", "c"]
+    await clicks.land(ACCEPTED)
+
+
+@virtually
+async def test_new_leader_cancelled_at_once_and_alone_ends_the_flight() -> None:
+    """The next click must not wait for somebody who is gone."""
+    clicks = Clicks()
+    await clicks.click("a", "b")
+    clicks.flights.land("k", NEVER_LEFT)
+    clicks._tasks["b"].cancel()  # noqa: SLF001 -- in the very same moment
+    await clicks.settle()
+    assert len(clicks.flights) == 0
+    await clicks.click("c")
+    assert clicks.leaders == ["a", "c"]
+    clicks.end.cancel()
+    await clicks.settle()
+
+
+@virtually
+async def test_joiner_told_and_cancelled_in_one_moment_is_just_cancelled() -> None:
+    """The flight has ended: nobody may take over what has rung already."""
+    clicks = Clicks()
+    await clicks.click("a", "b")
+    clicks.flights.land("k", ACCEPTED)
+    clicks._tasks["b"].cancel()  # noqa: SLF001 -- in the very same moment
+    await clicks.settle()
+    assert clicks.told["b"] == "cancelled"
+    await clicks.click("c")
+    assert clicks.told["c"] is ACCEPTED
+    assert clicks.leaders == ["a"]
+
+
+@virtually
+async def test_nothing_is_kept_once_the_memory_has_passed() -> None:
+    """A service that runs for months must not remember every transfer."""
+    clicks = Clicks()
+    for number in range(200):
+        assert await clicks.flights.join(number) is None
+        clicks.flights.land(number, ACCEPTED)
+        clicks.loop.now += 0.1
+    assert len(clicks.flights) <= 31
+    clicks.loop.now += MEMORY
+    assert await clicks.flights.join("last") is None
+    clicks.flights.land("last", REJECTED)
+    assert len(clicks.flights) == 0

@@ -214,13 +214,15 @@ class SessionPool:
             InDoubtError: A phone may be ringing.
             InvalidInputError: An argument can't be right; nothing was sent.
         """
-        auth_id = self._account(account).auth_id
+        whose = self._account(account)
         check_type(action, Action, "action")
         check_send_within(send_within)
         check_on_duplicate(on_duplicate)
         if self._closed or not self._opened:
-            return accepted_or_raise(_not_open(action, self))
-        outcome = await self._senders[auth_id].send(
+            refused = _not_open(action, self)
+            self._observers.action_ended(whose, refused)
+            return accepted_or_raise(refused)
+        outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,
             once=on_duplicate == "join" and isinstance(action, DialAction),

@@ -1,10 +1,11 @@
 """What the tests of the pool share: every action, and an API that is all script."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from aiophlo import (
     AbortTransfer,
+    Accepted,
     Account,
     Action,
     AddUser,
@@ -17,11 +18,13 @@ from aiophlo import (
     Hangup,
     Hold,
     Mute,
+    Outcome,
     ResumeCall,
     RunPhlo,
     SessionPool,
     Unhold,
     Unmute,
+    VerdictError,
     VoicemailDrop,
     WarmTransfer,
 )
@@ -94,6 +97,16 @@ def pool_of(
     options.setdefault("base_url", simulator.base_url)
     options.setdefault("random", lambda: 0.0)
     return SessionPool(*(accounts or [account_of(simulator)]), **options)
+
+
+async def outcome_of(sending: Coroutine[Any, Any, Accepted]) -> Outcome:
+    """Return the outcome of a send, raised or not."""
+    try:
+        return await sending
+    except VerdictError as error:
+        if error.outcome is None:
+            raise
+        return error.outcome
 
 
 class ScriptedTransport(Transport):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import random
 import ssl
 import warnings
@@ -11,12 +10,26 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import aiohttp
-from yarl import URL
 
 from aiophlo._version import __version__
-from aiophlo.accounts import Account, Quota
+from aiophlo.accounts import Account
 from aiophlo.actions import Action, DialAction
 from aiophlo.batch import BatchReport, Stream, StreamOptions
+from aiophlo.checks import (
+    check_accounts,
+    check_base_url,
+    check_callable,
+    check_count,
+    check_observers,
+    check_on_duplicate,
+    check_optional,
+    check_proxy,
+    check_seconds,
+    check_send_within,
+    check_session,
+    check_type,
+    check_user_agent,
+)
 from aiophlo.errors import InvalidInputError
 from aiophlo.journal import Journal
 from aiophlo.nodes import Phlo
@@ -91,21 +104,25 @@ class SessionPool:
     ) -> None:
         self._opened = False
         self._closed = False
-        self._accounts = _by_id(accounts)
-        self._base_url = _checked_url(base_url)
-        self._connect = _seconds(connect, "connect")
-        self._answer_within = _seconds(answer_within, "answer_within", least=1.0)
-        self._connections = _count(connections_per_account, "connections_per_account")
-        self._keepalive = _seconds(keepalive, "keepalive")
-        self._retry = retry
-        self._trailing_slash = trailing_slash
-        self._user_agent = user_agent
-        self._proxy = proxy
-        self._ssl = ssl_context
-        self._observers = Observers(observers)
-        self._random = random
-        self._borrowed_connector = connector
-        self._borrowed_session = _checked_session(session, connector)
+        self._accounts = check_accounts(accounts)
+        self._base_url = check_base_url(base_url, example=BASE_URL)
+        self._connect = check_seconds(connect, "connect")
+        self._answer_within = check_seconds(answer_within, "answer_within", least=1.0)
+        self._connections = check_count(
+            connections_per_account, "connections_per_account"
+        )
+        self._keepalive = check_seconds(keepalive, "keepalive")
+        self._retry = check_type(retry, RetryPolicy, "retry")
+        self._trailing_slash = check_type(trailing_slash, bool, "trailing_slash")
+        self._user_agent = check_user_agent(user_agent)
+        self._proxy = check_proxy(proxy)
+        self._ssl = check_optional(ssl_context, ssl.SSLContext, "ssl_context")
+        self._observers = Observers(check_observers(observers))
+        self._random = check_callable(random, "random")
+        self._borrowed_connector = check_optional(
+            connector, aiohttp.BaseConnector, "connector"
+        )
+        self._borrowed_session = check_session(session, connector)
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: list[aiohttp.ClientSession] = []
         self._senders: dict[str, Sender] = {}
@@ -197,16 +214,17 @@ class SessionPool:
             InDoubtError: A phone may be ringing.
             InvalidInputError: An argument can't be right; nothing was sent.
         """
-        auth_id = self._account(account).auth_id
-        patience = _patience(send_within)
-        if on_duplicate not in {"join", "send"}:
-            message = f"on_duplicate: expected 'join' or 'send', got {on_duplicate!r}"
-            raise InvalidInputError(message, field="on_duplicate")
+        whose = self._account(account)
+        check_type(action, Action, "action")
+        check_send_within(send_within)
+        check_on_duplicate(on_duplicate)
         if self._closed or not self._opened:
-            return accepted_or_raise(_not_open(action, self))
-        outcome = await self._senders[auth_id].send(
+            refused = _not_open(action, self)
+            self._observers.action_ended(whose, refused)
+            return accepted_or_raise(refused)
+        outcome = await self._senders[whose.auth_id].send(
             action,
-            send_within=patience,
+            send_within=send_within,
             once=on_duplicate == "join" and isinstance(action, DialAction),
         )
         return accepted_or_raise(outcome)
@@ -257,8 +275,8 @@ class SessionPool:
                 account(action) if callable(account) else account
             ),
             StreamOptions(
-                concurrency=_count(concurrency, "concurrency"),
-                send_within=_patience(send_within),
+                concurrency=check_count(concurrency, "concurrency"),
+                send_within=check_send_within(send_within),
                 journal=journal,
                 include_in_doubt=include_in_doubt,
             ),
@@ -326,11 +344,11 @@ class SessionPool:
         known = self._accounts
         if account is None and len(known) == 1:
             return next(iter(known.values()))
-        auth_id = account.auth_id if isinstance(account, Account) else account
-        if auth_id is None:
+        if account is None:
             message = f"account: expected one of the pool's {len(known)} accounts"
             raise InvalidInputError(message, field="account")
-        if auth_id not in known:
+        auth_id = account.auth_id if isinstance(account, Account) else account
+        if not isinstance(auth_id, str) or auth_id not in known:
             message = "account: expected one that the pool was made with"
             raise InvalidInputError(message, field="account")
         return known[auth_id]
@@ -388,32 +406,6 @@ class SessionPool:
             logger.warning("closed with %d actions under way", self._under_way.number)
 
 
-def _by_id(accounts: tuple[Account, ...]) -> dict[str, Account]:
-    known: dict[str, Account] = {}
-    for account in accounts:
-        if not isinstance(account, Account):
-            got = type(account).__name__
-            message = f"accounts: expected Account objects, got {got}"
-            raise InvalidInputError(message, field="accounts")
-        if account.auth_id in known:
-            message = "accounts: expected each auth_id once"
-            raise InvalidInputError(message, field="accounts")
-        known[account.auth_id] = account
-    if not known:
-        message = "accounts: expected one or more, such as Account.from_env()"
-        raise InvalidInputError(message, field="accounts")
-    limits: dict[str, tuple[Quota | None, float | None]] = {}
-    for account in accounts:
-        own = (account.quota, account.calls_per_second)
-        if limits.setdefault(account.quota_owner, own) != own:
-            message = (
-                "accounts: expected the same quota and calls_per_second on all that"
-                " share one main account"
-            )
-            raise InvalidInputError(message, field="accounts")
-    return known
-
-
 def _slots_of(account: Account) -> tuple[Slots, Slots | None]:
     loop = asyncio.get_running_loop()
     slots = Slots(Pacer.of_quota(account.quota), loop)
@@ -424,49 +416,3 @@ def _slots_of(account: Account) -> tuple[Slots, Slots | None]:
 
 def _not_open(action: Action, pool: SessionPool) -> Outcome:
     return NotSent(action=action, reason=Reason.CLOSED, attempts=0, error=repr(pool))
-
-
-def _seconds(value: float, field: str, *, least: float = 0.0) -> float:
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (numeric and math.isfinite(value) and value > 0 and value >= least):
-        right = f"{least:g} or more" if least else "above 0"
-        message = f"{field}: expected seconds, {right}, got {value!r}"
-        raise InvalidInputError(message, field=field)
-    return float(value)
-
-
-def _patience(send_within: float | None) -> float | None:
-    return None if send_within is None else _seconds(send_within, "send_within")
-
-
-def _count(value: int, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"{field}: expected a whole number of 1 or more, got {value!r}"
-        raise InvalidInputError(message, field=field)
-    return value
-
-
-def _checked_url(text: str) -> str:
-    try:
-        url = URL(text)
-    except (TypeError, ValueError):
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.query_string:
-        message = "base_url: expected an http(s) URL such as " + BASE_URL
-        raise InvalidInputError(message, field="base_url")
-    if url.user or url.password:
-        message = "base_url: expected no credentials in it; an Account has them"
-        raise InvalidInputError(message, field="base_url")
-    return str(url).rstrip("/")
-
-
-def _checked_session(
-    session: aiohttp.ClientSession | None, connector: aiohttp.BaseConnector | None
-) -> aiohttp.ClientSession | None:
-    if session is not None and connector is not None:
-        message = "session: expected a session or a connector, got both"
-        raise InvalidInputError(message, field="session")
-    if session is not None and session.auth is not None:
-        message = "session: expected one without auth; an Account has the credentials"
-        raise InvalidInputError(message, field="session")
-    return session

@@ -338,7 +338,9 @@ class Journey:
             )
         except asyncio.CancelledError:
             answer = NoAnswer(departure.left, Reason.CANCELLED)
-            self.verdict = combine(self.verdict, self._decode(answer))
+            outcome = self._decode(answer)
+            self.verdict = combine(self.verdict, outcome)
+            self.sender.observers.attempt_ended(self.sender.account, outcome)
             raise
         finally:
             self.sender.in_flight -= 1

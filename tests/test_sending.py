@@ -1,0 +1,853 @@
+"""One action's way: verdicts and repeats, judged by the simulator's ledger."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+import pytest
+from doubles import (
+    ACCEPTED,
+    ONCE_ONLY,
+    PHLO_ID,
+    READS,
+    SETTERS,
+    WORDS,
+    ScriptedPool,
+    ScriptedTransport,
+    account_of,
+    act,
+    address,
+    outcome_of,
+    pool_of,
+)
+from virtual_time import run_virtually
+
+from aiophlo import (
+    AbortTransfer,
+    Accepted,
+    Account,
+    Action,
+    AddUser,
+    ColdTransfer,
+    Hold,
+    InDoubtError,
+    Lane,
+    NotSentError,
+    Outcome,
+    Quota,
+    Reason,
+    RejectedError,
+    RetryPolicy,
+    RunPhlo,
+    SessionPool,
+    Unhold,
+    WarmTransfer,
+)
+from aiophlo.simulator import Fault, Simulator
+from aiophlo.wire import Answer, NoAnswer, Request
+
+ACCOUNT: Final = Account("MASENDING00000000001", "token", quota=None)
+TRANSFER: Final = act(WarmTransfer)
+
+# What each fault comes to, once: verdict and reason, or verdict and status.
+DISCONNECTED: Final = ("in_doubt", Reason.DISCONNECTED)
+SILENT: Final = ("in_doubt", Reason.SILENT)
+UNREADABLE: Final = ("in_doubt", Reason.UNREADABLE)
+REDIRECTED: Final = ("in_doubt", Reason.REDIRECTED)
+SERVER_ERROR: Final = ("in_doubt", Reason.SERVER_ERROR)
+REJECTED: Final = ("rejected", None)
+ACCEPTS: Final = ("accepted", None)
+THROTTLED: Final = ("not_sent", Reason.THROTTLED)
+FAULTS: Final[dict[Fault, tuple[str, Reason | None]]] = {
+    Fault.DROP_BEFORE_READ: DISCONNECTED,
+    Fault.RESET_BEFORE_READ: DISCONNECTED,
+    Fault.STALE_408: SILENT,
+    Fault.DROP_AFTER_READ: DISCONNECTED,
+    Fault.RESET: DISCONNECTED,
+    Fault.CUT_STATUS_LINE: DISCONNECTED,
+    Fault.CUT_HEADERS: DISCONNECTED,
+    Fault.CUT_BODY: UNREADABLE,
+    Fault.CUT_CHUNKED: UNREADABLE,
+    Fault.NO_LENGTH: UNREADABLE,
+    Fault.BAD_GZIP: UNREADABLE,
+    Fault.GARBAGE: UNREADABLE,
+    Fault.GARBAGE_HEADERS: UNREADABLE,
+    Fault.NOT_JSON: UNREADABLE,
+    Fault.NOT_AN_OBJECT: UNREADABLE,
+    Fault.EMPTY_BODY: UNREADABLE,
+    Fault.IDLE_CLOSE: ACCEPTS,
+    Fault.IDLE_408: ACCEPTS,
+    Fault.NO_CONTENT: ACCEPTS,
+    Fault.ERROR_IN_201: REJECTED,
+    Fault.STATUS_301: REDIRECTED,
+    Fault.STATUS_302: REDIRECTED,
+    Fault.STATUS_303: REDIRECTED,
+    Fault.STATUS_307: REJECTED,
+    Fault.STATUS_308: REJECTED,
+    Fault.STATUS_400: REJECTED,
+    Fault.STATUS_401: REJECTED,
+    Fault.STATUS_403: REJECTED,
+    Fault.STATUS_404: REJECTED,
+    Fault.STATUS_405: REJECTED,
+    Fault.STATUS_408: SILENT,
+    Fault.STATUS_409: REJECTED,
+    Fault.STATUS_422: REJECTED,
+    Fault.STATUS_500: SERVER_ERROR,
+    Fault.STATUS_502: SERVER_ERROR,
+    Fault.STATUS_503: SERVER_ERROR,
+    Fault.STATUS_504: SERVER_ERROR,
+}
+# Those that take a second or more, tried side by side.
+SLOW_FAULTS: Final[dict[Fault, tuple[str, Reason | None]]] = {
+    Fault.SILENCE: SILENT,
+    Fault.STALL_HEADERS: SILENT,
+    Fault.STALL_BODY: SILENT,
+    Fault.DRIP: SILENT,
+    Fault.STATUS_429: THROTTLED,
+    Fault.STATUS_429_SECONDS: THROTTLED,
+    Fault.STATUS_429_DATE: THROTTLED,
+}
+STATUSES: Final[dict[int, tuple[str, Reason | None]]] = {
+    200: ACCEPTS,
+    201: ACCEPTS,
+    202: ACCEPTS,
+    204: ACCEPTS,
+    300: ("in_doubt", Reason.UNKNOWN),
+    301: REDIRECTED,
+    302: REDIRECTED,
+    303: REDIRECTED,
+    304: ("in_doubt", Reason.UNKNOWN),
+    307: REJECTED,
+    308: REJECTED,
+    400: REJECTED,
+    401: REJECTED,
+    403: REJECTED,
+    404: REJECTED,
+    405: REJECTED,
+    408: SILENT,
+    409: REJECTED,
+    422: REJECTED,
+    500: SERVER_ERROR,
+    502: SERVER_ERROR,
+    503: SERVER_ERROR,
+    599: SERVER_ERROR,
+    600: ("in_doubt", Reason.UNKNOWN),
+}
+Result = tuple[str, Reason | None, int]  # verdict, reason, attempts
+
+
+async def try_each_action(
+    simulator: Simulator,
+    **options: Any,  # noqa: ANN401 -- SessionPool's own
+) -> dict[str, Result]:
+    """Send every kind of action; hold the outcomes against the ledger.
+
+    Returns:
+        Verdict, reason and number of attempts, by Plivo's word for the action.
+    """
+    actions = [act(kind, number) for number, kind in enumerate(WORDS)]
+    async with pool_of(simulator, **options) as pool:
+        sends = (outcome_of(pool.send(action)) for action in actions)
+        outcomes = await asyncio.gather(*sends)
+    assert simulator.ledger.disagreements(outcomes) == []
+    assert simulator.ledger.rung_twice() == {}
+    asked = [record.action for record in simulator.ledger.requests]
+    results = {}
+    for outcome in outcomes:
+        word = WORDS[type(outcome.action)]
+        # aiohttp itself asks again, once, when the answer to a GET breaks off.
+        most = outcome.attempts * (2 if word in READS.values() else 1)
+        assert outcome.attempts <= asked.count(word) <= most
+        reason = getattr(outcome, "reason", None)
+        results[word] = (outcome.verdict, reason, outcome.attempts)
+    return results
+
+
+def expected(first: tuple[str, Reason | None], *, forever: bool) -> dict[str, Result]:
+    """Say what a fault comes to for every action, by the rules for repeating."""
+    verdict, reason = first
+    repeated = {
+        "accepted": (),
+        "rejected": (),
+        "not_sent": WORDS.values(),
+        "in_doubt": (*SETTERS.values(), *READS.values()),
+    }[verdict]
+    again: Result = (verdict, reason, 4) if forever else ("accepted", None, 2)
+    results = {
+        word: again if word in repeated else (verdict, reason, 1)
+        for word in WORDS.values()
+    }
+    if first == DISCONNECTED and not forever:
+        results |= dict.fromkeys(READS.values(), ("accepted", None, 1))  # aiohttp's own
+    return results
+
+
+async def struck(fault: Fault, *, times: int | None) -> dict[str, Result]:
+    """Let a fault strike each kind of action so many times."""
+    async with Simulator(quota=None) as simulator:
+        for word in WORDS.values():
+            simulator.fault_next(fault, action=word, times=times)
+        return await try_each_action(simulator, answer_within=1.0, connect=0.5)
+
+
+def test_every_fault_is_tried_here() -> None:
+    """A fault that nobody has tried is the one that rings twice."""
+    assert {*FAULTS, *SLOW_FAULTS} == set(Fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_verdict_is_right_after_one_fault(fault: Fault) -> None:
+    """A caller told wrongly rings a second phone, or forgets a customer."""
+    result = await struck(fault, times=1)
+    assert result == expected(FAULTS[fault], forever=False)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_verdict_is_right_while_a_fault_lasts(fault: Fault) -> None:
+    """A dial in doubt must not be repeated however long it lasts."""
+    result = await struck(fault, times=None)
+    assert result == expected(FAULTS[fault], forever=True)
+
+
+async def test_verdict_is_right_after_a_slow_fault() -> None:
+    """Silence rings phones too, and a throttled transfer must still leave."""
+    results = await asyncio.gather(*(struck(fault, times=1) for fault in SLOW_FAULTS))
+    assert dict(zip(SLOW_FAULTS, results, strict=True)) == {
+        fault: expected(first, forever=False) for fault, first in SLOW_FAULTS.items()
+    }
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("times", [1, None])
+async def test_verdict_is_right_for_each_status(status: int, times: int | None) -> None:
+    """A status misread is a second ring, or a customer forgotten."""
+    async with Simulator(quota=None) as simulator:
+        for word in WORDS.values():
+            simulator.answer_next(status, action=word, times=times)
+        result = await try_each_action(simulator)
+    assert result == expected(STATUSES[status], forever=times is None)
+
+
+@pytest.mark.parametrize("stale", [Fault.IDLE_CLOSE, Fault.IDLE_408])
+async def test_kept_connection_that_dies_rings_nobody_twice(stale: Fault) -> None:
+    """A transfer that meets a connection just closing must not be sent twice."""
+    async with Simulator(quota=None) as simulator:
+        simulator.fault_next(stale, times=None)
+        async with pool_of(simulator) as pool:
+            outcomes = [
+                await outcome_of(pool.send(act(WarmTransfer, number)))
+                for number in range(20)
+            ]
+        assert simulator.ledger.disagreements(outcomes) == []
+        assert simulator.ledger.rung_twice() == {}
+        assert outcomes[0].verdict == "accepted"
+
+
+# Every pair of attempt results
+
+ANSWERS: Final[dict[str, Answer | NoAnswer]] = {
+    "accepted": ACCEPTED,
+    "refused": Answer(404, {}, b'{"error": "no such node"}'),
+    "error in 201": Answer(201, {}, b'{"api_id": "1", "error": "no"}'),
+    "429": Answer(429, {}, b"{}"),
+    "unreachable": NoAnswer(left=False, reason=Reason.UNREACHABLE),
+    "502": Answer(502, {}, b"<html>"),
+    "301": Answer(301, {}, b""),
+    "silent": NoAnswer(left=True, reason=Reason.SILENT),
+    "disconnected": NoAnswer(left=True, reason=Reason.DISCONNECTED),
+    "unreadable": Answer(201, {}, b"<html>"),
+}
+CLEAR: Final = {
+    "accepted": "accepted",
+    "refused": "rejected",
+    "error in 201": "rejected",
+}
+NOTHING_LEFT: Final = {"429": Reason.THROTTLED, "unreachable": Reason.UNREACHABLE}
+DOUBTS: Final = {
+    "502": Reason.SERVER_ERROR,
+    "301": Reason.REDIRECTED,
+    "silent": Reason.SILENT,
+    "disconnected": Reason.DISCONNECTED,
+    "unreadable": Reason.UNREADABLE,
+}
+
+
+def over_both(kind: type[Action], first: str, then: str) -> Result:
+    """Say what two results come to, the second lasting; 4 requests at most."""
+    repeatable = kind not in ONCE_ONLY
+    if first in CLEAR:
+        return CLEAR[first], None, 1
+    if first in DOUBTS and repeatable and then == "accepted":
+        return "accepted", None, 2
+    if first in DOUBTS:  # a refusal of the second says nothing of the first
+        return "in_doubt", DOUBTS[first], 4 if repeatable else 1
+    if then in CLEAR:
+        return CLEAR[then], None, 2
+    if then in DOUBTS:
+        return "in_doubt", DOUBTS[then], 4 if repeatable else 2
+    return "not_sent", NOTHING_LEFT[then], 4
+
+
+@pytest.mark.parametrize("first", ANSWERS)
+@pytest.mark.parametrize("then", ANSWERS)
+def test_verdict_over_two_attempts_is_right(first: str, then: str) -> None:
+    """Once a phone may be ringing, no later answer but a yes may hide it."""
+
+    async def one(kind: type[Action]) -> Result:
+        answers = itertools.chain([ANSWERS[first]], itertools.repeat(ANSWERS[then]))
+
+        async def script(_: Request) -> Answer | NoAnswer:
+            return next(answers)
+
+        transport = ScriptedTransport(script)
+        async with ScriptedPool(
+            ACCOUNT, transports=[transport], random=lambda: 0.5
+        ) as pool:
+            outcome = await outcome_of(pool.send(act(kind)))
+        assert outcome.attempts == len(transport.requests)
+        return outcome.verdict, getattr(outcome, "reason", None), outcome.attempts
+
+    async def each() -> dict[type[Action], Result]:
+        return {kind: await one(kind) for kind in WORDS}
+
+    assert run_virtually(each()) == {
+        kind: over_both(kind, first, then) for kind in WORDS
+    }
+
+
+# Repeats
+
+
+class Line:
+    """A scripted account on the virtual clock.
+
+    Args:
+        answers: What comes back, in order; the last one for ever.
+        takes: Seconds from a request to its answer.
+        quota: The account's.
+        options: As for `SessionPool`.
+
+    Attributes:
+        left: Action's word and time of each request, from the first on.
+    """
+
+    def __init__(
+        self,
+        *answers: Answer | NoAnswer,
+        takes: float = 0.0,
+        quota: Quota | None = None,
+        **options: Any,  # noqa: ANN401 -- SessionPool's own
+    ) -> None:
+        self._answers = list(answers)
+        self._takes = takes
+        self.left: list[tuple[str, float]] = []
+        self.account = attrs.evolve(ACCOUNT, quota=quota)
+        self.pool = ScriptedPool(
+            self.account, transports=[ScriptedTransport(self._answer)], **options
+        )
+
+    async def _answer(self, request: Request) -> Answer | NoAnswer:
+        word = (request.body or b"").decode().split('"')[3]
+        self.left.append((word, asyncio.get_running_loop().time()))
+        answers = self._answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        await asyncio.sleep(self._takes)
+        return answer
+
+
+BUSY: Final = ANSWERS["502"]
+
+
+@pytest.mark.parametrize("rival", [Unhold, Hold, WarmTransfer, AbortTransfer])
+def test_setter_is_not_repeated_once_another_action_was_begun(
+    rival: type[Action],
+) -> None:
+    """A late second Hold would undo a newer Unhold."""
+
+    async def main() -> list[str]:
+        line = Line(BUSY, ACCEPTED, random=lambda: 0.5)
+        member = act(Hold).member  # type: ignore[attr-defined]
+        newer = act(rival, 9)
+        named = "trigger_source" if rival is WarmTransfer else "member"
+        async with line.pool as pool:
+            first = asyncio.create_task(outcome_of(pool.send(act(Hold))))
+            await asyncio.sleep(0.01)
+            await pool.send(attrs.evolve(newer, **{named: member}))
+            assert (await first).verdict == "in_doubt"
+        return [word for word, _ in line.left]
+
+    assert run_virtually(main()) == ["hold", WORDS[rival]]
+
+
+def test_setter_is_repeated_beside_other_members_actions() -> None:
+    """Somebody else's transfer is no reason to leave a caller on hold."""
+
+    async def main() -> list[str]:
+        line = Line(BUSY, ACCEPTED, random=lambda: 0.5)
+        async with line.pool as pool:
+            first = asyncio.create_task(pool.send(act(Unhold, 1)))
+            await asyncio.sleep(0.01)
+            await pool.send(act(Hold, 2))
+            assert (await first).attempts == 2
+        return [word for word, _ in line.left]
+
+    assert run_virtually(main()) == ["unhold", "hold", "unhold"]
+
+
+def test_setter_is_not_repeated_after_five_seconds() -> None:
+    """A late second abort would end a newer transfer."""
+
+    async def main() -> tuple[Outcome, int]:
+        line = Line(BUSY, takes=2.0, random=lambda: 1.0)
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(act(AbortTransfer), send_within=60.0))
+        return outcome, len(line.left)
+
+    outcome, requests = run_virtually(main())
+    assert outcome.verdict == "in_doubt"
+    assert requests == 3  # at 0.0, 2.25 and 4.75 seconds; the next would be at 7.75
+
+
+def test_setter_held_up_beyond_five_seconds_is_not_repeated() -> None:
+    """The wait for its slot must count, or the repeat comes too late."""
+
+    async def main() -> tuple[Outcome, int]:
+        line = Line(BUSY, quota=Quota(1, per=6.0), random=lambda: 0.0)
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(act(Hold), send_within=60.0))
+        return outcome, len(line.left)
+
+    outcome, requests = run_virtually(main())
+    assert (outcome.verdict, outcome.attempts, requests) == ("in_doubt", 1, 1)
+
+
+def test_no_repeat_starts_that_cannot_leave_in_time() -> None:
+    """What comes after `send_within` is worthless, and costs quota."""
+
+    async def main() -> tuple[Outcome, float]:
+        line = Line(ANSWERS["unreachable"], random=lambda: 1.0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(TRANSFER, send_within=0.3))
+        return outcome, loop.time() - began
+
+    outcome, took = run_virtually(main())
+    assert (outcome.verdict, outcome.attempts) == ("not_sent", 2)
+    assert took == pytest.approx(0.25)  # the second wait would end at 0.75
+
+
+def test_dials_in_doubt_are_repeated_only_when_asked_for() -> None:
+    """Some would rather ring twice than not at all; nobody else should."""
+
+    async def main(policy: RetryPolicy) -> tuple[str, int]:
+        line = Line(BUSY, ACCEPTED, retry=policy)
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(TRANSFER))
+        return outcome.verdict, len(line.left)
+
+    assert run_virtually(main(RetryPolicy())) == ("in_doubt", 1)
+    assert run_virtually(main(RetryPolicy(repeat_dials=True))) == ("accepted", 2)
+
+
+# 429
+
+
+@pytest.mark.parametrize(("wait", "moments"), [("3", [0.0, 3.0]), (None, [0.0, 0.25])])
+def test_throttled_transfer_leaves_after_the_pause(
+    wait: str | None, moments: list[float]
+) -> None:
+    """A 429 dials nobody: the transfer still has to be made, and not too soon."""
+
+    async def main() -> tuple[Accepted, list[float]]:
+        headers = {} if wait is None else {"Retry-After": wait}
+        line = Line(Answer(429, headers, b""), ACCEPTED)
+        async with line.pool as pool:
+            accepted = await pool.send(TRANSFER)
+        return accepted, [at - line.left[0][1] for _, at in line.left]
+
+    accepted, left = run_virtually(main())
+    assert accepted.attempts == 2
+    assert accepted.waited == pytest.approx(moments[-1])
+    assert left == pytest.approx(moments)
+
+
+def test_throttled_transfer_that_would_wait_too_long_is_not_sent() -> None:
+    """The customer has given up by then."""
+
+    async def main() -> tuple[Outcome, float]:
+        line = Line(Answer(429, {"Retry-After": "20"}, b""), ACCEPTED)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(TRANSFER))
+        return outcome, loop.time() - began
+
+    outcome, took = run_virtually(main())
+    assert outcome.verdict == "not_sent"
+    assert getattr(outcome, "reason", None) is Reason.THROTTLED
+    assert getattr(outcome, "retry_after", None) == 20.0
+    assert took == 0.0
+
+
+def test_everybody_is_refused_at_once_while_plivo_asks_for_more_than_a_minute() -> None:
+    """Callers should hear at once that the account is shut, not one by one."""
+
+    async def main() -> tuple[list[tuple[str, Reason]], int]:
+        line = Line(Answer(429, {"Retry-After": "600"}, b""), ACCEPTED)
+        async with line.pool as pool:
+            sends = [
+                outcome_of(pool.send(act(WarmTransfer, number), send_within=None))
+                for number in range(5)
+            ]
+            outcomes = [await send for send in sends]
+        told = [(it.verdict, getattr(it, "reason", Reason.UNKNOWN)) for it in outcomes]
+        return told, len(line.left)
+
+    reasons, requests = run_virtually(main())
+    assert reasons == [("not_sent", Reason.THROTTLED)] * 5
+    assert requests == 1
+
+
+# Refused up front
+
+
+def test_a_thousand_sends_that_would_come_too_late_are_refused_at_once() -> None:
+    """A thousand agents must not watch a spinner for what can't happen."""
+
+    async def main() -> tuple[set[str], int, float]:
+        line = Line(Answer(429, {"Retry-After": "30"}, b""), ACCEPTED)
+        async with line.pool as pool:
+            await outcome_of(pool.send(TRANSFER, send_within=1.0))
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            sends = (
+                outcome_of(pool.send(act(WarmTransfer, number), send_within=1.0))
+                for number in range(1_000)
+            )
+            outcomes = await asyncio.gather(*sends)
+            took = loop.time() - began
+        return {str(getattr(it, "reason", it)) for it in outcomes}, len(line.left), took
+
+    assert run_virtually(main()) == ({"expired"}, 1, 0.0)
+
+
+def test_those_whom_the_quota_has_no_room_for_are_refused_at_once() -> None:
+    """Of a thousand at once as many leave as can, and the rest hears so at once."""
+
+    async def main() -> tuple[list[float], int]:
+        line = Line(ACCEPTED, quota=Quota())
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        refused: list[float] = []
+
+        async def send(number: int) -> None:
+            outcome = await outcome_of(pool.send(act(WarmTransfer, number)))
+            if outcome.verdict == "not_sent":
+                refused.append(loop.time() - began)
+
+        async with line.pool as pool:
+            await asyncio.gather(*map(send, range(1_000)))
+        assert loop.time() - began <= 10.0
+        return refused, len(line.left)
+
+    refused, left = run_virtually(main())
+    assert set(refused) == {0.0}
+    assert len(refused) + left == 1_000
+    assert left == pytest.approx(593, abs=2)  # in 10 seconds at 59.2 per second
+
+
+# Single flight
+
+
+@pytest.mark.parametrize("kind", [WarmTransfer, ColdTransfer, AddUser])
+async def test_double_click_rings_once(
+    simulator: Simulator, kind: type[Action]
+) -> None:
+    """An agent who clicks twice must not have two supervisors on the line."""
+    async with pool_of(simulator) as pool:
+        keyed = attrs.evolve(act(kind), key="second")
+        first, second = await asyncio.gather(pool.send(act(kind)), pool.send(keyed))
+        third = await pool.send(act(kind))
+        other = await pool.send(act(kind, 1))
+    outcomes = [first, second, third, other]
+    assert [it.joined for it in outcomes] == [False, True, True, False]
+    assert first.api_id == second.api_id == third.api_id != other.api_id
+    assert second.action is keyed
+    assert simulator.ledger.dials(address(0)) == 1
+    assert simulator.ledger.disagreements(outcomes) == []
+
+
+async def test_double_click_on_a_dial_in_doubt_stays_in_doubt(
+    simulator: Simulator,
+) -> None:
+    """The second click would ring the phone that may be ringing already."""
+    simulator.drop_next_answer()
+    async with pool_of(simulator) as pool:
+        outcomes = [await outcome_of(pool.send(TRANSFER)) for _ in range(2)]
+    assert [(it.verdict, it.joined) for it in outcomes] == [
+        ("in_doubt", False),
+        ("in_doubt", True),
+    ]
+    assert simulator.ledger.dials(address(0)) == 1
+
+
+async def test_refused_dial_may_be_asked_again(simulator: Simulator) -> None:
+    """Nothing rings: the second click is a new try."""
+    simulator.answer_next(409)
+    async with pool_of(simulator) as pool:
+        with pytest.raises(RejectedError):
+            await pool.send(TRANSFER)
+        accepted = await pool.send(TRANSFER)
+    assert not accepted.joined
+    assert simulator.ledger.dials(address(0)) == 1
+
+
+async def test_actions_that_ring_nobody_are_not_joined(simulator: Simulator) -> None:
+    """A second Hold after an Unhold is no double click."""
+    async with pool_of(simulator) as pool:
+        both = await asyncio.gather(pool.send(act(Hold)), pool.send(act(Hold)))
+        runs = await asyncio.gather(pool.send(act(RunPhlo)), pool.send(act(RunPhlo)))
+    assert not any(it.joined for it in (*both, *runs))
+    assert simulator.ledger.received == 4
+
+
+def test_equal_dial_rings_again_after_three_seconds() -> None:
+    """Nobody answered: the agent tries the same supervisor again."""
+
+    async def main() -> list[bool]:
+        line = Line(ACCEPTED, takes=1.0)
+        joined = []
+        async with line.pool as pool:
+            for pause in (0.0, 2.9, 0.1):
+                await asyncio.sleep(pause)
+                joined.append((await pool.send(TRANSFER)).joined)
+        return joined
+
+    assert run_virtually(main()) == [False, True, False]
+
+
+async def test_joiner_takes_over_from_a_leader_that_never_left(
+    simulator: Simulator,
+) -> None:
+    """The second click must not be lost with the first."""
+    account = account_of(simulator, quota=Quota(10, per=1.0))
+    async with pool_of(simulator, account) as pool:
+        await pool.send(act(Hold))
+        leader, joiner, last = (asyncio.create_task(pool.send(TRANSFER)) for _ in "123")
+        await asyncio.sleep(0)
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        outcomes = [await joiner, await last]
+    assert [it.joined for it in outcomes] == [False, True]
+    assert simulator.ledger.dials(address(0)) == 1
+    assert simulator.ledger.received == 2
+
+
+async def test_joiners_of_a_leader_cancelled_in_flight_are_in_doubt(
+    simulator: Simulator,
+) -> None:
+    """Its request rang a phone, and nobody heard the answer."""
+    async with pool_of(simulator) as pool:
+        with simulator.hold_answers():
+            leader, joiner = (asyncio.create_task(pool.send(TRANSFER)) for _ in "12")
+            await simulator.wait_for(held=1)
+            leader.cancel()
+            with pytest.raises(InDoubtError) as caught:
+                await joiner
+            with pytest.raises(asyncio.CancelledError):
+                await leader
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.joined
+    assert caught.value.outcome.reason is Reason.CANCELLED
+    assert simulator.ledger.dials(address(0)) == 1
+
+
+# Outages
+
+
+OUTAGE: Final = 30.0  # seconds
+SENDS: Final = 500  # per second
+
+
+async def suffer(spacing: float) -> tuple[list[Outcome], int]:
+    """Send through an outage: connections refused, then 503s."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def answer(_: Request) -> Answer | NoAnswer:
+        if loop.time() - began < OUTAGE / 2:
+            return ANSWERS["unreachable"]
+        return Answer(503, {}, b"")
+
+    transport = ScriptedTransport(answer)
+    kinds = itertools.cycle([WarmTransfer, Hold, RunPhlo, Unhold])
+    async with ScriptedPool(ACCOUNT, transports=[transport]) as pool:
+        sends = []
+        for number, kind in enumerate(itertools.islice(kinds, int(OUTAGE / spacing))):
+            sends.append(asyncio.create_task(outcome_of(pool.send(act(kind, number)))))
+            await asyncio.sleep(spacing)
+        outcomes = [await send for send in sends]
+    return outcomes, len(transport.requests)
+
+
+def test_outage_is_not_multiplied() -> None:
+    """A Plivo that comes back must not be knocked over by our repeats."""
+    outcomes, requests = run_virtually(suffer(1 / SENDS))
+    assert len(outcomes) == OUTAGE * SENDS
+    assert requests <= 1.1 * len(outcomes)
+    assert sum(it.attempts for it in outcomes) == requests
+    verdicts = {it.verdict for it in outcomes}
+    assert verdicts == {"not_sent", "in_doubt"}
+    reasons = {getattr(it, "reason", None) for it in outcomes}
+    assert reasons == {Reason.UNREACHABLE, Reason.NO_BUDGET, Reason.SERVER_ERROR}
+
+
+def test_repeats_come_back_when_the_outage_is_over() -> None:
+    """After a bad minute a lost Unhold must be repeated again."""
+
+    async def main() -> list[int]:
+        answers: list[Answer | NoAnswer] = [BUSY] * 500
+        answers += [*[ACCEPTED] * 20, BUSY, ACCEPTED]
+        line = Line(*answers, random=lambda: 0.0)
+        async with line.pool as pool:
+            for number in range(400):
+                await outcome_of(pool.send(act(Unhold, number)))
+            while len(line.left) < 500:
+                await outcome_of(pool.send(TRANSFER, on_duplicate="send"))
+            before = [(await pool.send(act(Hold, n))).attempts for n in range(20)]
+            after = await pool.send(act(Unhold))
+        return [*before, after.attempts]
+
+    assert run_virtually(main()) == [*[1] * 20, 2]
+
+
+# Accounts don't hurt each other
+
+
+ILL: Final = Account("MASENDING00000000002", "token", quota=None)
+WELL: Final = Account("MASENDING00000000003", "token", quota=None)
+
+
+def two_accounts(simulator: Simulator, **options: Any) -> SessionPool:  # noqa: ANN401 -- SessionPool's own
+    """Return a pool of one account that has trouble, and one that has none."""
+    for account in (ILL, WELL):
+        simulator.add_account(account.auth_id, account.auth_token)
+    return pool_of(simulator, ILL, WELL, connections_per_account=5, **options)
+
+
+def sends_of(
+    pool: SessionPool, account: Account, numbers: Iterable[int]
+) -> list["asyncio.Task[Outcome]"]:
+    """Begin to send for one account."""
+    return [
+        asyncio.create_task(outcome_of(pool.send(act(Hold, number), account=account)))
+        for number in numbers
+    ]
+
+
+async def test_silent_account_leaves_the_others_alone(simulator: Simulator) -> None:
+    """One customer's dead region must not stop the transfers of all."""
+    simulator.fault_next(Fault.SILENCE, action="warm_transfer", times=None)
+    async with two_accounts(simulator) as pool:
+        stuck = [
+            asyncio.create_task(pool.send(act(WarmTransfer, n), account=ILL))
+            for n in range(20)
+        ]
+        await simulator.wait_for(requests=5)
+        outcomes = await asyncio.gather(*sends_of(pool, WELL, range(100, 150)))
+        assert pool.state(ILL).in_flight == 5  # it has no more connections
+        assert not any(task.done() for task in stuck)
+        assert simulator.ledger.dials() == 5
+        # What ends somebody's wait doesn't queue behind the silence either.
+        abort = await pool.send(act(AbortTransfer), account=ILL)
+        for task in stuck:
+            task.cancel()
+        await asyncio.wait(stuck)
+        assert pool.state(ILL).in_flight == 0
+    assert {it.verdict for it in [abort, *outcomes]} == {"accepted"}
+
+
+async def test_throttled_account_leaves_the_others_alone(simulator: Simulator) -> None:
+    """One customer's script must not eat everybody's pace."""
+    simulator.answer_next(429, headers={"Retry-After": "8"}, to=address(1))
+    async with two_accounts(simulator) as pool:
+        (waiting,) = sends_of(pool, ILL, [1])
+        await simulator.wait_for(requests=1)
+        outcomes = await asyncio.gather(*sends_of(pool, WELL, range(100, 150)))
+        assert pool.state(ILL).paused_for > 0.0
+        assert pool.state(ILL).waiting[Lane.AWAITED] == 1
+        assert (pool.state(WELL).paused_for, pool.state(WELL).pace) == (0.0, 1.0)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert {it.verdict for it in outcomes} == {"accepted"}
+    assert simulator.ledger.received == 51
+
+
+async def test_refused_account_leaves_the_others_alone(simulator: Simulator) -> None:
+    """One customer's revoked token is nobody else's trouble."""
+    async with two_accounts(simulator) as pool:
+        stranger = attrs.evolve(ILL, auth_id="MASENDING00000000009")
+        async with pool_of(simulator, stranger, WELL) as mixed:
+            ill = await asyncio.gather(*sends_of(mixed, stranger, range(20)))
+            well = await asyncio.gather(*sends_of(mixed, WELL, range(100, 120)))
+        both = await asyncio.gather(*sends_of(pool, WELL, range(200, 220)))
+    assert {(it.verdict, it.status) for it in ill} == {("rejected", 401)}
+    assert {it.verdict for it in [*well, *both]} == {"accepted"}
+
+
+def test_retries_of_one_account_are_not_paid_by_another() -> None:
+    """One customer's outage must not cost the others their repeats."""
+
+    async def main() -> tuple[int, int]:
+        async def down(_: Request) -> NoAnswer:
+            return NoAnswer(left=False, reason=Reason.UNREACHABLE)
+
+        answers = iter([BUSY, ACCEPTED])
+
+        async def flaky(_: Request) -> Answer | NoAnswer:
+            return next(answers)
+
+        transports = [ScriptedTransport(down), ScriptedTransport(flaky)]
+        async with ScriptedPool(ILL, WELL, transports=transports) as pool:
+            ill = await asyncio.gather(*sends_of(pool, ILL, range(1_000)))
+            well = await pool.send(act(Hold), account=WELL)
+        return sum(it.attempts for it in ill), well.attempts
+
+    assert run_virtually(main()) == (1_100, 2)
+
+
+def test_connection_comes_before_the_slot() -> None:
+    """Slots taken by those who can't leave anyway would slow the account down."""
+
+    async def main() -> tuple[dict[Lane, int], int]:
+        line = Line(ACCEPTED, takes=5.0, quota=Quota(), connections_per_account=2)
+        async with line.pool as pool:
+            sends = [
+                asyncio.create_task(outcome_of(pool.send(act(WarmTransfer, number))))
+                for number in range(6)
+            ]
+            await asyncio.sleep(1.0)
+            waiting = dict(pool.state().waiting)
+            await asyncio.gather(*sends)
+        return waiting, len(line.left)
+
+    waiting, left = run_virtually(main())
+    assert sum(waiting.values()) == 0
+    assert left == 4  # two at 0 and two at 5 seconds; 10 seconds is too late
+
+
+async def test_not_sent_is_raised_when_nobody_listens(simulator: Simulator) -> None:
+    """Plivo can't be reached: nothing rings, and the caller may go elsewhere."""
+    pool = pool_of(simulator)
+    await simulator.stop()
+    async with pool:
+        with pytest.raises(NotSentError, match="unreachable") as caught:
+            await pool.send(TRANSFER)
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.attempts == 4
+    assert caught.value.outcome.action.phlo_id == PHLO_ID

@@ -1,0 +1,116 @@
+"""`aiophlo check`: credentials, PHLO and node, by GET alone: nothing rings."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from aiophlo.accounts import Account
+from aiophlo.actions import GetNode, GetPhlo
+from aiophlo.cli.exits import Exit, UnusableError, exit_of
+from aiophlo.cli.options import DEFAULT_BASE_URL, AsJson, BaseUrl
+from aiophlo.cli.sending import outcome_of
+from aiophlo.cli.words import harmless, say, say_json
+from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.pool import SessionPool
+
+_NO_PHLO = "00000000-0000-0000-0000-000000000000"
+_SEND_WITHIN = 10.0
+
+
+def check(
+    *,
+    phlo_id: Annotated[str | None, typer.Option(help="A PHLO to look up.")] = None,
+    node_id: Annotated[
+        str | None, typer.Option(help="A multi-party-call node of that PHLO.")
+    ] = None,
+    as_json: AsJson = False,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+) -> int:
+    """Check credentials, PHLO and node by GET alone: nothing rings."""
+    if node_id is not None and phlo_id is None:
+        raise UnusableError("--node-id: expected a --phlo-id with it")
+    asked: list[GetPhlo | GetNode] = [GetPhlo(phlo_id=phlo_id or _NO_PHLO)]
+    if phlo_id is not None and node_id is not None:
+        asked.append(GetNode(phlo_id=phlo_id, node_id=node_id))
+    outcomes = asyncio.run(_ask(Account.from_env(), base_url, asked))
+    findings = _findings(outcomes, probe=phlo_id is None)
+    if as_json:
+        error = harmless(outcomes[-1].error) if _exit(findings, outcomes) else None
+        say_json({**findings, "error": error})
+    else:
+        say(*_lines(findings, outcomes))
+    return _exit(findings, outcomes)
+
+
+async def _ask(
+    account: Account, base_url: str, asked: list[GetPhlo | GetNode]
+) -> list[Outcome]:
+    """Ask one after the other, until one isn't accepted."""
+    outcomes: list[Outcome] = []
+    async with SessionPool(account, base_url=base_url) as pool:
+        for action in asked:
+            outcomes.append(await outcome_of(pool, action, send_within=_SEND_WITHIN))
+            if not isinstance(outcomes[-1], Accepted):
+                break
+    return outcomes
+
+
+def _findings(outcomes: list[Outcome], *, probe: bool) -> dict[str, str]:
+    """Return what is known of credentials, PHLO and node.
+
+    Args:
+        outcomes: Of the PHLO, and perhaps of the node.
+        probe: The PHLO is none of theirs: only the credentials were asked about.
+
+    Source:
+        Assumed: credentials are looked at before the PHLO, so a 404 proves them.
+    """
+    found = [_found(outcome) for outcome in outcomes]
+    answered = found[0] in {"ok", "not_found"}
+    credentials = "ok" if answered else found[0]
+    return {
+        "credentials": credentials,
+        "phlo": found[0] if answered and not probe else "not_checked",
+        "node": found[1] if len(found) > 1 else "not_checked",
+    }
+
+
+def _found(outcome: Outcome) -> str:
+    match outcome:
+        case Accepted():
+            return "ok"
+        case Rejected(status=401 | 403):
+            return "refused"
+        case Rejected(status=404):
+            return "not_found"
+    return "unknown"
+
+
+def _exit(findings: dict[str, str], outcomes: list[Outcome]) -> Exit:
+    if set(findings.values()) <= {"ok", "not_checked"}:
+        return Exit.ACCEPTED
+    return exit_of(outcome.verdict for outcome in outcomes)
+
+
+_WORDS = {
+    "ok": "ok",
+    "refused": "refused: check PLIVO_AUTH_ID and PLIVO_AUTH_TOKEN",
+    "not_found": "not found",
+    "unknown": "unknown",
+    "not_checked": "not checked",
+}
+
+
+def _lines(findings: dict[str, str], outcomes: list[Outcome]) -> list[str]:
+    lines = [f"{what:<12} {_WORDS[found]}" for what, found in findings.items()]
+    if _exit(findings, outcomes):
+        lines.append(_why(outcomes[-1]))
+    return lines
+
+
+def _why(outcome: Outcome) -> str:
+    reason = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
+    status = f"status {outcome.status}" if outcome.status is not None else None
+    known = ", ".join(filter(None, [reason, status, harmless(outcome.error)]))
+    return f"The last answer: {known or 'none'}."

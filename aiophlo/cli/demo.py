@@ -1,0 +1,167 @@
+"""`aiophlo demo`: many transfers at full rate, and the ledger as their witness."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import aiohttp
+import typer
+
+from aiophlo.accounts import Quota
+from aiophlo.actions import WarmTransfer
+from aiophlo.cli.child import Served, simulator_process
+from aiophlo.cli.comparison import Comparison, compare
+from aiophlo.cli.exits import Exit, exit_of
+from aiophlo.cli.options import AsJson, QuotaText
+from aiophlo.cli.sending import outcome_of
+from aiophlo.cli.tally import VERDICTS, Tally, percentile
+from aiophlo.cli.words import say_json
+from aiophlo.pool import SessionPool
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WORKERS = 200
+_MOST = 1_000_000  # numbers that can be made up
+_SHOWN = 10
+
+
+def demo(
+    *,
+    transfers: Annotated[
+        int, typer.Option(min=1, max=_MOST, help="How many, each to its own number.")
+    ] = 1_000,
+    quota: QuotaText = "300/5",
+    as_json: AsJson = False,
+) -> int:
+    """Issue many transfers at full rate against a simulator: no phone rings.
+
+    Needs no account. The simulator runs in a process of its own, and in the end its
+    ledger is held against what the senders were told.
+    """
+    from rich.console import Console  # noqa: PLC0415 -- the other commands need none
+
+    pace = Quota.parse(quota)
+    progress = Console(stderr=True)
+    try:
+        tally, comparison = asyncio.run(_run(transfers, pace, progress))
+    except aiohttp.ClientError:
+        progress.print("aiophlo: the simulator is gone, and its ledger with it")
+        return Exit.IN_DOUBT
+    for sentence in comparison.disagreements[:_SHOWN]:
+        progress.print(sentence, highlight=False, markup=False)
+    if as_json:
+        say_json(_summary(transfers, tally, comparison))
+    else:
+        _show(Console(highlight=False), tally, comparison)
+    return _exit(tally, comparison)
+
+
+async def _run(
+    transfers: int, quota: Quota | None, console: "Console"
+) -> tuple[Tally, Comparison]:
+    from aiophlo.cli.progress import Sight, shown  # noqa: PLC0415 -- needs rich
+
+    tally = Tally()
+    async with simulator_process(quota) as served:
+        pool = SessionPool(served.account, base_url=served.base_url, observers=[tally])
+
+        def look() -> Sight:
+            return Sight(tally.done, pool.state().in_flight, tally.refused_429)
+
+        console.print(_heading(transfers, quota), highlight=False)
+        async with pool, shown(look, total=transfers, quota=quota, console=console):
+            await _send_all(pool, _transfers(transfers), tally)
+        return tally, compare(await _ledger(served), tally.verdicts)
+
+
+def _heading(transfers: int, quota: Quota | None) -> str:
+    pace = f" at up to {quota.limit / quota.per:.1f}/s" if quota else ""
+    return f"{transfers} transfers{pace} to a simulator: no phone rings"
+
+
+async def _send_all(
+    pool: SessionPool, actions: Iterator[WarmTransfer], tally: Tally
+) -> None:
+    """Send all, a bounded number in hand at a time."""
+
+    async def work() -> None:
+        for action in actions:
+            tally.note(action.to, await outcome_of(pool, action, send_within=None))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_WORKERS):
+            group.create_task(work())
+
+
+def _transfers(number: int) -> Iterator[WarmTransfer]:
+    for index in range(number):
+        yield WarmTransfer(
+            phlo_id="demo",
+            node_id="demo",
+            to=f"+1{4_150_000_000 + index}",
+            trigger_source="+14159999999",
+        )
+
+
+async def _ledger(served: Served) -> Any:  # noqa: ANN401 -- JSON
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(served.ledger_url) as answer,
+    ):
+        return await answer.json()
+
+
+def _exit(tally: Tally, comparison: Comparison) -> Exit:
+    """Return the exit code; verdicts that the ledger contradicts are in doubt."""
+    if comparison.disagreements or comparison.rung_twice:
+        return Exit.IN_DOUBT
+    return exit_of(verdict for verdict in VERDICTS if tally.count(verdict))
+
+
+def _summary(
+    transfers: int, tally: Tally, comparison: Comparison
+) -> dict[str, int | float]:
+    return {
+        "transfers": transfers,
+        **{verdict: tally.count(verdict) for verdict in VERDICTS},
+        "refused_429": comparison.refused_429,
+        "rung_twice": comparison.rung_twice,
+        "disagreements": len(comparison.disagreements),
+        "rate_per_second": round(comparison.rate_per_second, 2),
+    }
+
+
+def _show(console: "Console", tally: Tally, comparison: Comparison) -> None:
+    console.print(_table(tally))
+    console.print(_last_line(tally, comparison), soft_wrap=True)
+
+
+def _table(tally: Tally) -> "Table":
+    from rich.table import Table  # noqa: PLC0415 -- the other commands need none
+
+    table = Table("verdict")
+    for title in ("transfers", "waiting p50", "p99", "answering p50", "p99"):
+        table.add_column(title, justify="right")
+    for verdict in VERDICTS:
+        times = tally.times[verdict]
+        cells = [
+            f"{percentile(seconds, share):.3f} s" if seconds else ""
+            for seconds in (times.waited, times.answering)
+            for share in (0.5, 0.99)
+        ]
+        table.add_row(verdict.replace("_", " "), str(tally.count(verdict)), *cells)
+    return table
+
+
+def _last_line(tally: Tally, comparison: Comparison) -> str:
+    differ = len(comparison.disagreements)
+    return (
+        f"Ledger: {comparison.dials} dials, {comparison.rung_twice} numbers rung twice,"
+        f" {comparison.refused_429} refused (429),"
+        f" {comparison.rate_per_second:.1f} requests/s."
+        f" Verdicts: {tally.count('accepted')} accepted,"
+        f" {tally.count('in_doubt')} in doubt. "
+        + (f"They DISAGREE on {differ} numbers." if differ else "They agree.")
+    )

@@ -1,0 +1,33 @@
+"""Exit codes, the same for every command."""
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from aiophlo.errors import PhloError
+
+
+class Exit(IntEnum):
+    """What a command's end says to the shell."""
+
+    ACCEPTED = 0  # all of it
+    REFUSED = 1  # something was rejected or not sent: nothing rings for it
+    UNUSABLE = 2  # input or configuration; nothing was sent
+    IN_DOUBT = 3  # a phone may be ringing
+    INTERRUPTED = 130
+
+
+class UnusableError(PhloError):
+    """The command can't be carried out as it was given; nothing was sent."""
+
+
+_OF_VERDICT = {
+    "accepted": Exit.ACCEPTED,
+    "rejected": Exit.REFUSED,
+    "not_sent": Exit.REFUSED,
+    "in_doubt": Exit.IN_DOUBT,
+}
+
+
+def exit_of(verdicts: Iterable[str]) -> Exit:
+    """Return the exit code for these verdicts: the highest of theirs."""
+    return max((_OF_VERDICT[verdict] for verdict in verdicts), default=Exit.ACCEPTED)

@@ -1,0 +1,103 @@
+"""What is seen while many transfers run: a live line, or now and then a plain one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from aiophlo.accounts import Quota
+from aiophlo.cli.tally import Speed
+
+LIVE_EVERY = 0.2
+PLAIN_EVERY = 5.0
+
+
+@attrs.frozen
+class Sight:
+    """One look at what runs.
+
+    Attributes:
+        done: Transfers with an outcome.
+        in_flight: Requests under way.
+        refused_429: Requests answered 429.
+    """
+
+    done: int
+    in_flight: int
+    refused_429: int
+
+
+@contextlib.asynccontextmanager
+async def shown(
+    look: Callable[[], Sight], *, total: int, quota: Quota | None, console: Console
+) -> AsyncIterator[None]:
+    """Show progress for the length of the block.
+
+    Args:
+        look: Gives how far it is.
+        total: Transfers in all.
+        quota: What the rate is held against; None for no limit.
+        console: Where; unless it is a terminal, with plain lines.
+    """
+    show = _live if console.is_terminal else _plain
+    task = asyncio.create_task(show(look, total, quota, console))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _live(
+    look: Callable[[], Sight], total: int, quota: Quota | None, console: Console
+) -> None:
+    progress = Progress(
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        auto_refresh=False,  # its thread would make the event loop late
+    )
+    speed = Speed()
+    with progress:
+        task = progress.add_task("", total=total)
+        try:
+            while True:
+                _update(progress, task, look(), speed, quota)
+                await asyncio.sleep(LIVE_EVERY)
+        finally:
+            _update(progress, task, look(), speed, quota)
+
+
+def _update(
+    progress: Progress, task: TaskID, sight: Sight, speed: Speed, quota: Quota | None
+) -> None:
+    progress.update(
+        task, completed=sight.done, description=describe(sight, speed, quota)
+    )
+    progress.refresh()
+
+
+async def _plain(
+    look: Callable[[], Sight], total: int, quota: Quota | None, console: Console
+) -> None:
+    speed = Speed()
+    describe(look(), speed, quota)  # the rate counts from here
+    while True:
+        await asyncio.sleep(PLAIN_EVERY)
+        sight = look()
+        line = f"{sight.done}/{total} {describe(sight, speed, quota)}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def describe(sight: Sight, speed: Speed, quota: Quota | None) -> str:
+    """Return a look in words; the rate is the one over the last few seconds."""
+    now = asyncio.get_running_loop().time()
+    limit = f"{quota.limit / quota.per:.1f}/s" if quota else "no limit"
+    return (
+        f"{speed.at(now, sight.done):.1f}/s of {limit},"
+        f" {sight.in_flight} in flight, {sight.refused_429} refused (429)"
+    )

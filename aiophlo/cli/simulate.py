@@ -1,0 +1,175 @@
+"""`aiophlo simulate`: a PHLO API on this machine that rings nobody."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+
+import typer
+
+from aiophlo.accounts import ID_VARIABLE, TOKEN_VARIABLE, Account, Quota
+from aiophlo.cli.exits import Exit, UnusableError
+from aiophlo.cli.options import QuotaText, not_negative
+from aiophlo.cli.words import say
+
+if TYPE_CHECKING:
+    from aiophlo.simulator import Simulator
+
+_STDIN = 0
+
+
+class _Options(TypedDict):
+    host: str
+    port: int
+    quota: tuple[int, float] | None
+    latency: float
+    seed: int
+    faults: str
+
+
+def simulate(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")
+    ] = 0,
+    quota: QuotaText = "300/5",
+    latency: Annotated[
+        float,
+        typer.Option(
+            callback=not_negative, help="Seconds from a request to its answer."
+        ),
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 0,
+    faults: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=CHANCE,…",
+            help="Chances of faults, as in drop_after_read=0.01,status_503=0.02;"
+            " all names each one.",
+        ),
+    ] = "",
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", hidden=True)
+    ] = False,
+) -> int:
+    """Run a PHLO API that rings nobody and remembers everything.
+
+    The first line is its base URL. It takes the credentials in PLIVO_AUTH_ID and
+    PLIVO_AUTH_TOKEN if they are set, else a made-up pair that it prints next. The
+    ledger is at /_simulator/ledger. It runs until it is interrupted or terminated.
+    """
+    pace = Quota.parse(quota)
+    account = _account()
+    simulator = _simulator(
+        account,
+        host=host,
+        port=port,
+        quota=(pace.limit, pace.per) if pace else None,
+        latency=latency,
+        seed=seed,
+        faults=faults,
+    )
+    asyncio.run(
+        serve(simulator, made_up=not account, until_stdin_closes=until_stdin_closes)
+    )
+    return Exit.ACCEPTED
+
+
+def _simulator(account: Account | None, **options: Unpack[_Options]) -> "Simulator":
+    from aiophlo.simulator import (  # noqa: PLC0415 -- the other commands need none
+        Simulator,
+        parse_chances,
+    )
+
+    try:
+        parse_chances(options["faults"])
+    except ValueError as error:
+        raise UnusableError(f"--faults: {error}") from error
+    if account is None:
+        return Simulator(**options)
+    return Simulator(auth_id=account.auth_id, auth_token=account.auth_token, **options)
+
+
+def _account() -> Account | None:
+    """Return whom the environment names, if it names anybody."""
+    if os.environ.get(ID_VARIABLE) or os.environ.get(TOKEN_VARIABLE):
+        return Account.from_env()
+    return None
+
+
+async def serve(
+    simulator: "Simulator", *, made_up: bool, until_stdin_closes: bool
+) -> None:
+    """Run `simulator` until this process is interrupted or terminated.
+
+    Args:
+        simulator: Not yet started.
+        made_up: Print its credentials, which are nobody's.
+        until_stdin_closes: End, too, when standard input does.
+
+    Raises:
+        UnusableError: It can't listen where it should.
+    """
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(stopped.set)
+
+    with _on_signals(stop):
+        try:
+            await simulator.start()
+        except OSError as error:
+            why = error.strerror or "unknown"
+            raise UnusableError(f"--host, --port: can't listen there: {why}") from error
+        try:
+            _greet(simulator, made_up=made_up)
+            if until_stdin_closes:
+                _at_end_of_stdin(stop)
+            await stopped.wait()
+        finally:
+            await simulator.stop()
+
+
+def _greet(simulator: "Simulator", *, made_up: bool) -> None:
+    say(simulator.base_url)  # alone on its line, and flushed: scripts read it
+    if made_up:
+        say(
+            f"{ID_VARIABLE}={simulator.auth_id}",
+            f"{TOKEN_VARIABLE}={simulator.auth_token}",
+        )
+    else:
+        typer.echo(
+            f"takes {ID_VARIABLE} and {TOKEN_VARIABLE} as they are set", err=True
+        )
+
+
+@contextlib.contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _at_end_of_stdin(stop: Callable[[], None]) -> None:
+    """Call `stop` from a thread that waits for the end of standard input."""
+
+    def wait() -> None:
+        while os.read(_STDIN, 4096):  # sys.stdin's lock would hold up the exit
+            pass
+        stop()
+
+    threading.Thread(target=wait, daemon=True).start()

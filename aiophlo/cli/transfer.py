@@ -1,0 +1,177 @@
+"""`aiophlo transfer`: one warm transfer, and plainly what came of it."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import typer
+
+from aiophlo.accounts import Account
+from aiophlo.actions import Role, WarmTransfer
+from aiophlo.addresses import mask
+from aiophlo.cli.exits import Exit, exit_of
+from aiophlo.cli.options import (
+    DEFAULT_BASE_URL,
+    AsJson,
+    BaseUrl,
+    NodeId,
+    PhloId,
+    positive,
+)
+from aiophlo.cli.sending import outcome_of
+from aiophlo.cli.words import harmless, harmless_id, say, say_json
+from aiophlo.observing import ActionEnded, AttemptEnded
+from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.pool import SessionPool
+from aiophlo.wire import encode
+
+_NOBODY = Account("MA" + "0" * 18, "none")  # a dry run needs no account of its own
+
+
+def transfer(
+    *,
+    phlo_id: PhloId,
+    node_id: NodeId,
+    to: Annotated[str, typer.Option(help="Number or SIP endpoint to dial.")],
+    trigger_source: Annotated[
+        str, typer.Option(help="Address of the agent who starts the transfer.")
+    ],
+    role: Annotated[
+        Role, typer.Option(help="Role of the one who is dialled.")
+    ] = Role.AGENT,
+    send_within: Annotated[
+        float,
+        typer.Option(callback=positive, help="Seconds until sending is worthless."),
+    ] = 10.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the request, send nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+) -> int:
+    """Issue one warm transfer and say which of four things happened."""
+    action = WarmTransfer(
+        phlo_id=phlo_id,
+        node_id=node_id,
+        to=to,
+        trigger_source=trigger_source,
+        role=role,
+    )
+    if dry_run:
+        _show_request(action, base_url, as_json=as_json)
+        return Exit.ACCEPTED
+    account = Account.from_env()
+    told: list[Outcome] = []
+    try:
+        outcome = asyncio.run(_send(account, base_url, action, send_within, told))
+    except KeyboardInterrupt:
+        if told:
+            _report(told[-1], as_json=as_json)
+        return Exit.INTERRUPTED
+    _report(outcome, as_json=as_json)
+    return exit_of([outcome.verdict])
+
+
+async def _send(
+    account: Account,
+    base_url: str,
+    action: WarmTransfer,
+    send_within: float,
+    told: list[Outcome],
+) -> Outcome:
+    """Send, and leave in `told` what is known even when this is interrupted."""
+
+    def note(event: AttemptEnded | ActionEnded) -> None:
+        if isinstance(event, ActionEnded):
+            told.append(event.outcome)
+
+    async with SessionPool(account, base_url=base_url, observers=[note]) as pool:
+        return await outcome_of(pool, action, send_within=send_within)
+
+
+def _show_request(action: WarmTransfer, base_url: str, *, as_json: bool) -> None:
+    SessionPool(_NOBODY, base_url=base_url)  # refuses a base URL that can't be right
+    request = encode(action, auth_id=_NOBODY.auth_id)
+    body = json.loads(request.body or b"{}")
+    for name in ("to", "trigger_source"):
+        body[name] = mask(body[name])
+    url = base_url.rstrip("/") + request.path
+    if as_json:
+        say_json({"method": request.method, "url": url, "body": body})
+        return
+    say(
+        f"{request.method} {url}",
+        "Authorization: Basic … (PLIVO_AUTH_ID and PLIVO_AUTH_TOKEN)",
+        "Content-Type: application/json",
+        "",
+        json.dumps(body, ensure_ascii=False),
+        "",
+        "Nothing was sent: this is a dry run.",
+    )
+
+
+def _report(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        say_json(_fields(outcome))
+    else:
+        say(*_lines(outcome))
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "verdict": outcome.verdict,
+        "reason": _reason(outcome),
+        "status": outcome.status,
+        "api_id": harmless_id(outcome.api_id),
+        "attempts": outcome.attempts,
+        "seconds": round(outcome.seconds, 3),
+        "error": harmless(outcome.error),
+    }
+
+
+def _reason(outcome: Outcome) -> str | None:
+    return str(outcome.reason) if isinstance(outcome, NotSent | InDoubt) else None
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    """Return what happened, and what to do about it."""
+    return [
+        f"{_HEADLINES[type(outcome)]}{_details(outcome)}.",
+        _advice(outcome),
+        f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)},"
+        f" {outcome.seconds:.2f} s"
+        + (f", api_id {harmless_id(outcome.api_id)}" if outcome.api_id else ""),
+    ]
+
+
+_HEADLINES = {
+    Accepted: "Accepted: Plivo said yes and dials",
+    Rejected: "Rejected: Plivo said no, nothing rings",
+    NotSent: "Not sent: nothing rings",
+    InDoubt: "In doubt: the request left, and a phone may be ringing",
+}
+
+
+def _details(outcome: Outcome) -> str:
+    if isinstance(outcome, Accepted):
+        action = outcome.action
+        return f" {mask(action.to)}" if isinstance(action, WarmTransfer) else ""
+    parts = [_reason(outcome), outcome.status and f"status {outcome.status}"]
+    parts.append(harmless(outcome.error))
+    known = ", ".join(part for part in parts if part)
+    return f" ({known})" if known else ""
+
+
+def _advice(outcome: Outcome) -> str:
+    match outcome:
+        case Accepted():
+            return "The consult begins when it is answered. Don't send it again."
+        case Rejected(status=401 | 403):
+            return "Check PLIVO_AUTH_ID and PLIVO_AUTH_TOKEN, then send it again."
+        case Rejected(status=404):
+            return "Check --phlo-id, --node-id and that the call is still up."
+        case Rejected():
+            return "Correct what was refused; the same again is refused again."
+        case NotSent():
+            return "It is safe to send it again."
+    return "Don't send it again before you know: ask the agent or look in Plivo's logs."

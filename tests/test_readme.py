@@ -1,0 +1,49 @@
+"""The README's examples, run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aiophlo import SessionPool
+from aiophlo.simulator import Simulator
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block]
+TESTS = [block for block in BLOCKS if "def test_" in block]
+
+
+def test_first_example_is_complete_by_line_40() -> None:
+    """Whoever looks for a minute must have seen what it is like."""
+    head = README.read_text("utf-8").splitlines()[:40]
+    assert "asyncio.run(main())" in head
+    assert PROGRAMS[0].splitlines()[0] == "import asyncio"
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_program_runs(
+    number: int,
+    phlo_simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever copies it must not have to mend it."""
+    monkeypatch.setenv("PLIVO_AUTH_ID", phlo_simulator.auth_id)
+    monkeypatch.setenv("PLIVO_AUTH_TOKEN", phlo_simulator.auth_token)
+    monkeypatch.chdir(tmp_path)
+    defaults = SessionPool.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "base_url", phlo_simulator.base_url)
+    code = compile(PROGRAMS[number], f"README.md, program {number}", "exec")
+    exec(code, {"__name__": "__main__"})  # noqa: S102 -- our own README
+    assert phlo_simulator.ledger.requests
+    assert not phlo_simulator.ledger.rung_twice()
+    assert "Error" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", range(len(TESTS)))
+def test_test_runs(number: int, pytester: pytest.Pytester) -> None:
+    """Whoever starts their own tests from it must see them pass."""
+    pytester.makepyfile(TESTS[number])
+    assert pytester.runpytest_subprocess("-q").ret == pytest.ExitCode.OK

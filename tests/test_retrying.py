@@ -42,7 +42,7 @@ from aiophlo.outcomes import (
 )
 from aiophlo.retrying import RetryBudget, RetryPolicy, send_again
 
-NODE = {"phlo_id": "p", "node_id": "n"}
+NODE: dict[str, Any] = {"phlo_id": "p", "node_id": "n"}
 DIAL = NODE | {"trigger_source": "+14155550100", "to": "+14155550199"}
 MEMBER = NODE | {"member": "+14155550100"}
 

@@ -112,7 +112,8 @@ class Phlo:
         **options: Unpack[SendOptions],
     ) -> Accepted:
         """Start a run, with what the PHLO's Start node declares; see `RunPhlo`."""
-        action = RunPhlo(phlo_id=self.phlo_id, parameters=parameters or {}, key=key)
+        given = {} if parameters is None else parameters
+        action = RunPhlo(phlo_id=self.phlo_id, parameters=given, key=key)
         return await self._pool.send(action, account=self.account, **options)
 
     async def describe(self, **options: Unpack[SendOptions]) -> Accepted:

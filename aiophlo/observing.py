@@ -1,6 +1,7 @@
 """What observers and the log are told: every attempt, and every outcome."""
 
 import logging
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,8 +74,15 @@ class Observers:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:  # an observer's bug must not change an outcome
-                logger.exception("observer %r failed", observer)
+            except Exception as error:  # noqa: BLE001 -- its bug changes no outcome
+                told = _failure(observer, error)
+                logger.error("observer %s", told)  # noqa: TRY400 -- told has no number
+
+
+def _failure(observer: Observer, error: Exception) -> str:
+    """Return what went wrong, with its traceback, every address masked."""
+    trace = "".join(traceback.format_exception(error))
+    return mask_text(f"{observer!r} failed\n{trace}".rstrip())
 
 
 def _log(level: int, message: str, account: Account, outcome: Outcome) -> None:

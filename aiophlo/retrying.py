@@ -156,6 +156,11 @@ async def send_again(
     """
     made = iter([first])
 
+    def needs_more(state: RetryCallState) -> bool:
+        outcome = _outcome(state)
+        failed = isinstance(outcome, NotSent | InDoubt)
+        return failed and outcome.attempts < policy.attempts
+
     async def first_then_attempts() -> Outcome:
         return next(made, None) or await attempt()
 
@@ -165,7 +170,7 @@ async def send_again(
     retrying = AsyncRetrying(
         stop=may_not_go_on,
         wait=lambda state: policy.wait(_outcome(state), random),
-        retry=lambda state: _outcome(state).attempts < policy.attempts,
+        retry=needs_more,
         retry_error_callback=_outcome,
         sleep=sleep,
     )

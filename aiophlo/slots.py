@@ -85,11 +85,6 @@ class Slots:
                 waiter.set_result(None)
 
     def _set_timer(self, now: float) -> None:
-        due = self.pacer.due(now)
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return  # at worst it fires early and is set again
-            self._timer.cancel()
-            self._timer = None
-        if due < math.inf:
+        """Set the timer, unless it is set: no slot comes sooner than foretold."""
+        if self._timer is None and (due := self.pacer.due(now)) < math.inf:
             self._timer = self._loop.call_at(due, self._fire)

@@ -318,3 +318,26 @@ async def test_nothing_is_kept_once_the_memory_has_passed() -> None:
     assert await clicks.flights.join("last") is None
     clicks.flights.land("last", REJECTED)
     assert len(clicks.flights) == 0
+
+
+@virtually
+async def test_flight_that_ends_as_a_joiner_goes_ends_for_the_rest() -> None:
+    """One who hangs up as the answer comes must not keep it from the others."""
+    clicks = Clicks()
+    await clicks.click("a", "b", "c")
+    clicks._tasks["b"].cancel()  # noqa: SLF001 -- in the very same moment
+    clicks.flights.land("k", ACCEPTED)
+    await clicks.settle()
+    assert clicks.told == {"b": "cancelled", "c": ACCEPTED}
+
+
+@virtually
+async def test_joiners_that_went_are_forgotten_while_it_flies() -> None:
+    """A client that asks and gives up in a loop must not fill the memory."""
+    clicks = Clicks()
+    await clicks.click("a")
+    for number in range(50):
+        await clicks.click(str(number))
+        await clicks.cancel(str(number))
+    assert not clicks.flights._flights["k"].joiners  # noqa: SLF001 -- no other sign
+    await clicks.land(ACCEPTED)

@@ -209,17 +209,31 @@ async def test_closing_refuses_those_who_wait_and_who_come() -> None:
 
 def test_closing_leaves_no_timer() -> None:
     """A timer that outlives the pool keeps it, and its sessions, in memory."""
+    desks: list[Desk] = []
 
     async def main() -> None:
         desk = Desk()
+        desks.append(desk)
         tasks = [desk.ask(name) for name in "ab"]
         await asyncio.sleep(0.5)
         desk.slots.close()
         await asyncio.gather(*tasks)
-        await asyncio.Event().wait()  # a timer left behind would move the clock
+        await asyncio.Event().wait()
 
     with pytest.raises(RuntimeError, match="no timer"):
         run_virtually(main())
+    assert desks[0].now == 0.5  # a timer left behind would have moved the clock
+
+
+@virtually
+async def test_nothing_is_kept_of_those_who_are_through() -> None:
+    """A service that runs for months must not remember every wait."""
+    desk = Desk(Pacer(0.001))
+    tasks = [desk.ask(str(number)) for number in range(100)]
+    await asyncio.sleep(0.05)
+    tasks[-1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not desk.slots._waiters  # noqa: SLF001 -- no other sign of a leak
 
 
 @virtually

@@ -1,0 +1,98 @@
+"""What `import aiophlo` gives, and what it costs."""
+
+import subprocess
+import sys
+from types import FunctionType
+
+import pytest
+
+import aiophlo
+
+NAMES = [
+    "AbortTransfer",
+    "Accepted",
+    "Account",
+    "AccountState",
+    "Action",
+    "ActionEnded",
+    "AddUser",
+    "AttemptEnded",
+    "BatchReport",
+    "BridgeLeave",
+    "BridgeMute",
+    "BridgeUnmute",
+    "ColdTransfer",
+    "CredentialsError",
+    "GetNode",
+    "GetPhlo",
+    "Hangup",
+    "Hold",
+    "InDoubt",
+    "InDoubtError",
+    "InvalidAddressError",
+    "InvalidInputError",
+    "Journal",
+    "JournalError",
+    "Lane",
+    "Mute",
+    "NotFoundError",
+    "NotSent",
+    "NotSentError",
+    "Observer",
+    "Outcome",
+    "Parameters",
+    "PhloError",
+    "Quota",
+    "Reason",
+    "Rejected",
+    "RejectedError",
+    "ResumeCall",
+    "RetryPolicy",
+    "Role",
+    "RunPhlo",
+    "SessionPool",
+    "Stream",
+    "Unhold",
+    "Unmute",
+    "VerdictError",
+    "VoicemailDrop",
+    "WarmTransfer",
+    "__version__",
+    "accepted_or_raise",
+    "mask",
+    "mask_text",
+    "parse_address",
+]
+
+
+def test_public_names_are_these() -> None:
+    """A name that vanishes breaks every service that imports it."""
+    assert sorted(aiophlo.__all__) == sorted(NAMES)
+
+
+def test_every_public_name_is_there_and_explained() -> None:
+    """A name without a word on it is no use to anybody."""
+    for name in aiophlo.__all__:
+        thing = getattr(aiophlo, name)
+        if isinstance(thing, type | FunctionType):
+            assert thing.__doc__, name
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "aiohttp.web",
+        "aiophlo.cli",
+        "aiophlo.pytest_plugin",
+        "aiophlo.simulator",
+        "rich",
+        "typer",
+    ],
+)
+def test_import_leaves_the_optional_parts_alone(module: str) -> None:
+    """A voice agent's cold start must not pay for a command line or a server."""
+    code = f"import sys, aiophlo; print({module!r} in sys.modules)"
+    done = subprocess.run(  # noqa: S603 -- this very interpreter, fixed code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

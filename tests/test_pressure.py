@@ -54,6 +54,7 @@ ACCOUNT: Final = Account("MAPRESSURE0000000001", "token", quota=QUOTA)
 CONNECTIONS: Final = 3
 CONNECTING: Final = 0.03125
 ANSWERING: Final = 0.125
+EXCHANGE: Final = CONNECTING + ANSWERING  # what ends with it ends at the same moment
 BUSY: Final = Answer(503, {}, b"")
 DOWN: Final = NoAnswer(left=False, reason=Reason.UNREACHABLE)
 THROTTLED: Final = Answer(429, {}, b"")
@@ -172,8 +173,24 @@ class Day:
 
     async def cancel(self, back: int) -> None:
         """Let one of the latest callers go away."""
-        if back < len(self.calls):
+        if 0 <= back < len(self.calls):
             self.calls[-1 - back].task.cancel()
+
+    async def rush(self, callers: int, patience: float) -> None:
+        """Let several callers come at once."""
+        for number in range(callers):
+            await self.send(Hold, number, patience)
+
+    async def click_twice(self, kind: type[Action], number: int) -> None:
+        """Send the same thing twice."""
+        await self.send(kind, number, 10.0)
+        await self.send(kind, number, 10.0)
+
+    async def leave_together(self, back: int) -> None:
+        """Let one caller go away, and the next one a step of the loop later."""
+        await self.cancel(back)
+        await asyncio.sleep(0)
+        await self.cancel(back - 1)
 
     async def turn(self, mood: Answer | NoAnswer) -> None:
         """Change the server's mood."""
@@ -275,9 +292,14 @@ STEPS: Final = st.lists(
         st.tuples(st.just("send"), KINDS, WHOM, st.sampled_from([0.25, 2.0, 10.0])),
         st.tuples(st.just("send"), KINDS, WHOM, st.just(10.0)),
         st.tuples(st.just("stream"), KINDS, WHOM),
+        st.tuples(
+            st.just("rush"), st.integers(3, 6), st.sampled_from([EXCHANGE, 10.0])
+        ),
+        st.tuples(st.just("click_twice"), st.sampled_from(RINGS), WHOM),
         st.tuples(st.just("cancel"), st.integers(0, 8)),
+        st.tuples(st.just("leave_together"), st.integers(0, 8)),
         st.tuples(st.just("turn"), st.sampled_from(MOODS)),
-        st.tuples(st.just("wait"), st.sampled_from([0, 0, 0.03125, 0.125, 0.5, 3.0])),
+        st.tuples(st.just("wait"), st.sampled_from([0, 0, EXCHANGE, 0.125, 0.5, 3.0])),
         st.tuples(st.just("stall"), st.sampled_from([0.01, 0.1, 1.0])),
         st.tuples(st.just("close")),
     ),
@@ -285,7 +307,7 @@ STEPS: Final = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=300)
 @given(STEPS)
 def test_promises_hold_whatever_happens(steps: list[Step]) -> None:
     """In a bad minute nobody may be forgotten, rung twice, or told wrongly."""

@@ -22,10 +22,9 @@ class Permits:
             {} for _ in Lane
         )
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for a permit."""
-        return sum(map(len, self._lanes))
+    def waiting(self, lane: Lane) -> int:
+        """Return how many wait for a permit in `lane` or before it."""
+        return sum(map(len, self._lanes[: lane + 1]))
 
     async def acquire(self, lane: Lane, deadline: float) -> bool:
         """Take a permit; False if there is none by loop time `deadline`."""

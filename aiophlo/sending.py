@@ -164,7 +164,7 @@ class Sender:
         """Return what the account is busy with; a subaccount shares its slots."""
         now = asyncio.get_running_loop().time()
         pacer = self.slots.pacer
-        behind = self.permits.waiting
+        behind = self.permits.waiting(Lane.AWAITED)
         return AccountState(
             waiting={lane: pacer.waiting(lane) for lane in Lane},
             next_slot_in=pacer.slot_for(Lane.AWAITED, now, behind=behind) - now,
@@ -307,12 +307,11 @@ class Journey:
             permits.release(self.lane)
 
     async def _permit(self) -> bool:
-        permits, slots = self.sender.permits, self.sender.slots
-        if (
-            not permits.free
-            and slots.slot_for(self.lane, behind=permits.waiting) > self.deadline
-        ):
-            return False
+        permits = self.sender.permits
+        if not permits.free:
+            behind = permits.waiting(self.lane)
+            if self.sender.slots.slot_for(self.lane, behind=behind) > self.deadline:
+                return False
         return await permits.acquire(self.lane, self.deadline)
 
     async def _slot(self) -> Reason | None:

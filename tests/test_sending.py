@@ -851,3 +851,30 @@ async def test_not_sent_is_raised_when_nobody_listens(simulator: Simulator) -> N
     assert caught.value.outcome is not None
     assert caught.value.outcome.attempts == 4
     assert caught.value.outcome.action.phlo_id == PHLO_ID
+
+
+@pytest.mark.parametrize("kind", [AbortTransfer, WarmTransfer])
+def test_streams_that_wait_for_a_connection_hold_up_nobody(kind: type[Action]) -> None:
+    """A batch of thousands must not have an agent's own transfer refused."""
+
+    async def main() -> Outcome:
+        line = Line(ACCEPTED, takes=0.1, quota=Quota(), connections_per_account=10)
+        async with line.pool as pool:
+            stream = [
+                asyncio.create_task(
+                    pool.sender(line.account).send(
+                        act(Hold, number), lane=Lane.STREAMED, send_within=None
+                    )
+                )
+                for number in range(1_000)
+            ]
+            await asyncio.sleep(1.0)
+            outcome = await outcome_of(pool.send(act(kind), send_within=1.0))
+            for task in stream:
+                task.cancel()
+            await asyncio.wait(stream)
+        return outcome
+
+    outcome = run_virtually(main())
+    assert outcome.verdict == "accepted"
+    assert outcome.waited < 0.25

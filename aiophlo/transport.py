@@ -5,29 +5,33 @@ exception: the request's own body notes when aiohttp writes it. Headers alone
 are no request, and aiohttp never sends a POST twice.
 """
 
-import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 from yarl import URL
 
 from aiophlo.addresses import mask_text
 from aiophlo.outcomes import Reason
 from aiophlo.wire import Answer, NoAnswer, Request
 
-_WRITTEN_AT_ONCE = 0x8000  # aiohttp pauses between writes above twice this
-_SHORTEST = 0.001  # aiohttp takes a timeout of 0 for none
-# What proves, of a GET, that it never left.
+LONGEST_BODY = 1 << 20  # bytes; an answer of this API has some hundred
+
+# What proves, of a GET, that it never left. One that aiohttp sent again after
+# a kept connection died may be among them: it rings nothing.
 _PROVES_NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.ServerFingerprintMismatch,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
-    RuntimeError,  # the session is closed
 )
+# A URL may hold a member's address, an auth_id or a proxy's password.
+_PRIVATE = re.compile(r"\S+://\S*|\S+@\S+")
+_LONGEST_DETAIL = 300
 
 
 class Departure(aiohttp.BytesPayload):
@@ -35,7 +39,7 @@ class Departure(aiohttp.BytesPayload):
 
     Attributes:
         left: The body was handed to the network; until then nobody has got
-            the request.
+            the request. Once set, it stays.
     """
 
     left = False
@@ -44,20 +48,24 @@ class Departure(aiohttp.BytesPayload):
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
         """Write the body, and note that it leaves."""
-        self.left = True
-        try:
-            await super().write_with_length(writer, content_length)
-        except aiohttp.ClientConnectionResetError:
-            # Raised before the first byte: the kept connection was closing.
-            self.left = len(self._value) > _WRITTEN_AT_ONCE
-            raise
+        if not _is_closing(writer):
+            self.left = True
+        await super().write_with_length(writer, content_length)
+
+
+def _is_closing(writer: AbstractStreamWriter) -> bool:
+    """Say whether a write is sure to fail before its first byte."""
+    if not isinstance(writer, StreamWriter):
+        return False
+    return writer.transport is None or writer.transport.is_closing()
 
 
 class Transport:
     """Exchanges of one account.
 
     Args:
-        session: The aiohttp session to use; not closed here.
+        session: The aiohttp session to use; not closed here. Its middlewares
+            are not run: one that repeats a request would dial twice.
         base_url: Where the API is, without a trailing slash.
         headers: Sent with every request, credentials among them; None where
             the session has them as its own.
@@ -81,7 +89,9 @@ class Transport:
     ) -> None:
         self._session = session
         self._base_url = base_url
-        self._headers = headers
+        self._get_headers = headers
+        # Said outright, as a borrowed session may have another as its default.
+        self._post_headers = headers and {**headers, "Content-Type": "application/json"}
         self._connect = connect
         self._answer_within = answer_within
         self._proxy = proxy
@@ -98,27 +108,40 @@ class Transport:
             departure: Its body, which afterwards says whether it left.
             within: Seconds after which it need not leave any more.
         """
-        timeout = self._timeout
-        if within < self._connect:
-            timeout = self._timeout_for(max(within, _SHORTEST))
+        if self._session.closed:
+            return NoAnswer(left=False, reason=Reason.CLOSED)
+        if within <= 0:
+            return NoAnswer(left=False, reason=Reason.EXPIRED)
+        in_time = within >= self._connect
+        is_get = request.body is None
+        departure.left = is_get  # a GET can't tell: assume the worst
         status = None
-        departure.left = request.body is None  # a GET can't tell: assume the worst
         try:
             async with self._session.request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
-                data=None if request.body is None else departure,
-                headers=self._headers,
+                data=None if is_get else departure,
+                headers=self._get_headers if is_get else self._post_headers,
                 allow_redirects=False,
                 raise_for_status=False,
-                timeout=timeout,
+                timeout=self._timeout if in_time else self._timeout_for(within),
                 proxy=self._proxy,
                 ssl=self._tls,
+                middlewares=(),
             ) as response:
                 status = response.status
-                return Answer(status, response.headers, await response.read())
+                body = await _read(response)
+                if body is None:
+                    return _too_long(status)
+                return Answer(status, response.headers, body)
         except Exception as error:  # noqa: BLE001 -- none may escape; each has a verdict
-            return self._no_answer(error, request, departure, status)
+            left = departure.left
+            if is_get:
+                left = not isinstance(error, _PROVES_NOT_SENT)
+            reason = (
+                _why_in_doubt(error) if left else self._why_not_sent(error, in_time)
+            )
+            return NoAnswer(left, reason, _describe(error), status)
 
     def _timeout_for(self, connect: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -127,22 +150,12 @@ class Transport:
             total=connect + self._answer_within,
         )
 
-    def _no_answer(
-        self,
-        error: Exception,
-        request: Request,
-        departure: Departure,
-        status: int | None,
-    ) -> NoAnswer:
-        left = departure.left
-        if request.body is None:
-            left = not isinstance(error, _PROVES_NOT_SENT)
-        reason = _why_in_doubt(error) if left else self._why_not_sent()
-        detail = mask_text(f"{type(error).__name__}: {error}".removesuffix(": "))
-        return NoAnswer(left, reason, detail, status)
-
-    def _why_not_sent(self) -> Reason:
-        return Reason.CLOSED if self._session.closed else Reason.UNREACHABLE
+    def _why_not_sent(self, error: Exception, in_time: bool) -> Reason:  # noqa: FBT001 -- private
+        if self._session.closed:
+            return Reason.CLOSED
+        if isinstance(error, TimeoutError) and not in_time:
+            return Reason.EXPIRED  # it was given less than `connect`
+        return Reason.UNREACHABLE
 
 
 def departure_of(request: Request) -> Departure:
@@ -150,12 +163,45 @@ def departure_of(request: Request) -> Departure:
     return Departure(request.body or b"", content_type="application/json")
 
 
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body, or None where it is longer than any answer can be."""
+    blocks = []
+    room = LONGEST_BODY
+    while block := await response.content.readany():
+        room -= len(block)
+        if room < 0:
+            response.close()
+            return None
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _too_long(status: int) -> NoAnswer:
+    detail = f"an answer of more than {LONGEST_BODY >> 20} MiB"
+    return NoAnswer(left=True, reason=Reason.UNREADABLE, detail=detail, status=status)
+
+
 def _why_in_doubt(error: Exception) -> Reason:
     match error:
-        case asyncio.TimeoutError():
+        case TimeoutError():
             return Reason.SILENT
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
             return Reason.UNREADABLE  # a garbled answer bears a made-up status 400
         case aiohttp.ClientConnectionError() | OSError():
             return Reason.DISCONNECTED
     return Reason.UNKNOWN
+
+
+def _describe(error: Exception) -> str:
+    """Name `error` in this machine's own words.
+
+    What the other side wrote is left out: it may quote our request.
+    """
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        words = f"status {error.status}"
+    elif isinstance(error, aiohttp.ClientError) and not isinstance(error, OSError):
+        cause = error.__cause__
+        words = "" if cause is None else type(cause).__name__
+    else:
+        words = mask_text(_PRIVATE.sub("…", str(error)))
+    return f"{type(error).__name__}: {words}".removesuffix(": ")[:_LONGEST_DETAIL]

@@ -1,8 +1,13 @@
 """Fixtures that more than one module's tests need."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
 import pytest
+from aioresponses import aioresponses
 
 from aiophlo.simulator import Simulator
 
@@ -12,3 +17,23 @@ async def simulator() -> AsyncIterator[Simulator]:
     """Give a simulator without a quota, for tests that aren't about pace."""
     async with Simulator(quota=None) as simulator:
         yield simulator
+
+
+class _MockedResponse(aiohttp.ClientResponse):
+    """An answer as aioresponses 0.7.9 builds it, made to suit aiohttp 3.14.
+
+    To be deleted when https://github.com/pnuckowski/aioresponses/issues/289 ships.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- aiohttp's
+        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        super().__init__(*args, **kwargs)
+
+
+@pytest.fixture
+def mocked_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+    """Answer in aiohttp's stead, for exceptions that no socket produces."""
+    with aioresponses() as mocked:
+        add = partial(mocked.add, response_class=_MockedResponse)
+        monkeypatch.setattr(mocked, "add", add)
+        yield mocked

@@ -1,91 +1,173 @@
-"""Permits bound what an account has open, and none is ever lost."""
+"""Permits: fair in a lane, never lost, never handed out twice."""
 
 import asyncio
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aiophlo import Lane
+from aiophlo.actions import Lane
 from aiophlo.permits import Permits
 
-
-async def ask(permits: Permits, *lanes: Lane) -> list["asyncio.Task[bool]"]:
-    """Let one caller per lane ask, in order."""
-    tasks = [asyncio.create_task(permits.acquire(lane, math.inf)) for lane in lanes]
-    await asyncio.sleep(0)
-    return tasks
+AWAITED, STREAMED, URGENT = Lane.AWAITED, Lane.STREAMED, Lane.URGENT
 
 
-async def granted(tasks: list["asyncio.Task[bool]"]) -> list[int]:
-    """Return which callers have their permit by now."""
-    for _ in range(3):
+async def settle() -> None:
+    """Let everybody who can go on do so."""
+    for _ in range(5):
         await asyncio.sleep(0)
-    return [number for number, task in enumerate(tasks) if task.done()]
 
 
-async def test_no_more_are_given_than_there_are() -> None:
-    """One account's trouble must not take every file descriptor."""
-    permits = Permits(2)
-    tasks = await ask(permits, *[Lane.AWAITED] * 3)
-    assert await granted(tasks) == [0, 1]
-    permits.release(Lane.AWAITED)
-    assert await granted(tasks) == [0, 1, 2]
-    for _ in range(2):
-        permits.release(Lane.AWAITED)
-    assert permits.free == 2
-
-
-async def test_people_come_before_streams_and_the_first_before_the_second() -> None:
-    """A batch that fills every connection must not hold up an agent."""
+async def test_permits_go_first_come_first_served_when_they_are_awaited() -> None:
+    """A transfer asked for first must not be overtaken for ever."""
     permits = Permits(1)
-    waiting = [Lane.STREAMED, Lane.AWAITED, Lane.AWAITED]
-    tasks = await ask(permits, Lane.STREAMED, *waiting)
-    order = [permits.waiting(lane) for lane in Lane]
-    assert order == [0, 2, 3]
-    for expected in ([0, 2], [0, 2, 3], [0, 1, 2, 3]):
-        permits.release(Lane.AWAITED)
-        assert await granted(tasks) == expected
+    assert await permits.acquire(AWAITED, math.inf)
+    got: list[int] = []
+
+    async def take(number: int) -> None:
+        assert await permits.acquire(AWAITED, math.inf)
+        got.append(number)
+        permits.release(AWAITED)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(take(number))
+        await settle()
+        assert (permits.waiting(Lane.STREAMED), got) == (5, [])
+        permits.release(AWAITED)
+    assert got == [0, 1, 2, 3, 4]
+    assert (permits.free, permits.waiting(Lane.STREAMED)) == (1, 0)
 
 
-async def test_what_ends_a_wait_takes_no_permit() -> None:
-    """An abort must not queue behind a server that doesn't answer."""
+async def test_awaited_goes_before_streamed_when_a_permit_comes_back() -> None:
+    """A caller on the line must not wait for a batch."""
     permits = Permits(1)
-    await permits.acquire(Lane.AWAITED, math.inf)
-    assert await permits.acquire(Lane.URGENT, 0.0)
-    permits.release(Lane.URGENT)
+    await permits.acquire(STREAMED, math.inf)
+    streamed = asyncio.ensure_future(permits.acquire(STREAMED, math.inf))
+    awaited = asyncio.ensure_future(permits.acquire(AWAITED, math.inf))
+    await settle()
+    permits.release(STREAMED)
+    await settle()
+    assert (awaited.done(), streamed.done()) == (True, False)
+    permits.release(AWAITED)
+    assert await streamed
+
+
+async def test_urgent_never_waits_when_all_permits_are_out() -> None:
+    """A customer on hold must not queue behind a server that is silent."""
+    permits = Permits(1)
+    await permits.acquire(AWAITED, math.inf)
+    assert await permits.acquire(URGENT, -math.inf)
+    assert permits.free == 0
+    permits.release(URGENT)
     assert permits.free == 0
 
 
-async def test_waiting_ends_at_the_deadline() -> None:
-    """The customer has given up by then."""
-    permits = Permits(0)
-    assert not await permits.acquire(Lane.AWAITED, asyncio.get_running_loop().time())
-    assert permits.waiting(Lane.STREAMED) == 0
-
-
-async def test_cancelled_caller_leaves_its_place() -> None:
-    """A permit given to somebody who has gone would be lost for good."""
+async def test_newcomer_does_not_overtake_when_a_permit_is_on_its_way() -> None:
+    """Who waits longest is first, however the loop takes its turns."""
     permits = Permits(1)
-    tasks = await ask(permits, *[Lane.AWAITED] * 3)
-    tasks[1].cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await tasks[1]
-    permits.release(Lane.AWAITED)
-    assert await granted(tasks) == [0, 1, 2]
-    permits.release(Lane.AWAITED)
+    await permits.acquire(AWAITED, math.inf)
+    waiter = asyncio.ensure_future(permits.acquire(AWAITED, math.inf))
+    await settle()
+    permits.release(AWAITED)  # the waiter's, though it has not run yet
+    assert not await permits.acquire(AWAITED, -math.inf)
+    assert await waiter
+
+
+async def test_waiting_ends_when_the_deadline_comes() -> None:
+    """An action that can't be sent in time must be told so, and leave no trace."""
+    permits = Permits(1)
+    await permits.acquire(AWAITED, math.inf)
+    loop = asyncio.get_running_loop()
+    assert not await permits.acquire(AWAITED, loop.time())
+    assert permits.waiting(Lane.STREAMED) == 0
+    permits.release(AWAITED)
     assert permits.free == 1
 
 
-@pytest.mark.parametrize("waiters", [1, 2])
-async def test_caller_cancelled_while_it_is_given_a_permit_passes_it_on(
-    waiters: int,
+@pytest.mark.parametrize("released_first", [False, True])
+async def test_permit_passes_on_when_its_waiter_is_cancelled(
+    released_first: bool,
 ) -> None:
-    """Each one lost this way narrows the account until nothing leaves any more."""
+    """A lost permit is a connection fewer for as long as the process lives."""
     permits = Permits(1)
-    tasks = await ask(permits, *[Lane.AWAITED] * (waiters + 1))
-    permits.release(Lane.AWAITED)
-    tasks[1].cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await tasks[1]
-    assert await granted(tasks) == list(range(waiters + 1))
-    assert permits.free == (1 if waiters == 1 else 0)
+    await permits.acquire(AWAITED, math.inf)
+    first = asyncio.ensure_future(permits.acquire(AWAITED, math.inf))
+    second = asyncio.ensure_future(permits.acquire(AWAITED, math.inf))
+    await settle()
+    if released_first:
+        permits.release(AWAITED)
+    first.cancel()
+    if not released_first:
+        permits.release(AWAITED)
+    assert await second
+    assert first.cancelled()
+    permits.release(AWAITED)
+    assert (permits.free, permits.waiting(Lane.STREAMED)) == (1, 0)
+
+
+class Crowd:
+    """Many who want permits, and what they hold by now."""
+
+    def __init__(self, number: int) -> None:
+        self.permits = Permits(number)
+        self.waiters: list[tuple[Lane, asyncio.Task[bool]]] = []
+        self.held: list[Lane] = []
+        self.most = 0
+
+    async def move(self, move: str, lane: Lane, index: int) -> None:
+        """Make one move, then see who got a permit."""
+        match move:
+            case "take" | "late":
+                deadline = math.inf if move == "take" else -math.inf
+                taking = self.permits.acquire(lane, deadline)
+                self.waiters.append((lane, asyncio.ensure_future(taking)))
+            case "release" if self.held:
+                self.permits.release(self.held.pop(index % len(self.held)))
+            case "cancel" if self.waiters:
+                self.waiters[index % len(self.waiters)][1].cancel()
+            case "step":
+                await asyncio.sleep(0)
+        self.collect()
+
+    def collect(self) -> None:
+        """Note who got one, and how many are out at once."""
+        for lane, task in [pair for pair in self.waiters if pair[1].done()]:
+            self.waiters.remove((lane, task))
+            if not task.cancelled() and task.result():
+                self.held.append(lane)
+        self.most = max(self.most, sum(lane is not URGENT for lane in self.held))
+
+    async def go_home(self) -> None:
+        """Give back all, until nobody waits."""
+        while self.held or self.waiters:
+            while self.held:
+                self.permits.release(self.held.pop())
+            await settle()
+            self.collect()
+
+
+MOVES = st.tuples(
+    st.sampled_from(["take", "late", "release", "cancel", "step"]),
+    st.sampled_from(list(Lane)),
+    st.integers(0, 9),
+)
+
+
+@given(number=st.integers(1, 3), moves=st.lists(MOVES, max_size=40))
+def test_no_permit_is_lost_or_doubled_whatever_happens(
+    number: int, moves: list[tuple[str, Lane, int]]
+) -> None:
+    """Too few permits starve an account, too many drown a server."""
+
+    async def main() -> None:
+        crowd = Crowd(number)
+        for move in moves:
+            await crowd.move(*move)
+        async with asyncio.timeout(5):
+            await crowd.go_home()
+        assert crowd.most <= number
+        assert (crowd.permits.free, crowd.permits.waiting(Lane.STREAMED)) == (number, 0)
+
+    asyncio.run(main())

@@ -9,14 +9,15 @@ from aiophlo import SessionPool
 from aiophlo.simulator import Simulator
 
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+TEXT = README.read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block]
 TESTS = [block for block in BLOCKS if "def test_" in block]
 
 
 def test_first_example_is_complete_by_line_40() -> None:
     """Whoever looks for a minute must have seen what it is like."""
-    head = README.read_text("utf-8").splitlines()[:40]
+    head = TEXT.splitlines()[:40]
     assert "asyncio.run(main())" in head
     assert PROGRAMS[0].splitlines()[0] == "import asyncio"
 
@@ -33,7 +34,7 @@ def test_program_runs(
     monkeypatch.setenv("PLIVO_AUTH_ID", phlo_simulator.auth_id)
     monkeypatch.setenv("PLIVO_AUTH_TOKEN", phlo_simulator.auth_token)
     monkeypatch.chdir(tmp_path)
-    defaults = SessionPool.__init__.__kwdefaults__
+    defaults = SessionPool.__init__.__kwdefaults__ or {}
     monkeypatch.setitem(defaults, "base_url", phlo_simulator.base_url)
     code = compile(PROGRAMS[number], f"README.md, program {number}", "exec")
     exec(code, {"__name__": "__main__"})  # noqa: S102 -- our own README

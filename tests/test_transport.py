@@ -1,0 +1,942 @@
+"""What becomes of one exchange, by what a raw server does to it.
+
+Every row below is one way in which an exchange can go wrong (or well), held
+against what the server has: "not sent" must never be said of a request that
+arrived whole. Each runs for a dialling POST, a setter and a GET, on the stock
+event loop and on uvloop.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import resource
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import attrs
+import pytest
+import trustme
+import uvloop
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import StreamWriter
+from aioresponses import aioresponses
+from raw_server import Connection, RawServer, Script, steps
+
+from aiophlo.actions import Action, GetPhlo, Hold, WarmTransfer
+from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.transport import LONGEST_BODY, Departure, Transport, departure_of
+from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
+
+TOKEN: Final = "c2VjcmV0LWNhbmFyeQ"  # noqa: S105 -- made up
+HEADERS: Final = {"Authorization": f"Basic {TOKEN}", "Accept": "application/json"}
+PASSWORD: Final = "hunter2-canary"  # noqa: S105 -- made up
+NODE: Final[dict[str, Any]] = {"phlo_id": "p", "node_id": "n"}
+ACTIONS: Final[dict[str, Action]] = {
+    "dial": WarmTransfer(**NODE, trigger_source="+14152223333", to="+14152225555"),
+    "setter": Hold(**NODE, member="+14152223333"),
+    "get": GetPhlo(phlo_id="p"),
+}
+CANARIES: Final = ("4152223333", "4152225555", TOKEN, PASSWORD)
+SOON: Final = 0.05  # seconds, where a row needs a timeout to expire
+LOOPS: Final = {"stock": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Give a runner of coroutines on one kind of event loop."""
+
+    def runner(main: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop_runner:
+            loop_runner.run(main)
+
+    return runner
+
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def sound(body: bytes = b'{"api_id":"a","error":""}', *headers: str) -> bytes:
+    """Give the bytes of a good answer."""
+    lines = ["HTTP/1.1 201 Created", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def begins(*headers: str) -> bytes:
+    """Give the head of an answer that doesn't say how long it is."""
+    return "\r\n".join(["HTTP/1.1 201 Created", *headers, "", ""]).encode()
+
+
+class Bench:
+    """One client before one server, and how the two are set up."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self.stack = stack
+        self.server: RawServer | None = None
+        self.base_url = ""
+        self.connector: dict[str, Any] = {"limit": 0}
+        self.traces: list[aiohttp.TraceConfig] = []
+        self.options: dict[str, Any] = {"connect": 5.0, "answer_within": 5.0}
+        self.within = math.inf
+        self.kept = False
+        self.before: Callable[[], Awaitable[None]] | None = None
+        self.during: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        self.cancel_when: Callable[[], Awaitable[None]] | None = None
+        self.earlier = 0  # requests that are not the one in question
+
+    async def serve(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+        """Have a server that follows this script."""
+        self.server = await self.stack.enter_async_context(RawServer(script, tls=tls))
+        self.base_url = self.server.base_url
+
+    async def open(self) -> None:
+        """Make the session and transport, with a used connection if wanted."""
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(**self.connector),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=HEADERS,
+            trace_configs=self.traces,
+        )
+        self.stack.push_async_callback(self.session.close)
+        self.transport = Transport(self.session, self.base_url, None, **self.options)
+        if self.kept:
+            first = encode(ACTIONS["get"], auth_id="MA")
+            answer = await self.exchange(first, departure_of(first))
+            assert isinstance(answer, Answer)
+        if self.before is not None:
+            await self.before()
+        self.earlier = len(self.server.requests) if self.server else 0
+
+    async def exchange(
+        self, request: Request, departure: Departure
+    ) -> Answer | NoAnswer:
+        """Exchange once."""
+        return await self.transport.exchange(request, departure, within=self.within)
+
+    async def attempt(self, action: Action) -> Outcome:
+        """Give the verdict on one attempt at `action`, as a sender has it."""
+        request = encode(action, auth_id="MA")
+        departure = departure_of(request)
+        task = asyncio.ensure_future(self.exchange(request, departure))
+        try:
+            if self.cancel_when is not None:
+                await self.cancel_when()
+                task.cancel()
+            with self.during:
+                answer = await task
+        except asyncio.CancelledError:
+            answer = NoAnswer(departure.left, Reason.CANCELLED)
+        if isinstance(answer, NoAnswer):
+            assert not any(secret in answer.detail for secret in CANARIES)
+        return decode(action, answer, now=lambda: 0.0)
+
+    async def arrived(self) -> int:
+        """Count the requests in question that the server has, now that all ended."""
+        await self.session.close()
+        if self.server is None:
+            return 0
+        await self.server.all_ended()
+        return len(self.server.requests) - self.earlier
+
+
+@contextlib.asynccontextmanager
+async def bench_of(setting: "Setting") -> AsyncIterator[Bench]:
+    """Give a bench that is set up and open."""
+    async with contextlib.AsyncExitStack() as stack:
+        bench = Bench(stack)
+        await setting(bench)
+        await bench.open()
+        yield bench
+
+
+Setting = Callable[[Bench], Awaitable[None]]
+
+
+async def hold(connection: Connection) -> None:
+    """Take requests and never answer."""
+    await connection.lost.wait()
+
+
+def answers(*chunks: bytes, end: str = "close", kept: bool = False) -> Setting:
+    """Set up a server that answers a request with these bytes, then ends it so.
+
+    With `kept`, the request comes on a connection that had a good exchange.
+    """
+
+    async def script(connection: Connection) -> None:
+        assert bench.server is not None
+        if kept and connection is bench.server.connections[0]:
+            await connection.request()
+            connection.send(sound())
+        await connection.request()
+        for chunk in chunks:
+            connection.send(chunk)
+        if end != "hold":
+            getattr(connection, end)()
+
+    bench: Bench
+
+    async def setting(a_bench: Bench) -> None:
+        nonlocal bench
+        bench = a_bench
+        bench.kept = kept
+        if end == "hold":
+            bench.options["answer_within"] = 2 * SOON
+        await bench.serve(script)
+
+    return setting
+
+
+def drips(head: bytes) -> Setting:
+    """Set up a server that never ends its answer, nor falls silent."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(head)
+        while not connection.lost.is_set():
+            connection.send(b"x")
+            await asyncio.sleep(SOON / 4)
+
+    async def setting(bench: Bench) -> None:
+        bench.options |= {"connect": SOON, "answer_within": SOON}
+        await bench.serve(script)
+
+    return setting
+
+
+async def refuses(bench: Bench) -> None:
+    """Nobody listens."""
+    bench.base_url = f"http://127.0.0.1:{free_port()}/v1"
+
+
+def free_port() -> int:
+    """Give a port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class NoName(aiohttp.abc.AbstractResolver):
+    """A resolver that knows no host."""
+
+    async def resolve(
+        self, *_: object, **__: object
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Know nothing."""
+        raise OSError(socket.EAI_NONAME, "Name or service not known")
+
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+
+async def unknown_host(bench: Bench) -> None:
+    """The host's name leads nowhere."""
+    bench.base_url = "http://phlo.invalid/v1"
+    bench.connector["resolver"] = NoName()
+
+
+async def deaf(bench: Bench) -> None:
+    """A listener whose queue is full takes no connection."""
+    listener = bench.stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    for _ in range(4):
+        filler = bench.stack.enter_context(socket.socket())
+        filler.settimeout(0)
+        filler.connect_ex(listener.getsockname())
+    bench.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    bench.options["connect"] = SOON
+
+
+async def deaf_too_long(bench: Bench) -> None:
+    """The same, where it is the time to send in that is up."""
+    await deaf(bench)
+    bench.options["connect"] = 5.0
+    bench.within = SOON
+
+
+async def late(bench: Bench) -> None:
+    """The time to send in is up before the first step."""
+    await answers(sound())(bench)
+    bench.within = 0.0
+
+
+async def crowded(bench: Bench) -> None:
+    """The one connection there may be is taken."""
+    await bench.serve(hold)
+    bench.connector["limit"] = 1
+    bench.options["connect"] = SOON
+
+    async def occupy() -> None:
+        request = encode(ACTIONS["dial"], auth_id="MA")
+        task = asyncio.ensure_future(bench.exchange(request, departure_of(request)))
+        bench.stack.callback(task.cancel)
+        assert bench.server is not None
+        while not bench.server.requests:  # noqa: ASYNC110 -- the loop's own steps, no time
+            await asyncio.sleep(0)
+
+    bench.before = occupy
+
+
+def handshake(script: Script, connect: float = 5.0) -> Setting:
+    """Speak TLS to a server that doesn't."""
+
+    async def setting(bench: Bench) -> None:
+        await bench.serve(script)
+        bench.base_url = bench.base_url.replace("http:", "https:")
+        bench.options["connect"] = connect
+
+    return setting
+
+
+async def hang_up(connection: Connection) -> None:
+    """Close at the first byte."""
+    await connection.touched.wait()
+    connection.close()
+
+
+async def reset_at_once(connection: Connection) -> None:
+    """Reset at the first byte."""
+    await connection.touched.wait()
+    connection.reset()
+
+
+async def plain_text(connection: Connection) -> None:
+    """Answer a TLS greeting in plain HTTP."""
+    await connection.touched.wait()
+    connection.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+    connection.close()
+
+
+CA: Final = trustme.CA()
+
+
+def server_tls() -> ssl.SSLContext:
+    """Give the TLS of a server that is what it says."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    CA.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def untrusted(bench: Bench) -> None:
+    """The server's certificate is signed by nobody we trust."""
+    await bench.serve(hold, tls=server_tls())
+
+
+async def wrong_fingerprint(bench: Bench) -> None:
+    """The server's certificate is not the one that was pinned."""
+    await bench.serve(hold, tls=server_tls())
+    bench.connector["ssl"] = aiohttp.Fingerprint(b"\0" * 32)
+
+
+async def trusted(bench: Bench) -> None:
+    """All is well over TLS."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(sound())
+
+    await bench.serve(script, tls=server_tls())
+    bench.options["tls"] = context = ssl.create_default_context()
+    CA.configure_trust(context)
+
+
+async def proxy_refuses(bench: Bench) -> None:
+    """A proxy wants credentials other than those in its URL."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        connection.close()
+
+    await bench.serve(script)
+    assert bench.server is not None
+    bench.base_url = "https://phlo.invalid/v1"
+    bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:{bench.server.port}"
+
+
+async def proxy_down(bench: Bench) -> None:
+    """Nobody listens where the proxy should be."""
+    bench.base_url = "http://phlo.invalid/v1"
+    bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:{free_port()}"
+
+
+async def proxy_unreadable(bench: Bench) -> None:
+    """The proxy's URL is none."""
+    bench.base_url = "http://phlo.invalid/v1"
+    bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:99999"
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no further file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def no_descriptor(bench: Bench) -> None:
+    """The process is out of file descriptors."""
+    await bench.serve(hold)
+    bench.during = no_more_files()
+
+
+async def closed_session(bench: Bench) -> None:
+    """The session was closed by its owner."""
+    await bench.serve(hold)
+
+    async def close() -> None:
+        await bench.session.close()
+
+    bench.before = close
+
+
+async def closing_before_the_body(bench: Bench) -> None:
+    """The kept connection is found closing when the request is to be written."""
+    await answers(sound(), kept=True)(bench)
+    trace = aiohttp.TraceConfig()
+
+    async def server_ends_it(*_: object) -> None:
+        assert bench.server is not None
+        if bench.server.requests:
+            bench.server.connections[0].close()
+            await steps(50)
+
+    trace.on_request_headers_sent.append(server_ends_it)
+    bench.traces = [trace]
+
+
+async def idle_close_seen(bench: Bench) -> None:
+    """The kept connection was closed, and we have seen it."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(sound())
+
+    async def close() -> None:
+        assert bench.server is not None
+        bench.server.connections[0].close()
+        await steps(50)
+
+    await bench.serve(script)
+    bench.kept = True
+    bench.before = close
+
+
+async def unsolicited_408(bench: Bench) -> None:
+    """The server tired of the kept connection, and says so just before we write."""
+    await answers(end="hold", kept=True)(bench)
+
+    async def tire() -> None:
+        assert bench.server is not None
+        bench.server.connections[0].send(
+            b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+        )
+        await steps(50)
+
+    bench.before = tire
+
+
+async def cancelled_before(bench: Bench) -> None:
+    """The caller goes away while there is no connection yet."""
+    await deaf(bench)
+    bench.cancel_when = lambda: steps(50)
+
+
+async def cancelled_after(bench: Bench) -> None:
+    """The caller goes away while the server has the request."""
+    await bench.serve(hold)
+
+    async def until_it_arrived() -> None:
+        assert bench.server is not None
+        while not bench.server.requests:  # noqa: ASYNC110 -- the loop's own steps, no time
+            await asyncio.sleep(0)
+
+    bench.cancel_when = until_it_arrived
+
+
+def redirect(status: int) -> Setting:
+    """Send the client elsewhere, to a place that would say yes."""
+    head = f"HTTP/1.1 {status} Elsewhere\r\nLocation: /v1/elsewhere\r\n"
+    return answers(f"{head}Content-Length: 0\r\n\r\n".encode(), end="close")
+
+
+async def echo(bench: Bench) -> None:
+    """The server is none of HTTP: it sends back what it gets."""
+
+    async def script(connection: Connection) -> None:
+        request = await connection.request()
+        connection.send(request.head + b"\r\n\r\n" + request.body)
+        connection.close()
+
+    await bench.serve(script)
+
+
+GZIP_BOMB: Final = zlib.compress(b" " * (LONGEST_BODY + 1), wbits=31)
+CHUNKED: Final = "Transfer-Encoding: chunked"
+NUMBER: Final = "+14152225555"  # in what a server says
+
+
+@attrs.frozen
+class Row:
+    """One way an exchange can go.
+
+    Attributes:
+        setting: Brings it about.
+        verdict: What is then said, its reason, and the status if it is known.
+        of_get: The same of a GET, where it differs.
+    """
+
+    setting: Setting
+    verdict: str
+    of_get: str = ""
+
+
+ROWS: Final = {
+    # Nobody gets it.
+    "refused": Row(refuses, "not_sent unreachable"),
+    "dns failure": Row(unknown_host, "not_sent unreachable"),
+    "fin in handshake": Row(handshake(hang_up), "not_sent unreachable"),
+    "reset in handshake": Row(handshake(reset_at_once), "not_sent unreachable"),
+    "tls to plaintext": Row(handshake(plain_text), "not_sent unreachable"),
+    "handshake hangs": Row(handshake(hold, SOON), "not_sent unreachable"),
+    "bad certificate": Row(untrusted, "not_sent unreachable"),
+    "wrong fingerprint": Row(wrong_fingerprint, "not_sent unreachable"),
+    "connect timeout": Row(deaf, "not_sent unreachable"),
+    "connect too late": Row(deaf_too_long, "not_sent expired"),
+    "too late": Row(late, "not_sent expired"),
+    "connections in use": Row(crowded, "not_sent unreachable"),
+    "proxy refuses": Row(proxy_refuses, "not_sent unreachable"),
+    "proxy down": Row(proxy_down, "not_sent unreachable"),
+    "proxy unreadable": Row(proxy_unreadable, "not_sent unreachable"),
+    "out of descriptors": Row(no_descriptor, "not_sent unreachable"),
+    "closed session": Row(closed_session, "not_sent closed"),
+    "closing before body": Row(
+        closing_before_the_body, "not_sent unreachable", "in_doubt disconnected"
+    ),
+    "cancelled before": Row(
+        cancelled_before, "not_sent cancelled", "in_doubt cancelled"
+    ),
+    # It left, and no clear answer comes.
+    "silence": Row(answers(end="hold"), "in_doubt silent"),
+    "silence, kept": Row(answers(end="hold", kept=True), "in_doubt silent"),
+    "drip in headers": Row(drips(b"HTTP/1.1 201 Created\r\nX: "), "in_doubt silent"),
+    "drip in body": Row(drips(begins("Content-Length: 9999")), "in_doubt silent 201"),
+    "stall in body": Row(
+        answers(begins("Content-Length: 9"), b"{", end="hold"), "in_doubt silent 201"
+    ),
+    "408, kept": Row(unsolicited_408, "in_doubt silent 408"),
+    "close": Row(answers(), "in_doubt disconnected"),
+    "close, kept": Row(answers(kept=True), "in_doubt disconnected"),
+    "close in status": Row(answers(b"HTTP/1.1 20"), "in_doubt disconnected"),
+    "close in headers": Row(
+        answers(f"HTTP/1.1 201 Created\r\nX: {NUMBER}".encode()),
+        "in_doubt disconnected",
+    ),
+    "reset": Row(answers(end="reset"), "in_doubt disconnected"),
+    "reset, kept": Row(answers(end="reset", kept=True), "in_doubt disconnected"),
+    "body short": Row(
+        answers(begins("Content-Length: 9"), b"{"), "in_doubt unreadable 201"
+    ),
+    "chunks cut": Row(answers(begins(CHUNKED), b"5\r\n{"), "in_doubt unreadable 201"),
+    "chunks garbled": Row(
+        answers(begins(CHUNKED), f"{NUMBER}\r\n".encode()), "in_doubt unreadable"
+    ),
+    "bad gzip": Row(
+        answers(sound(b"nonsense", "Content-Encoding: gzip")),
+        "in_doubt unreadable 201",
+    ),
+    "garbage": Row(answers(b"\x16\x03\x01\0\0\r\n\r\n"), "in_doubt unreadable"),
+    "garbage headers": Row(
+        answers(f"HTTP/1.1 201 Created\r\n\0{NUMBER}\r\n\r\n".encode()),
+        "in_doubt unreadable",
+    ),
+    "long header": Row(answers(begins(f"X: {NUMBER * 1000}")), "in_doubt unreadable"),
+    "echo": Row(echo, "in_doubt unreadable"),
+    "truncated": Row(answers(begins(), b'{"api_id":'), "in_doubt unreadable 201"),
+    "body too long": Row(
+        answers(sound(b" " * (LONGEST_BODY + 1))), "in_doubt unreadable 201"
+    ),
+    "body too long, unsaid": Row(
+        answers(begins(), b" " * (LONGEST_BODY + 1)), "in_doubt unreadable 201"
+    ),
+    "gzip bomb": Row(
+        answers(sound(GZIP_BOMB, "Content-Encoding: gzip")),
+        "in_doubt unreadable 201",
+    ),
+    "cancelled after": Row(cancelled_after, "in_doubt cancelled"),
+    "301": Row(redirect(301), "in_doubt redirected 301"),
+    "302": Row(redirect(302), "in_doubt redirected 302"),
+    "303": Row(redirect(303), "in_doubt redirected 303"),
+    # A clear answer.
+    "307": Row(redirect(307), "rejected 307"),
+    "308": Row(redirect(308), "rejected 308"),
+    "yes": Row(answers(sound()), "accepted 201"),
+    "yes, kept": Row(answers(sound(), kept=True), "accepted 201"),
+    "yes over tls": Row(trusted, "accepted 201"),
+    "yes, idle close seen": Row(idle_close_seen, "accepted 201"),
+    "yes, no length": Row(answers(begins(), b'{"api_id":"a"}'), "accepted 201"),
+    "yes, chunked": Row(
+        answers(begins(CHUNKED), b"2\r\n{}\r\n0\r\n\r\n"), "accepted 201"
+    ),
+    "yes, after 103": Row(
+        answers(b"HTTP/1.1 103 Early Hints\r\n\r\n", sound()), "accepted 201"
+    ),
+    "yes, as long as may be": Row(
+        answers(sound(b"{" + b" " * (LONGEST_BODY - 2) + b"}")), "accepted 201"
+    ),
+}
+
+
+def told(outcome: Outcome) -> str:
+    """Write an outcome as the table does."""
+    reason = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
+    known = (outcome.verdict, reason, outcome.status)
+    return " ".join(str(part) for part in known if part is not None)
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.parametrize("name", ROWS)
+def test_verdict_agrees_with_the_server_when_this_happens(
+    name: str, kind: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller who is told wrong rings a second phone, or nobody's."""
+    row, action = ROWS[name], ACTIONS[kind]
+    caplog.set_level(logging.DEBUG)
+
+    async def main() -> None:
+        async with bench_of(row.setting) as bench:
+            outcome = await bench.attempt(action)
+            arrived = await bench.arrived()
+        of_get = row.of_get if kind == "get" else ""
+        assert told(outcome) == (of_get or row.verdict)
+        if isinstance(outcome, NotSent):
+            assert arrived == 0
+        elif kind != "get" and "408" not in name:
+            assert arrived == 1
+
+    run(main())
+    assert not any(secret in caplog.text for secret in CANARIES)
+
+
+async def answer_all(connection: Connection) -> None:
+    """Say yes to every request."""
+    while True:
+        await connection.request()
+        connection.send(sound())
+
+
+def obliging(*, kept: bool = False, tls: bool = False) -> Setting:
+    """Set up a server that says yes to everything."""
+
+    async def setting(bench: Bench) -> None:
+        bench.kept = kept
+        if not tls:
+            await bench.serve(answer_all)
+            return
+        await bench.serve(answer_all, tls=server_tls())
+        bench.options["tls"] = context = ssl.create_default_context()
+        CA.configure_trust(context)
+
+    return setting
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [obliging(), obliging(kept=True), obliging(tls=True)],
+    ids=["fresh", "kept", "tls"],
+)
+def test_body_has_not_arrived_when_it_is_cancelled_before_leaving(
+    setting: Setting, run: Run
+) -> None:
+    """A caller told that nothing left dials again: at no step may that be wrong."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+
+    async def cancelled_at(step: int) -> tuple[bool, bool, int]:
+        async with bench_of(setting) as bench:
+            departure = departure_of(request)
+            task = asyncio.ensure_future(bench.exchange(request, departure))
+            await steps(step)
+            task.cancel()
+            result = (await asyncio.gather(task, return_exceptions=True))[0]
+            return isinstance(result, Answer), departure.left, await bench.arrived()
+
+    async def main() -> None:
+        seen = set()
+        for step in range(2_000):
+            done, left, arrived = await cancelled_at(step)
+            assert arrived == 0 or (left and arrived == 1)
+            seen.add((left, arrived))
+            if done:
+                break
+        assert seen >= {(False, 0), (True, 1)}
+
+    run(main())
+
+
+def test_waiting_ends_when_the_server_falls_silent_or_drips(run: Run) -> None:
+    """An agent stares at a spinner for as long as this is late."""
+    connect, patience = 0.3, 1.0
+    longest = {
+        answers(end="hold"): patience,
+        answers(end="hold", kept=True): patience,
+        answers(begins("Content-Length: 9"), b"{", end="hold"): patience,
+        drips(b"HTTP/1.1 201 Created\r\nX: "): connect + patience,
+        drips(begins("Content-Length: 9999")): connect + patience,
+    }
+
+    async def seconds(setting: Setting) -> float:
+        async def patient(bench: Bench) -> None:
+            await setting(bench)
+            bench.options = {"connect": connect, "answer_within": patience}
+
+        loop = asyncio.get_running_loop()
+        async with bench_of(patient) as bench:
+            began = loop.time()
+            outcome = await bench.attempt(ACTIONS["dial"])
+            ended = loop.time()
+        assert isinstance(outcome, InDoubt)
+        assert outcome.reason is Reason.SILENT
+        return ended - began
+
+    async def main() -> None:
+        waits = await asyncio.gather(*map(seconds, longest))
+        for wait, limit in zip(waits, longest.values(), strict=True):
+            assert patience - 0.05 <= wait <= limit + 0.2
+
+    run(main())
+
+
+MEMBERS: Final = (
+    "+14152223333",
+    "sip:user@phone.plivo.com",
+    "sips:a%20b;x=1@phone.plivo.com:5061;transport=tls",
+    "sip:../../x?y#z/@h".replace("#", "%23"),
+    "sip:o'brien!~*()&=+$,@[::1]",
+)
+BORROWED: Final[dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "raises": {"raise_for_status": True},
+    "base_url": {"base_url": "http://elsewhere.invalid/v9/"},
+    "impatient": {"timeout": aiohttp.ClientTimeout(total=1e-9)},
+    "headers": {
+        "headers": {
+            "authorization": "Basic other",
+            "content-type": "text/plain",
+            "X-Trace": "t",
+        }
+    },
+    "skips": {"skip_auto_headers": ["Content-Type"]},
+    "http/1.0": {"version": aiohttp.HttpVersion10},
+    "trust_env": {"trust_env": True},
+}
+
+
+@contextlib.asynccontextmanager
+async def lent(
+    script: Script,
+    **options: Any,  # noqa: ANN401 -- a session's
+) -> AsyncIterator[tuple[RawServer, Transport]]:
+    """Give a transport over a session of somebody else's making."""
+    async with RawServer(script) as server, aiohttp.ClientSession(**options) as session:
+        yield server, Transport(session, server.base_url, HEADERS)
+
+
+async def exchange(transport: Transport, action: Action) -> Answer | NoAnswer:
+    """Exchange `action` once, with all the time in the world."""
+    request = encode(action, auth_id="MA")
+    return await transport.exchange(request, departure_of(request), within=math.inf)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("session", BORROWED)
+async def test_request_arrives_byte_for_byte_when_a_session_is_lent(
+    session: str, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is rewritten on the way holds or hangs up somebody else."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    action = Hold(**NODE, member=member)
+    async with lent(answer_all, **BORROWED[session]) as (server, transport):
+        answer = await exchange(transport, action)
+        [received] = server.requests
+    assert isinstance(answer, Answer)
+    request = encode(action, auth_id="MA")
+    assert received.target == f"/v1{request.path}"
+    assert (received.method, received.body) == ("POST", request.body)
+    assert received.header("authorization") == [HEADERS["Authorization"]]
+    assert received.header("content-type") == ["application/json"]
+
+
+async def test_get_has_no_body_when_it_is_sent() -> None:
+    """Some gateways refuse a GET that says what its content is."""
+    async with lent(answer_all) as (server, transport):
+        assert isinstance(await exchange(transport, ACTIONS["get"]), Answer)
+        [received] = server.requests
+    assert (received.method, received.body) == ("GET", b"")
+    assert not received.header("content-type")
+    assert not received.header("content-length")
+
+
+async def test_refusal_is_an_answer_when_the_session_raises_for_status() -> None:
+    """The caller must hear Plivo's no, not that something is in doubt."""
+    refusal = sound(b'{"error":"no such node"}').replace(b"201 Created", b"404 Not")
+
+    async def refuse(connection: Connection) -> None:
+        await connection.request()
+        connection.send(refusal)
+
+    async with lent(refuse, raise_for_status=True) as (_, transport):
+        answer = await exchange(transport, ACTIONS["dial"])
+    outcome = decode(ACTIONS["dial"], answer, now=lambda: 0.0)
+    assert isinstance(outcome, Rejected)
+    assert (outcome.status, outcome.error) == (404, "no such node")
+
+
+async def test_request_is_sent_once_when_the_session_has_a_middleware() -> None:
+    """A middleware that repeats what fails would ring a second phone."""
+
+    async def again(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        await handler(request)
+        return await handler(request)
+
+    async with lent(answer_all, middlewares=(again,)) as (server, transport):
+        assert isinstance(await exchange(transport, ACTIONS["dial"]), Answer)
+        assert len(server.requests) == 1
+
+
+async def test_refusal_of_credentials_is_not_sent_when_netrc_has_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two sets of credentials at once: nothing may leave, and it must be said."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login x password {PASSWORD}\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with lent(answer_all, trust_env=True) as (server, transport):
+        answer = await exchange(transport, ACTIONS["dial"])
+        assert not server.requests
+    assert isinstance(answer, NoAnswer)
+    assert (answer.left, answer.reason) == (False, Reason.UNREACHABLE)
+    assert "AUTHORIZATION" in answer.detail
+    assert PASSWORD not in answer.detail
+
+
+async def test_request_goes_through_the_proxy_when_the_environment_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A service behind a proxy can't reach Plivo otherwise."""
+    async with RawServer(answer_all) as proxy:
+        url = f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}"
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with aiohttp.ClientSession(trust_env=True) as session:
+            transport = Transport(session, "http://phlo.invalid/v1", HEADERS)
+            assert isinstance(await exchange(transport, ACTIONS["setter"]), Answer)
+        [received] = proxy.requests
+    path = encode(ACTIONS["setter"], auth_id="MA").path
+    assert received.target == f"http://phlo.invalid/v1{path}"
+
+
+EXACT: Final[dict[str, tuple[Exception, Reason]]] = {
+    "broken pipe": (aiohttp.ClientOSError(32, "Broken pipe"), Reason.DISCONNECTED),
+    "tls in mid-air": (ssl.SSLError(1, "bad record mac"), Reason.DISCONNECTED),
+    "bare os error": (OSError(5, "Input/output error"), Reason.DISCONNECTED),
+    "server timeout": (aiohttp.ServerTimeoutError(), Reason.SILENT),
+    "bare timeout": (TimeoutError(), Reason.SILENT),
+    "wrong type": (TypeError("from a trace of the user's"), Reason.UNKNOWN),
+    "no memory": (MemoryError(), Reason.UNKNOWN),
+    "early end": (asyncio.IncompleteReadError(b"", 1), Reason.UNKNOWN),
+    "client error": (aiohttp.ClientError("?"), Reason.UNKNOWN),
+    "connection error": (aiohttp.ClientConnectionError("?"), Reason.DISCONNECTED),
+}
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", EXACT)
+async def test_verdict_goes_by_what_left_when_this_is_raised(
+    name: str, left: bool, mocked_answers: aioresponses
+) -> None:
+    """An exception that proves nothing must not decide whether to dial again."""
+    error, reason = EXACT[name]
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    url = f"http://phlo.invalid/v1{request.path}"
+
+    def leave(_: object, *, data: Departure, **__: object) -> None:
+        data.left = left
+
+    mocked_answers.post(url, exception=error, callback=leave)
+    async with aiohttp.ClientSession() as session:
+        transport = Transport(session, "http://phlo.invalid/v1", HEADERS)
+        answer = await exchange(transport, ACTIONS["dial"])
+    assert isinstance(answer, NoAnswer)
+    assert answer.left is left
+    assert answer.reason is (reason if left else Reason.UNREACHABLE)
+    assert answer.detail.startswith(type(error).__name__)
+
+
+async def test_answer_is_told_when_it_is_mocked(mocked_answers: aioresponses) -> None:
+    """Users mock aiohttp in tests of their own; that must go on working."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    url = f"http://phlo.invalid/v1{request.path}"
+    mocked_answers.post(url, status=201, payload={"api_id": "a", "error": ""})
+    async with aiohttp.ClientSession() as session:
+        transport = Transport(session, "http://phlo.invalid/v1", HEADERS)
+        answer = await exchange(transport, ACTIONS["dial"])
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body) == (201, b'{"api_id": "a", "error": ""}')
+
+
+PRIVATE: Final = {
+    "url": f"Can not write to https://h/v1/phlo/p/members/{NUMBER}",
+    "sip url": "Connection timeout to http://h/v1/members/sip:o'brien@host",
+    "number": f"no route for {NUMBER}",
+    "proxy": f"bad proxy http://user:{PASSWORD}@proxy:3128/ given",
+    "userinfo": f"bad proxy user:{PASSWORD}@proxy:3128",
+    "account": "lost https://h/v1/account/MAXXXXXXXXXXXXXXXXXX/phlo/p",
+}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+async def test_detail_says_nothing_private_when_an_exception_does(
+    name: str, mocked_answers: aioresponses
+) -> None:
+    """What is logged of a failure must not hold people's numbers or passwords."""
+    url = f"http://phlo.invalid/v1{encode(ACTIONS['dial'], auth_id='MA').path}"
+    mocked_answers.post(url, exception=OSError(PRIVATE[name] + " - so there"))
+    async with aiohttp.ClientSession() as session:
+        transport = Transport(session, "http://phlo.invalid/v1", HEADERS)
+        answer = await exchange(transport, ACTIONS["dial"])
+    assert isinstance(answer, NoAnswer)
+    secrets = (*CANARIES, "brien", "MAXX")
+    assert not any(secret in answer.detail for secret in secrets)
+    assert answer.detail.endswith("so there")
+
+
+async def test_departure_stays_when_a_later_write_fails() -> None:
+    """What was once sent can't be unsent by a second attempt at it."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    departure = departure_of(request)
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    writer = StreamWriter(protocol, asyncio.get_running_loop())
+    with pytest.raises(aiohttp.ClientConnectionResetError):
+        await departure.write_with_length(writer, None)
+    assert not departure.left
+    departure.left = True
+    with pytest.raises(aiohttp.ClientConnectionResetError):
+        await departure.write_with_length(writer, None)
+    assert departure.left

@@ -57,6 +57,8 @@ def parse_address(value: object, *, field: str = "address") -> str:
     if not isinstance(value, str):
         message = f"{field}: {_RIGHT}, got {type(value).__name__}"
         raise InvalidAddressError(message, field=field)
+    if len(value) <= _LONGEST and (match := _NUMBER.fullmatch(value)):
+        return match[0]  # most come as they should
     text = value.strip()
     if len(text) > _LONGEST:
         message = f"{field}: {_RIGHT}, got {len(text)} characters"

@@ -2,23 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
 
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
+
+_Joiners = dict[asyncio.Future[Outcome | None], None]
 
 MEMORY = 3.0  # seconds after its end in which a flight still answers its equals
 
 
-class _Flight:
-    __slots__ = ("joiners", "outcome")
-
-    def __init__(self) -> None:
-        self.outcome: Outcome | None = None
-        self.joiners: dict[asyncio.Future[Outcome | None], None] | None = None
-
-
 class Flights:
     """The dials of one account that are under way, or have only just ended.
+
+    What is remembered is kept small: at full rate there is a lot of it, and
+    the garbage collector walks it all.
 
     Args:
         loop: The event loop they run on.
@@ -26,68 +22,66 @@ class Flights:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._flights: dict[Hashable, _Flight] = {}
-        self._ended: deque[tuple[float, Hashable]] = deque()
+        self._under_way: dict[str, _Joiners | None] = {}
+        self._ended: dict[str, Outcome] = {}
+        self._endings: deque[tuple[float, str]] = deque()
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._under_way) + len(self._ended)
 
-    async def join(self, key: Hashable) -> Outcome | None:
+    async def join(self, key: str) -> Outcome | None:
         """Return the outcome of an equal flight, waiting for it.
 
         Returns:
             None if there is none: the caller leads one now, and must `land` it.
         """
         self._forget()
-        flight = self._flights.get(key)
-        if flight is None:
-            self._flights[key] = _Flight()
+        if key in self._ended:
+            return self._ended[key]
+        if key not in self._under_way:
+            self._under_way[key] = None
             return None
-        if flight.outcome is not None:
-            return flight.outcome
-        if flight.joiners is None:
-            flight.joiners = {}
+        joiners = self._under_way[key]
+        if joiners is None:
+            joiners = self._under_way[key] = {}
         joiner: asyncio.Future[Outcome | None] = self._loop.create_future()
-        flight.joiners[joiner] = None
+        joiners[joiner] = None
         try:
             return await joiner
         except asyncio.CancelledError:
             if joiner.cancelled():
-                flight.joiners.pop(joiner, None)
+                joiners.pop(joiner, None)
             elif joiner.result() is None:
-                self._hand_over(key, flight)  # it was to lead, and is going too
+                self._hand_over(key)  # it was to lead, and is going too
             raise
 
-    def land(self, key: Hashable, outcome: Outcome) -> None:
+    def land(self, key: str, outcome: Outcome) -> None:
         """End the flight that the caller leads.
 
         One whose leader went away before anything left is handed to the first
         who joined it. Accepted and in doubt are remembered.
         """
-        flight = self._flights[key]
         if isinstance(outcome, NotSent) and outcome.reason is Reason.CANCELLED:
-            self._hand_over(key, flight)
+            self._hand_over(key)
             return
-        for joiner in flight.joiners or ():
+        for joiner in self._under_way.pop(key) or ():
             if not joiner.done():
                 joiner.set_result(outcome)
         if isinstance(outcome, Accepted | InDoubt):
-            flight.outcome = outcome
-            self._ended.append((self._loop.time(), key))
-        else:
-            del self._flights[key]
+            self._ended[key] = outcome
+            self._endings.append((self._loop.time(), key))
 
-    def _hand_over(self, key: Hashable, flight: _Flight) -> None:
-        joiners = flight.joiners
+    def _hand_over(self, key: str) -> None:
+        joiners = self._under_way[key]
         while joiners:
             joiner = next(iter(joiners))
             del joiners[joiner]
             if not joiner.done():
                 joiner.set_result(None)
                 return
-        del self._flights[key]
+        del self._under_way[key]
 
     def _forget(self) -> None:
         oldest = self._loop.time() - MEMORY
-        while self._ended and self._ended[0][0] <= oldest:
-            del self._flights[self._ended.popleft()[1]]
+        while self._endings and self._endings[0][0] <= oldest:
+            del self._ended[self._endings.popleft()[1]]

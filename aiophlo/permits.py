@@ -10,7 +10,8 @@ class Permits:
     """A counting lock whose waiters queue in lanes.
 
     What ends somebody's wait takes no permit: it must not queue behind a
-    server that doesn't answer.
+    server that doesn't answer. Streams leave a tenth to who is awaited, for the
+    same reason.
 
     Args:
         number: How many may be held at once.
@@ -18,6 +19,8 @@ class Permits:
 
     def __init__(self, number: int) -> None:
         self.free = number
+        self._reserved = [0] * len(Lane)
+        self._reserved[Lane.STREAMED] = min(math.ceil(number / 10), number - 1)
         self._lanes: tuple[dict[asyncio.Future[None], None], ...] = tuple(
             {} for _ in Lane
         )
@@ -26,12 +29,18 @@ class Permits:
         """Return how many wait for a permit in `lane` or before it."""
         return sum(map(len, self._lanes[: lane + 1]))
 
-    async def acquire(self, lane: Lane, deadline: float) -> bool:
-        """Take a permit; False if there is none by loop time `deadline`."""
+    def take(self, lane: Lane) -> bool:
+        """Take a permit if one is free."""
         if lane is Lane.URGENT:
             return True
-        if self.free > 0:
+        if self.free > self._reserved[lane]:
             self.free -= 1
+            return True
+        return False
+
+    async def acquire(self, lane: Lane, deadline: float) -> bool:
+        """Take a permit; False if there is none by loop time `deadline`."""
+        if self.take(lane):
             return True
         waiter = asyncio.get_running_loop().create_future()
         self._lanes[lane][waiter] = None
@@ -52,14 +61,15 @@ class Permits:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        for waiters in self._lanes:
-            while waiters:
+        self.free += 1
+        for lane, waiters in zip(Lane, self._lanes, strict=True):
+            while waiters and self.free > self._reserved[lane]:
                 waiter = next(iter(waiters))
                 del waiters[waiter]
                 if not waiter.done():
+                    self.free -= 1
                     waiter.set_result(None)
                     return
-        self.free += 1
 
     def _give_up(self, lane: Lane, waiter: asyncio.Future[None]) -> None:
         self._lanes[lane].pop(waiter, None)

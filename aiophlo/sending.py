@@ -148,7 +148,7 @@ class Sender:
         journey = Journey(self, action, send_within, lane=lane)
         if not once:
             return await self.run(journey)
-        key = journey.request
+        key = journey.request.identity
         joined = await self.flights.join(key)
         if joined is not None:
             return attrs.evolve(joined, action=action, joined=True)
@@ -291,7 +291,7 @@ class Journey:
 
     async def _attempt(self) -> Outcome:
         permits = self.sender.permits
-        if not await self._permit():
+        if not permits.take(self.lane) and not await self._permit():
             return self._not_begun(Reason.EXPIRED)
         try:
             refusal = await self._slot()
@@ -308,10 +308,9 @@ class Journey:
 
     async def _permit(self) -> bool:
         permits = self.sender.permits
-        if not permits.free:
-            behind = permits.waiting(self.lane)
-            if self.sender.slots.slot_for(self.lane, behind=behind) > self.deadline:
-                return False
+        behind = permits.waiting(self.lane)
+        if self.sender.slots.slot_for(self.lane, behind=behind) > self.deadline:
+            return False
         return await permits.acquire(self.lane, self.deadline)
 
     async def _slot(self) -> Reason | None:
@@ -320,7 +319,10 @@ class Journey:
             refusal = await dial_slots.acquire(self.lane, self.deadline)
             if refusal is not None:
                 return refusal
-        return await self.sender.slots.acquire(self.lane, self.deadline)
+        slots = self.sender.slots
+        if slots.take(self.deadline):
+            return None
+        return await slots.acquire(self.lane, self.deadline)
 
     async def _exchange(self) -> Outcome:
         sent = self.loop.time()

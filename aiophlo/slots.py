@@ -24,6 +24,11 @@ class Slots:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def take(self, deadline: float) -> bool:
+        """Take the slot that is free at this moment, if there is one."""
+        now = self._loop.time()
+        return now <= deadline and not self._closed and self.pacer.take(now)
+
     async def acquire(self, lane: Lane, deadline: float) -> Reason | None:
         """Wait for a slot.
 
@@ -34,11 +39,11 @@ class Slots:
         Returns:
             None with a slot, which is now; else why there is none.
         """
+        if self.take(deadline):
+            return None
         if self._closed:
             return Reason.CLOSED
         now = self._loop.time()
-        if now <= deadline and self.pacer.take(now):
-            return None
         ticket = self.pacer.enter(now, lane, deadline)
         if ticket.refusal is not None:
             return ticket.refusal

@@ -310,8 +310,8 @@ async def test_nothing_is_kept_once_the_memory_has_passed() -> None:
     """A service that runs for months must not remember every transfer."""
     clicks = Clicks()
     for number in range(200):
-        assert await clicks.flights.join(number) is None
-        clicks.flights.land(number, ACCEPTED)
+        assert await clicks.flights.join(f"{number}") is None
+        clicks.flights.land(f"{number}", ACCEPTED)
         clicks.loop.now += 0.1
     assert len(clicks.flights) <= 31
     clicks.loop.now += MEMORY
@@ -339,5 +339,5 @@ async def test_joiners_that_went_are_forgotten_while_it_flies() -> None:
     for number in range(50):
         await clicks.click(str(number))
         await clicks.cancel(str(number))
-    assert not clicks.flights._flights["k"].joiners  # noqa: SLF001 -- no other sign
+    assert not clicks.flights._under_way["k"]  # noqa: SLF001 -- no other sign
     await clicks.land(ACCEPTED)

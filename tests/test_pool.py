@@ -522,6 +522,15 @@ async def test_session_and_connector_together_are_refused() -> None:
             SessionPool(ACCOUNT, session=session, connector=connector)
 
 
+@pytest.mark.filterwarnings("ignore:.*(auth|BasicAuth).*:DeprecationWarning")
+async def test_session_with_credentials_of_its_own_is_refused() -> None:
+    """A session can't tell one account's requests from another's."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", TOKEN)) as session:
+        with pytest.raises(InvalidInputError, match="without auth") as caught:
+            SessionPool(ACCOUNT, session=session)
+    assert TOKEN not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [

@@ -559,6 +559,23 @@ def test_dials_keep_a_pace_of_their_own_and_nothing_else_does() -> None:
     ]
 
 
+def test_dials_that_their_own_pace_makes_too_late_are_refused_at_once() -> None:
+    """An agent should hear at once that this call can't be placed in time."""
+
+    async def main() -> list[str]:
+        line = Line(ACCEPTED, calls_per_second=0.1)
+        async with line.pool as pool:
+            sends = (
+                outcome_of(pool.send(act(WarmTransfer, number), send_within=5.0))
+                for number in range(3)
+            )
+            outcomes = await asyncio.gather(*sends)
+            assert asyncio.get_running_loop().time() == line.left[0][1]
+        return [str(getattr(it, "reason", it.verdict)) for it in outcomes]
+
+    assert run_virtually(main()) == ["accepted", "expired", "expired"]
+
+
 # Refused up front
 
 

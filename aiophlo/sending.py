@@ -347,7 +347,7 @@ class Journey:
             self.sender.in_flight -= 1
             self.in_flight = False
         outcome = self._decode(answer)
-        self._tell_pacer(outcome, sent)
+        self._tell_pacers(outcome, sent)
         self.sender.observers.attempt_ended(self.sender.account, outcome)
         return outcome
 
@@ -361,12 +361,13 @@ class Journey:
             waited=self.waited,
         )
 
-    def _tell_pacer(self, outcome: Outcome, sent: float) -> None:
-        slots = self.sender.slots
-        if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
-            slots.throttled(sent=sent, retry_after=outcome.retry_after)
-        elif outcome.status is not None:
-            slots.pacer.answered(sent=sent)
+    def _tell_pacers(self, outcome: Outcome, sent: float) -> None:
+        # A pause is for both: dials that had theirs meanwhile would leave at once.
+        for slots in filter(None, (self.sender.slots, self.sender.dial_slots)):
+            if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
+                slots.throttled(sent=sent, retry_after=outcome.retry_after)
+            elif outcome.status is not None:
+                slots.pacer.answered(sent=sent)
 
     def _not_begun(self, reason: Reason) -> Outcome:
         """Return the verdict when an attempt could not even begin."""

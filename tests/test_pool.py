@@ -522,6 +522,15 @@ async def test_session_and_connector_together_are_refused() -> None:
             SessionPool(ACCOUNT, session=session, connector=connector)
 
 
+@pytest.mark.filterwarnings("ignore:.*(auth|BasicAuth).*:DeprecationWarning")
+async def test_session_with_credentials_of_its_own_is_refused() -> None:
+    """A session can't tell one account's requests from another's."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", TOKEN)) as session:
+        with pytest.raises(InvalidInputError, match="without auth") as caught:
+            SessionPool(ACCOUNT, session=session)
+    assert TOKEN not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [
@@ -600,6 +609,7 @@ async def test_requests_carry_what_the_api_wants(
 ) -> None:
     """A header too few is a 401 on every transfer; a cookie mixes up customers."""
     tap, base_url = wiretap
+    base_url = base_url.replace("127.0.0.1", "localhost")  # no cookies for an IP
     async with SessionPool(
         ACCOUNT, base_url=f"{base_url}/", user_agent="desk/2.1"
     ) as pool:

@@ -327,6 +327,7 @@ class Line:
         answers: What comes back, in order; the last one for ever.
         takes: Seconds from a request to its answer.
         quota: The account's.
+        calls_per_second: The account's.
         options: As for `SessionPool`.
 
     Attributes:
@@ -338,12 +339,15 @@ class Line:
         *answers: Answer | NoAnswer,
         takes: float = 0.0,
         quota: Quota | None = None,
+        calls_per_second: float | None = None,
         **options: Any,  # noqa: ANN401 -- SessionPool's own
     ) -> None:
         self._answers = list(answers)
         self._takes = takes
         self.left: list[tuple[str, float]] = []
-        self.account = attrs.evolve(ACCOUNT, quota=quota)
+        self.account = attrs.evolve(
+            ACCOUNT, quota=quota, calls_per_second=calls_per_second
+        )
         self.pool = ScriptedPool(
             self.account, transports=[ScriptedTransport(self._answer)], **options
         )
@@ -509,6 +513,67 @@ def test_everybody_is_refused_at_once_while_plivo_asks_for_more_than_a_minute() 
     reasons, requests = run_virtually(main())
     assert reasons == [("not_sent", Reason.THROTTLED)] * 5
     assert requests == 1
+
+
+def test_dials_keep_their_own_pace_after_a_pause() -> None:
+    """Calls placed all at once after a pause would queue at Plivo, and ring late."""
+
+    async def main() -> list[float]:
+        line = Line(
+            *[ACCEPTED] * 2,
+            Answer(429, {"Retry-After": "5"}, b""),
+            ACCEPTED,
+            quota=Quota(),
+            calls_per_second=2.0,
+        )
+        async with line.pool as pool:
+            sends = (
+                pool.send(act(WarmTransfer, number), send_within=None)
+                for number in range(10)
+            )
+            await asyncio.gather(*sends)
+        return [at - line.left[0][1] for _, at in line.left]
+
+    left = run_virtually(main())
+    assert left[:4] == pytest.approx([0.0, 0.5, 1.0, 6.0])
+    gaps = [then - now for now, then in itertools.pairwise(left[3:])]
+    assert min(gaps) >= 0.5
+
+
+def test_dials_keep_a_pace_of_their_own_and_nothing_else_does() -> None:
+    """A Hold must not wait behind the calls that may be placed per second."""
+
+    async def main() -> list[tuple[str, float]]:
+        line = Line(ACCEPTED, calls_per_second=2.0)
+        kinds = [WarmTransfer, AddUser, ColdTransfer, Hold, Unhold]
+        async with line.pool as pool:
+            await asyncio.gather(*(pool.send(act(kind)) for kind in kinds))
+        return [(word, at - line.left[0][1]) for word, at in line.left]
+
+    assert run_virtually(main()) == [
+        ("warm_transfer", 0.0),
+        ("hold", 0.0),
+        ("unhold", 0.0),
+        ("call", 0.5),
+        ("cold_transfer", 1.0),
+    ]
+
+
+def test_dials_that_their_own_pace_makes_too_late_are_refused_at_once() -> None:
+    """An agent should hear at once that this call can't be placed in time."""
+
+    async def main() -> list[str]:
+        line = Line(ACCEPTED, calls_per_second=0.1)
+        async with line.pool as pool:
+            sends = (
+                outcome_of(pool.send(act(WarmTransfer, number), send_within=5.0))
+                for number in range(3)
+            )
+            outcomes = await asyncio.gather(*sends)
+            assert asyncio.get_running_loop().time() == line.left[0][1]
+        return [str(getattr(it, "reason", it.verdict)) for it in outcomes]
+
+    assert run_virtually(main()) == ["accepted", "expired", "expired"]
 
 
 # Refused up front

@@ -40,6 +40,7 @@ from aiophlo.errors import (
     VerdictError,
 )
 from aiophlo.journal import Journal
+from aiophlo.nodes import BridgeMember, ConferenceBridge, Member, MultiPartyCall, Phlo
 from aiophlo.observing import ActionEnded, AttemptEnded, Observer
 from aiophlo.outcomes import (
     Accepted,
@@ -65,9 +66,11 @@ __all__ = [
     "AttemptEnded",
     "BatchReport",
     "BridgeLeave",
+    "BridgeMember",
     "BridgeMute",
     "BridgeUnmute",
     "ColdTransfer",
+    "ConferenceBridge",
     "CredentialsError",
     "GetNode",
     "GetPhlo",
@@ -80,6 +83,8 @@ __all__ = [
     "Journal",
     "JournalError",
     "Lane",
+    "Member",
+    "MultiPartyCall",
     "Mute",
     "NotFoundError",
     "NotSent",
@@ -87,6 +92,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Parameters",
+    "Phlo",
     "PhloError",
     "Quota",
     "Reason",

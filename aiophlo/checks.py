@@ -3,6 +3,7 @@
 Each error names the parameter, and shows no value that may hold a secret.
 """
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
@@ -98,7 +99,10 @@ def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     """Return the observers if each can be called."""
     if callable(observers) or not isinstance(observers, Iterable):
         _refuse("observers", "a sequence of callables", observers)
-    return tuple(check_callable(observer, "observers") for observer in observers)
+    found = tuple(check_callable(observer, "observers") for observer in observers)
+    if any(map(inspect.iscoroutinefunction, found)):
+        _refuse("observers", "plain callables: nobody awaits them", observers)
+    return found
 
 
 def check_session(

@@ -3,7 +3,10 @@
 import asyncio
 from collections import deque
 
+from aiophlo.actions import AbortTransfer, Action, Hangup
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
+from aiophlo.rivals import Party, party_of
+from aiophlo.wire import Request
 
 _Joiners = dict[asyncio.Future[Outcome | None], None]
 
@@ -25,9 +28,30 @@ class Flights:
         self._under_way: dict[str, _Joiners | None] = {}
         self._ended: dict[str, Outcome] = {}
         self._endings: deque[tuple[float, str]] = deque()
+        self._cuts: dict[Party | None, int] = {}
+        self._cut: deque[tuple[float, Party | None]] = deque()
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._under_way) + len(self._ended)
+        return len(self._under_way) + len(self._ended) + len(self._cuts)
+
+    def key(self, action: Action, request: Request) -> str:
+        """Return what the dials that are one double click have in common.
+
+        An abort or a hang-up in between makes two of them: who dials again
+        after it means it.
+        """
+        cut = self._cuts.get(party_of(action)) if self._cuts else None
+        return f"{cut} {request.identity}" if cut else request.identity
+
+    def note(self, action: Action) -> None:
+        """Take note that `action` begins, whatever it is."""
+        if isinstance(action, AbortTransfer | Hangup):
+            self._forget()
+            party = party_of(action)
+            self._count += 1
+            self._cuts[party] = self._count
+            self._cut.append((self._loop.time(), party))
 
     async def join(self, key: str) -> Outcome | None:
         """Return the outcome of an equal flight, waiting for it.
@@ -85,3 +109,5 @@ class Flights:
         oldest = self._loop.time() - MEMORY
         while self._endings and self._endings[0][0] <= oldest:
             del self._ended[self._endings.popleft()[1]]
+        while self._cut and self._cut[0][0] <= oldest:
+            self._cuts.pop(self._cut.popleft()[1], None)

@@ -17,6 +17,7 @@ from aiophlo.actions import Lane
 from aiophlo.outcomes import Reason
 
 LONGEST_PAUSE = 60.0  # a longer Retry-After is not waited for
+LONGEST_REFUSAL = 86_400.0  # whatever a Retry-After says
 FIRST_PAUSE = 0.25  # without Retry-After, doubling up to the quota's period
 LOWERED_BY = 0.2  # of the pace, per 429
 RECOVERY = 60.0  # seconds from no pace at all to the full one
@@ -168,6 +169,7 @@ class Pacer:
         if retry_after is None:
             growing = FIRST_PAUSE * 2.0 ** min(self._pauses_in_a_row, 10)
             retry_after = min(growing, self._longest_growth)
+        retry_after = min(retry_after, LONGEST_REFUSAL)
         self._pauses_in_a_row += 1
         self.paused_until = now + retry_after
         if retry_after > LONGEST_PAUSE:

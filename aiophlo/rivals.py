@@ -37,7 +37,7 @@ class Rivals:
 
     def begin(self, action: Action) -> Word:
         """Take note that `action` begins; pass what this returns to `end`."""
-        party = _party(action)
+        party = party_of(action)
         if party is None:
             return _NOBODY
         for word in self._under_way.get(party, ()):
@@ -58,7 +58,8 @@ class Rivals:
             del self._under_way[word.party]
 
 
-def _party(action: Action) -> Party | None:
+def party_of(action: Action) -> Party | None:
+    """Return the PHLO, node and address of the one whom `action` is for."""
     if isinstance(action, MemberAction):
         return action.phlo_id, action.node_id, action.member
     if isinstance(action, DialAction):

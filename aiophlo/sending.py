@@ -148,7 +148,7 @@ class Sender:
         journey = Journey(self, action, send_within, lane=lane)
         if not once:
             return await self.run(journey)
-        key = journey.request.identity
+        key = self.flights.key(action, journey.request)
         joined = await self.flights.join(key)
         if joined is not None:
             return attrs.evolve(joined, action=action, joined=True)
@@ -176,6 +176,7 @@ class Sender:
     async def run(self, journey: "Journey") -> Outcome:
         """Take `journey` to its outcome, and tell of it."""
         word = self.rivals.begin(journey.action)
+        self.flights.note(journey.action)
         self.under_way.begin()
         try:
             outcome = await journey.go(word)

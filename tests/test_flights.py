@@ -1,7 +1,7 @@
 """Single flight: a double click rings once, and everybody hears the same."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -53,7 +53,7 @@ class Clicks:
         self.end: asyncio.Future[Outcome] = loop.create_future()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def click(self, *names: str, key: Hashable = "k") -> None:
+    async def click(self, *names: str, key: str = "k") -> None:
         """Let each of these click, in this order."""
         for name in names:
             self._tasks[name] = asyncio.create_task(self._click(name, key))
@@ -76,7 +76,7 @@ class Clicks:
         for _ in range(10):
             await asyncio.sleep(0)
 
-    async def _click(self, name: str, key: Hashable) -> None:
+    async def _click(self, name: str, key: str) -> None:
         try:
             outcome = await self.flights.join(key)
             if outcome is None:
@@ -87,7 +87,7 @@ class Clicks:
             raise
         self.told[name] = outcome
 
-    async def _lead(self, key: Hashable) -> Outcome:
+    async def _lead(self, key: str) -> Outcome:
         try:
             outcome = await asyncio.shield(self.end)
         except asyncio.CancelledError:
@@ -119,8 +119,8 @@ def test_everybody_hears_what_the_leader_heard(outcome: Outcome) -> None:
 async def test_other_dials_fly_for_themselves() -> None:
     """Two customers' transfers must not become one."""
     clicks = Clicks()
-    await clicks.click("a", key=1)
-    await clicks.click("b", key=2)
+    await clicks.click("a", key="1")
+    await clicks.click("b", key="2")
     assert clicks.leaders == ["a", "b"]
     assert len(clicks.flights) == 2
     await clicks.land(ACCEPTED)

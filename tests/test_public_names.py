@@ -9,6 +9,11 @@ import pytest
 import aiophlo
 
 NAMES = [
+    "BridgeMember",
+    "ConferenceBridge",
+    "Member",
+    "MultiPartyCall",
+    "Phlo",
     "AbortTransfer",
     "Accepted",
     "Account",

@@ -31,6 +31,7 @@ from aiophlo import (
     Action,
     AddUser,
     ColdTransfer,
+    Hangup,
     Hold,
     InDoubtError,
     Lane,
@@ -668,6 +669,28 @@ async def test_refused_dial_may_be_asked_again(simulator: Simulator) -> None:
         accepted = await pool.send(TRANSFER)
     assert not accepted.joined
     assert simulator.ledger.dials(address(0)) == 1
+
+
+@pytest.mark.parametrize("ending", [AbortTransfer, Hangup])
+async def test_dial_after_an_abort_rings_again(
+    simulator: Simulator, ending: type[AbortTransfer | Hangup]
+) -> None:
+    """An agent who aborts and tries again must not wait for a phone that is silent."""
+    agent, colleague = address(1), address(2)
+
+    def transfer(trigger_source: str) -> WarmTransfer:
+        return WarmTransfer(
+            phlo_id="p", node_id="n", to=address(3), trigger_source=trigger_source
+        )
+
+    async with pool_of(simulator) as pool:
+        await pool.send(transfer(agent))
+        await pool.send(transfer(colleague))
+        await pool.send(ending(phlo_id="p", node_id="n", member=agent))
+        assert not (await pool.send(transfer(agent))).joined
+        assert (await pool.send(transfer(agent))).joined  # a double click all the same
+        assert (await pool.send(transfer(colleague))).joined  # somebody else's abort
+    assert simulator.ledger.dials(to=address(3)) == 3
 
 
 async def test_actions_that_ring_nobody_are_not_joined(simulator: Simulator) -> None:

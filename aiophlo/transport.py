@@ -5,6 +5,7 @@ exception: the request's own body notes when aiohttp writes it. Headers alone
 are no request, and aiohttp never sends a POST twice.
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Mapping
@@ -112,8 +113,7 @@ class Transport:
             return NoAnswer(left=False, reason=Reason.CLOSED)
         if within <= 0:
             return NoAnswer(left=False, reason=Reason.EXPIRED)
-        in_time = within >= self._connect
-        is_get = request.body is None
+        in_time, is_get = within >= self._connect, request.body is None
         departure.left = is_get  # a GET can't tell: assume the worst
         status = None
         try:
@@ -134,14 +134,14 @@ class Transport:
                 if body is None:
                     return _too_long(status)
                 return Answer(status, response.headers, body)
-        except Exception as error:  # noqa: BLE001 -- none may escape; each has a verdict
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_callers(error):
+                raise
             left = departure.left
             if is_get:
                 left = not isinstance(error, _PROVES_NOT_SENT)
-            reason = (
-                _why_in_doubt(error) if left else self._why_not_sent(error, in_time)
-            )
-            return NoAnswer(left, reason, _describe(error), status)
+            why = _why_in_doubt(error) if left else self._why_not_sent(error, in_time)
+            return NoAnswer(left, why, _describe(error), status)
 
     def _timeout_for(self, connect: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -150,7 +150,7 @@ class Transport:
             total=connect + self._answer_within,
         )
 
-    def _why_not_sent(self, error: Exception, in_time: bool) -> Reason:  # noqa: FBT001 -- private
+    def _why_not_sent(self, error: BaseException, in_time: bool) -> Reason:  # noqa: FBT001 -- private
         if self._session.closed:
             return Reason.CLOSED
         if isinstance(error, TimeoutError) and not in_time:
@@ -170,7 +170,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     while block := await response.content.readany():
         room -= len(block)
         if room < 0:
-            response.close()
             return None
         blocks.append(block)
     return b"".join(blocks)
@@ -181,7 +180,19 @@ def _too_long(status: int) -> NoAnswer:
     return NoAnswer(left=True, reason=Reason.UNREADABLE, detail=detail, status=status)
 
 
-def _why_in_doubt(error: Exception) -> Reason:
+def _is_callers(error: BaseException) -> bool:
+    """Say whether the caller was cancelled.
+
+    A session that is closed cancels whoever waits for one of its connections,
+    which is no wish of the caller's.
+    """
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _why_in_doubt(error: BaseException) -> Reason:
     match error:
         case TimeoutError():
             return Reason.SILENT
@@ -192,7 +203,7 @@ def _why_in_doubt(error: Exception) -> Reason:
     return Reason.UNKNOWN
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """Name `error` in this machine's own words.
 
     What the other side wrote is left out: it may quote our request.

@@ -18,12 +18,14 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import create_autospec
 
 import aiohttp
 import attrs
 import pytest
 import trustme
 import uvloop
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 from aioresponses import aioresponses
@@ -87,7 +89,8 @@ class Bench:
         self.kept = False
         self.before: Callable[[], Awaitable[None]] | None = None
         self.during: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        self.cancel_when: Callable[[], Awaitable[None]] | None = None
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        self.cancels = False  # the caller goes away after `meanwhile`
         self.earlier = 0  # requests that are not the one in question
 
     async def serve(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
@@ -125,8 +128,9 @@ class Bench:
         departure = departure_of(request)
         task = asyncio.ensure_future(self.exchange(request, departure))
         try:
-            if self.cancel_when is not None:
-                await self.cancel_when()
+            if self.meanwhile is not None:
+                await self.meanwhile()
+            if self.cancels:
                 task.cancel()
             with self.during:
                 answer = await task
@@ -210,6 +214,12 @@ def drips(head: bytes) -> Setting:
     return setting
 
 
+async def refuses_soon(bench: Bench) -> None:
+    """Nobody listens, and there is less time than `connect`."""
+    await refuses(bench)
+    bench.within = 1.0
+
+
 async def refuses(bench: Bench) -> None:
     """Nobody listens."""
     bench.base_url = f"http://127.0.0.1:{free_port()}/v1"
@@ -283,6 +293,18 @@ async def crowded(bench: Bench) -> None:
             await asyncio.sleep(0)
 
     bench.before = occupy
+
+
+async def closed_while_waiting(bench: Bench) -> None:
+    """The session is closed while the request waits for a connection."""
+    await crowded(bench)
+    bench.options["connect"] = 5.0
+
+    async def close() -> None:
+        await steps(50)
+        await bench.session.close()
+
+    bench.meanwhile = close
 
 
 def handshake(script: Script, connect: float = 5.0) -> Setting:
@@ -359,18 +381,30 @@ async def proxy_refuses(bench: Bench) -> None:
     await bench.serve(script)
     assert bench.server is not None
     bench.base_url = "https://phlo.invalid/v1"
+    bench.connector["resolver"] = NoName()
+    bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:{bench.server.port}"
+
+
+async def proxied(bench: Bench) -> None:
+    """A proxy takes what is for a host that only it knows."""
+    await answers(sound())(bench)
+    assert bench.server is not None
+    bench.base_url = "http://phlo.invalid/v1"
+    bench.connector["resolver"] = NoName()
     bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:{bench.server.port}"
 
 
 async def proxy_down(bench: Bench) -> None:
     """Nobody listens where the proxy should be."""
     bench.base_url = "http://phlo.invalid/v1"
+    bench.connector["resolver"] = NoName()
     bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:{free_port()}"
 
 
 async def proxy_unreadable(bench: Bench) -> None:
     """The proxy's URL is none."""
     bench.base_url = "http://phlo.invalid/v1"
+    bench.connector["resolver"] = NoName()
     bench.options["proxy"] = f"http://user:{PASSWORD}@127.0.0.1:99999"
 
 
@@ -452,7 +486,8 @@ async def unsolicited_408(bench: Bench) -> None:
 async def cancelled_before(bench: Bench) -> None:
     """The caller goes away while there is no connection yet."""
     await deaf(bench)
-    bench.cancel_when = lambda: steps(50)
+    bench.meanwhile = lambda: steps(50)
+    bench.cancels = True
 
 
 async def cancelled_after(bench: Bench) -> None:
@@ -464,7 +499,22 @@ async def cancelled_after(bench: Bench) -> None:
         while not bench.server.requests:  # noqa: ASYNC110 -- the loop's own steps, no time
             await asyncio.sleep(0)
 
-    bench.cancel_when = until_it_arrived
+    bench.meanwhile = until_it_arrived
+    bench.cancels = True
+
+
+async def closed_in_flight(bench: Bench) -> None:
+    """The session is closed while the server has the request."""
+    await cancelled_after(bench)
+    bench.cancels = False
+    arrived = bench.meanwhile
+    assert arrived is not None
+
+    async def close() -> None:
+        await arrived()
+        await bench.session.close()
+
+    bench.meanwhile = close
 
 
 def redirect(status: int) -> Setting:
@@ -484,7 +534,9 @@ async def echo(bench: Bench) -> None:
     await bench.serve(script)
 
 
-GZIP_BOMB: Final = zlib.compress(b" " * (LONGEST_BODY + 1), wbits=31)
+AS_LONG_AS_MAY_BE: Final = b"{" + b" " * (LONGEST_BODY - 2) + b"}"
+TOO_LONG: Final = AS_LONG_AS_MAY_BE + b" "
+GZIP_BOMB: Final = zlib.compress(TOO_LONG, wbits=31)
 CHUNKED: Final = "Transfer-Encoding: chunked"
 NUMBER: Final = "+14152225555"  # in what a server says
 
@@ -507,6 +559,7 @@ class Row:
 ROWS: Final = {
     # Nobody gets it.
     "refused": Row(refuses, "not_sent unreachable"),
+    "refused, little time": Row(refuses_soon, "not_sent unreachable"),
     "dns failure": Row(unknown_host, "not_sent unreachable"),
     "fin in handshake": Row(handshake(hang_up), "not_sent unreachable"),
     "reset in handshake": Row(handshake(reset_at_once), "not_sent unreachable"),
@@ -523,6 +576,9 @@ ROWS: Final = {
     "proxy unreadable": Row(proxy_unreadable, "not_sent unreachable"),
     "out of descriptors": Row(no_descriptor, "not_sent unreachable"),
     "closed session": Row(closed_session, "not_sent closed"),
+    "closed while waiting": Row(
+        closed_while_waiting, "not_sent closed", "in_doubt unknown"
+    ),
     "closing before body": Row(
         closing_before_the_body, "not_sent unreachable", "in_doubt disconnected"
     ),
@@ -566,16 +622,15 @@ ROWS: Final = {
     "long header": Row(answers(begins(f"X: {NUMBER * 1000}")), "in_doubt unreadable"),
     "echo": Row(echo, "in_doubt unreadable"),
     "truncated": Row(answers(begins(), b'{"api_id":'), "in_doubt unreadable 201"),
-    "body too long": Row(
-        answers(sound(b" " * (LONGEST_BODY + 1))), "in_doubt unreadable 201"
-    ),
+    "body too long": Row(answers(sound(TOO_LONG)), "in_doubt unreadable 201"),
     "body too long, unsaid": Row(
-        answers(begins(), b" " * (LONGEST_BODY + 1)), "in_doubt unreadable 201"
+        answers(begins(), TOO_LONG), "in_doubt unreadable 201"
     ),
     "gzip bomb": Row(
         answers(sound(GZIP_BOMB, "Content-Encoding: gzip")),
         "in_doubt unreadable 201",
     ),
+    "closed in flight": Row(closed_in_flight, "in_doubt disconnected"),
     "cancelled after": Row(cancelled_after, "in_doubt cancelled"),
     "301": Row(redirect(301), "in_doubt redirected 301"),
     "302": Row(redirect(302), "in_doubt redirected 302"),
@@ -586,6 +641,7 @@ ROWS: Final = {
     "yes": Row(answers(sound()), "accepted 201"),
     "yes, kept": Row(answers(sound(), kept=True), "accepted 201"),
     "yes over tls": Row(trusted, "accepted 201"),
+    "yes through a proxy": Row(proxied, "accepted 201"),
     "yes, idle close seen": Row(idle_close_seen, "accepted 201"),
     "yes, no length": Row(answers(begins(), b'{"api_id":"a"}'), "accepted 201"),
     "yes, chunked": Row(
@@ -594,9 +650,7 @@ ROWS: Final = {
     "yes, after 103": Row(
         answers(b"HTTP/1.1 103 Early Hints\r\n\r\n", sound()), "accepted 201"
     ),
-    "yes, as long as may be": Row(
-        answers(sound(b"{" + b" " * (LONGEST_BODY - 2) + b"}")), "accepted 201"
-    ),
+    "yes, as long as may be": Row(answers(sound(AS_LONG_AS_MAY_BE)), "accepted 201"),
 }
 
 
@@ -751,7 +805,7 @@ async def lent(
 ) -> AsyncIterator[tuple[RawServer, Transport]]:
     """Give a transport over a session of somebody else's making."""
     async with RawServer(script) as server, aiohttp.ClientSession(**options) as session:
-        yield server, Transport(session, server.base_url, HEADERS)
+        yield server, Transport(session, f"{server.base_url}/%7Egw", HEADERS)
 
 
 async def exchange(transport: Transport, action: Action) -> Answer | NoAnswer:
@@ -773,7 +827,7 @@ async def test_request_arrives_byte_for_byte_when_a_session_is_lent(
         [received] = server.requests
     assert isinstance(answer, Answer)
     request = encode(action, auth_id="MA")
-    assert received.target == f"/v1{request.path}"
+    assert received.target == f"/v1/%7Egw{request.path}"
     assert (received.method, received.body) == ("POST", request.body)
     assert received.header("authorization") == [HEADERS["Authorization"]]
     assert received.header("content-type") == ["application/json"]
@@ -940,3 +994,24 @@ async def test_departure_stays_when_a_later_write_fails() -> None:
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await departure.write_with_length(writer, None)
     assert departure.left
+
+
+async def test_departure_is_noted_when_the_writer_is_not_known() -> None:
+    """Where nothing can be seen of the connection, the worst is assumed."""
+    departure = departure_of(encode(ACTIONS["dial"], auth_id="MA"))
+    writer = create_autospec(AbstractStreamWriter, instance=True)
+    await departure.write_with_length(writer, None)
+    assert departure.left
+
+
+async def test_detail_is_short_when_an_exception_is_not(
+    mocked_answers: aioresponses,
+) -> None:
+    """One failure must not fill a log."""
+    url = f"http://phlo.invalid/v1{encode(ACTIONS['dial'], auth_id='MA').path}"
+    mocked_answers.post(url, exception=OSError("so long " * 1_000))
+    async with aiohttp.ClientSession() as session:
+        transport = Transport(session, "http://phlo.invalid/v1", HEADERS)
+        answer = await exchange(transport, ACTIONS["dial"])
+    assert isinstance(answer, NoAnswer)
+    assert len(answer.detail) == 300

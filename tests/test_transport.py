@@ -56,7 +56,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 
     def runner(main: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop_runner:
-            loop_runner.run(main)
+            loop_runner.run(asyncio.wait_for(main, 20))  # fail, where it would hang
 
     return runner
 

@@ -140,8 +140,7 @@ def combine(earlier: Outcome | None, latest: Outcome) -> Outcome:
         earlier: The verdict before this attempt.
         latest: This attempt's own; its counts and times are the sum.
     """
-    settled = isinstance(earlier, (Accepted, InDoubt))
-    if isinstance(latest, Accepted) or earlier is None or not settled:
+    if isinstance(latest, Accepted) or not isinstance(earlier, (Accepted, InDoubt)):
         return latest
     return attrs.evolve(
         earlier,

@@ -96,9 +96,10 @@ class Pacer:
 
     def take(self, now: float) -> bool:
         """Take the slot that is free now, if nobody waits for it."""
-        if self._start(now) > now or any(self._waiting):
+        start = self._start(now)
+        if start > now or self._first() is not None:
             return False
-        self._use_slot(now)
+        self._next_free = start + self._step(now)
         return True
 
     def enter(self, now: float, lane: Lane, deadline: float) -> Ticket:
@@ -217,7 +218,7 @@ class Pacer:
 
     def _step(self, now: float) -> float:
         """Return the seconds from one slot to the next at the present pace."""
-        return self._interval / self.pace(now)
+        return self._interval if self._pace == 1.0 else self._interval / self.pace(now)
 
     def _lower_pace(self, now: float) -> None:
         self._pace = max(self.pace(now) * (1 - LOWERED_BY), LOWEST_PACE)

@@ -5,6 +5,8 @@ import math
 
 from aiophlo.actions import Lane
 
+_LANES_THAT_WAIT = (Lane.AWAITED, Lane.STREAMED)
+
 
 class Permits:
     """A counting lock whose waiters queue in lanes.
@@ -62,7 +64,8 @@ class Permits:
 
     def _pass_on(self) -> None:
         self.free += 1
-        for lane, waiters in zip(Lane, self._lanes, strict=True):
+        for lane in _LANES_THAT_WAIT:
+            waiters = self._lanes[lane]
             while waiters and self.free > self._reserved[lane]:
                 waiter = next(iter(waiters))
                 del waiters[waiter]

@@ -37,6 +37,8 @@ class Rivals:
 
     def begin(self, action: Action) -> Word:
         """Take note that `action` begins; pass what this returns to `end`."""
+        if not self._under_way and not action.repeatable:
+            return _NOBODY
         party = party_of(action)
         if party is None:
             return _NOBODY

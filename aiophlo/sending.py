@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import attrs
 
@@ -24,7 +25,7 @@ from aiophlo.permits import Permits
 from aiophlo.retrying import RetryBudget, RetryPolicy, send_again
 from aiophlo.rivals import Rivals, Word
 from aiophlo.slots import Slots
-from aiophlo.transport import Transport, departure_of
+from aiophlo.transport import Departure, Transport, departure_of
 from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
 
 
@@ -114,6 +115,7 @@ class Sender:
         self.transport = transport
         self.slots = slots
         self.dial_slots = dial_slots
+        self.all_slots = (slots, dial_slots) if dial_slots else (slots,)
         self.permits = permits
         self.policy = policy
         self.rivals = rivals
@@ -125,15 +127,15 @@ class Sender:
         self.flights = Flights(asyncio.get_running_loop())
         self.in_flight = 0
 
-    async def send(
+    def send(
         self,
         action: Action,
         *,
         send_within: float | None,
         lane: Lane | None = None,
         once: bool = False,
-    ) -> Outcome:
-        """Send `action` and return its outcome.
+    ) -> Coroutine[Any, Any, Outcome]:
+        """Send `action` and return, when awaited, its outcome.
 
         Args:
             action: What is asked.
@@ -146,19 +148,7 @@ class Sender:
             InvalidInputError: `action` is none of this library's.
         """
         journey = Journey(self, action, send_within, lane=lane)
-        if not once:
-            return await self.run(journey)
-        key = self.flights.key(action, journey.request)
-        joined = await self.flights.join(key)
-        if joined is not None:
-            return attrs.evolve(joined, action=action, joined=True)
-        try:
-            outcome = await self.run(journey)
-        except BaseException:
-            self.flights.land(key, journey.cancelled())
-            raise
-        self.flights.land(key, outcome)
-        return outcome
+        return self.run(journey, once=once)
 
     def state(self) -> AccountState:
         """Return what the account is busy with; a subaccount shares its slots."""
@@ -173,23 +163,35 @@ class Sender:
             pace=pacer.pace(now),
         )
 
-    async def run(self, journey: "Journey") -> Outcome:
-        """Take `journey` to its outcome, and tell of it."""
+    async def run(self, journey: "Journey", *, once: bool = False) -> Outcome:
+        """Take `journey` to its outcome, and tell of it; `once` is as for `send`."""
+        key = None
+        if once:
+            key = self.flights.key(journey.action, journey.request)
+            joined = await self.flights.join(key)
+            if joined is not None:
+                return attrs.evolve(joined, action=journey.action, joined=True)
         word = self.rivals.begin(journey.action)
         self.flights.note(journey.action)
         self.under_way.begin()
         try:
-            outcome = await journey.go(word)
+            outcome = await journey.attempt()
+            if not isinstance(outcome, Accepted | Rejected):
+                outcome = await journey.go_on(outcome, word)
         except BaseException:
-            self.observers.action_ended(self.account, journey.cancelled())
+            self._end(journey.cancelled(), key, word)
             raise
-        finally:
-            self.rivals.end(word)
-            self.under_way.end()
+        self._end(outcome, key, word)
+        return outcome
+
+    def _end(self, outcome: Outcome, key: str | None, word: Word) -> None:
+        self.rivals.end(word)
+        self.under_way.end()
         if isinstance(outcome, Accepted | Rejected):
             self.budget.settled()
+        if key is not None:
+            self.flights.land(key, outcome)
         self.observers.action_ended(self.account, outcome)
-        return outcome
 
 
 class Journey:
@@ -223,6 +225,7 @@ class Journey:
         "over",
         "request",
         "sender",
+        "sent",
         "started",
         "verdict",
         "waited",
@@ -253,26 +256,11 @@ class Journey:
         self.deadline = math.inf if send_within is None else self.started + send_within
         self.attempts = 0
         self.waited = 0.0
-        self.first_sent = math.nan
+        self.sent = self.first_sent = math.nan
         self.verdict: Outcome | None = None  # over the attempts so far
         self.over = False  # no further attempt can begin
         self.no_budget = False
         self.word: Word | None = None
-
-    async def go(self, word: Word) -> Outcome:
-        """Make every attempt that is needed and allowed; return the verdict.
-
-        Args:
-            word: Says whether the action is still the last one to its party.
-        """
-        self.word = word
-        outcome = await self._attempt()
-        if isinstance(outcome, Accepted | Rejected):
-            return outcome
-        outcome = await self._go_on(outcome)
-        if self.no_budget and isinstance(outcome, NotSent):
-            return attrs.evolve(outcome, reason=Reason.NO_BUDGET)
-        return outcome
 
     def cancelled(self) -> Outcome:
         """Return the verdict for one whose caller has gone away."""
@@ -280,19 +268,30 @@ class Journey:
             return self.verdict
         return self.not_sent(Reason.CANCELLED)
 
-    async def _go_on(self, outcome: Outcome) -> Outcome:
-        return await send_again(
+    async def go_on(self, outcome: Outcome, word: Word) -> Outcome:
+        """Make what further attempts are needed and allowed; return the verdict.
+
+        Args:
+            outcome: What the first attempt came to.
+            word: Says whether the action is still the last one to its party.
+        """
+        self.word = word
+        outcome = await send_again(
             outcome,
-            self._attempt,
+            self.attempt,
             policy=self.sender.policy,
             may_go_on=self._may_go_on,
             random=self.sender.random,
             sleep=asyncio.sleep,
         )
+        if self.no_budget and isinstance(outcome, NotSent):
+            return attrs.evolve(outcome, reason=Reason.NO_BUDGET)
+        return outcome
 
-    async def _attempt(self) -> Outcome:
-        permits = self.sender.permits
-        if not permits.take(self.lane) and not await self._permit():
+    async def attempt(self) -> Outcome:
+        """Make one attempt and return the verdict over all so far."""
+        sender = self.sender
+        if not sender.permits.take(self.lane) and not await self._permit():
             return self._not_begun(Reason.EXPIRED)
         try:
             refusal = await self._slot()
@@ -302,10 +301,17 @@ class Journey:
                 return self._not_begun(Reason.EXPIRED)
             if self.before_leaving is not None and not self.attempts:
                 await self.before_leaving()
-            self.verdict = combine(self.verdict, await self._exchange())
-            return self.verdict
+            departure = self._begin()
+            try:
+                answer = await sender.transport.exchange(
+                    self.request, departure, within=self.deadline - self.sent
+                )
+            except asyncio.CancelledError:
+                self._end(NoAnswer(departure.left, Reason.CANCELLED))
+                raise
+            return self._end(answer)
         finally:
-            permits.release(self.lane)
+            sender.permits.release(self.lane)
 
     async def _permit(self) -> bool:
         permits = self.sender.permits
@@ -325,35 +331,20 @@ class Journey:
             return None
         return await slots.acquire(self.lane, self.deadline)
 
-    async def _exchange(self) -> Outcome:
-        sent = self.loop.time()
+    def _begin(self) -> Departure:
+        self.sent = self.loop.time()
+        self.waited = self.sent - self.started
+        if not self.attempts:
+            self.first_sent = self.sent
         self.attempts += 1
-        self.waited = sent - self.started
-        if self.attempts == 1:
-            self.first_sent = sent
-        departure = departure_of(self.request)
-        self.sender.in_flight += 1
         self.in_flight = True
-        try:
-            answer = await self.sender.transport.exchange(
-                self.request, departure, within=self.deadline - sent
-            )
-        except asyncio.CancelledError:
-            answer = NoAnswer(departure.left, Reason.CANCELLED)
-            outcome = self._decode(answer)
-            self.verdict = combine(self.verdict, outcome)
-            self.sender.observers.attempt_ended(self.sender.account, outcome)
-            raise
-        finally:
-            self.sender.in_flight -= 1
-            self.in_flight = False
-        outcome = self._decode(answer)
-        self._tell_pacers(outcome, sent)
-        self.sender.observers.attempt_ended(self.sender.account, outcome)
-        return outcome
+        self.sender.in_flight += 1
+        return departure_of(self.request)
 
-    def _decode(self, answer: Answer | NoAnswer) -> Outcome:
-        return decode(
+    def _end(self, answer: Answer | NoAnswer) -> Outcome:
+        self.in_flight = False
+        self.sender.in_flight -= 1
+        outcome = decode(
             self.action,
             answer,
             now=time.time,
@@ -361,14 +352,18 @@ class Journey:
             seconds=self.loop.time() - self.started,
             waited=self.waited,
         )
+        self._tell_pacers(outcome)
+        self.sender.observers.attempt_ended(self.sender.account, outcome)
+        self.verdict = combine(self.verdict, outcome)
+        return self.verdict
 
-    def _tell_pacers(self, outcome: Outcome, sent: float) -> None:
+    def _tell_pacers(self, outcome: Outcome) -> None:
         # A pause is for both: dials that had theirs meanwhile would leave at once.
-        for slots in filter(None, (self.sender.slots, self.sender.dial_slots)):
+        for slots in self.sender.all_slots:
             if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
-                slots.throttled(sent=sent, retry_after=outcome.retry_after)
+                slots.throttled(sent=self.sent, retry_after=outcome.retry_after)
             elif outcome.status is not None:
-                slots.pacer.answered(sent=sent)
+                slots.pacer.answered(sent=self.sent)
 
     def _not_begun(self, reason: Reason) -> Outcome:
         """Return the verdict when an attempt could not even begin."""

@@ -50,7 +50,7 @@ CLIENTS = {
 
 def measure(lab: Lab) -> Measurement:
     """Let all clients take turns against a server that answers at once."""
-    transfers = 4_000 if lab.quick else 12_000
+    transfers = 3_000 if lab.quick else 12_000
     with lab.server() as server:
 
         def trial(client: Client) -> Measurement:

@@ -8,7 +8,7 @@ from aiophlo import Accepted, SessionPool
 from benchmarks.clients.phlo import pool_of, transfer
 from benchmarks.lab import Lab, Measurement
 
-_CONCURRENCY = 100
+_CONCURRENCY = 200  # as in (c)
 _AT_LEAST = 5_000  # transfers per measurement, so that short queues are sent often
 _SHORTEST, _LONGEST = 2, 5  # powers of ten; (c) streams a million
 

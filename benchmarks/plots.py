@@ -54,6 +54,7 @@ def _cpu(questions: Questions, axes: Axes) -> None:
     ordered = sorted(found, key=lambda client: found[client].median)
     _bars(axes, ordered, [found[client].median for client in ordered], "{:,.0f}")
     axes.set_xscale("log")
+    axes.set_xlim(left=10.0)
     axes.set_xlabel("microseconds of CPU per transfer (logarithmic)")
     in_flight = questions["cpu"]["in_flight"]
     axes.set_title(f"CPU per transfer, {in_flight} in flight", loc="left")

@@ -14,7 +14,6 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-_TIMEOUT = aiohttp.ClientTimeout(connect=3.0, sock_read=10.0, total=13.0)
 _CREATED = 201
 
 
@@ -25,11 +24,24 @@ class HandTunedClient:
         base_url: Where the API is.
         auth_id: The account's id.
         auth_token: Its token.
+        connect: Seconds to get a connection.
+        answer_within: Seconds of silence until it gives up.
     """
 
-    def __init__(self, base_url: str, auth_id: str, auth_token: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        auth_id: str,
+        auth_token: str,
+        *,
+        connect: float = 3.0,
+        answer_within: float = 10.0,
+    ) -> None:
         pair = base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
         self._base_url = base_url
+        self._timeout = aiohttp.ClientTimeout(
+            connect=connect, sock_read=answer_within, total=connect + answer_within
+        )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -72,7 +84,7 @@ class HandTunedClient:
             URL(self._base_url + path, encoded=True),
             data=body,
             allow_redirects=False,
-            timeout=_TIMEOUT,
+            timeout=self._timeout,
         ) as response:
             answer: dict[str, Any] = json.loads(await response.read())
         if response.status != _CREATED or answer["error"]:

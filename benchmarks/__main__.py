@@ -1,0 +1,128 @@
+"""The one entry: `python -m benchmarks`."""
+
+import argparse
+import datetime as dt
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.lab import ROOT, Lab, say
+from benchmarks.readme import MarkersError, replace_section, section_of
+from benchmarks.report import Report, digest, readme_section, whole_report
+
+QUESTIONS = (
+    "cpu",
+    "in_flight",
+    "memory",
+    "pacing",
+    "duplicates",
+    "importing",
+    "growth",
+)
+KEPT = ROOT / "benchmarks" / "results"
+LOCAL = KEPT / "local"
+README = ROOT / "README.md"
+DATA, TEXT = "report.json", "report.md"
+
+
+def main() -> int:
+    """Measure, draw and write; or check what was written."""
+    given = _arguments()
+    if given.check:
+        return check(KEPT, README)
+    try:
+        section_of(README.read_text())
+    except MarkersError as error:
+        say(str(error))
+        return 2
+    if given.draw:
+        write(_read(KEPT), KEPT, README)
+        return 0
+    keep = not given.quick and given.only is None
+    report = measure(given.only or QUESTIONS, quick=given.quick)
+    write(report, KEPT if keep else LOCAL, README if keep else None)
+    return 0
+
+
+def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
+    """Answer some of the questions, one after the other."""
+    lab = Lab(quick=quick)
+    found: dict[str, Any] = {}
+    begun = time.monotonic()
+    load_before = machine.load_average()
+    for name in questions:
+        module = importlib.import_module(f"benchmarks.{name}")
+        say(str(module.__doc__).splitlines()[0])
+        found[name] = module.measure(lab)
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "finished": now.isoformat(timespec="seconds"),
+        "took_seconds": round(time.monotonic() - begun),
+        "quick": quick,
+        "load_average_before": load_before,
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "questions": found,
+    }
+
+
+def write(report: Report, folder: Path, readme: Path | None) -> None:
+    """Keep the figures, draw them, and write them where people look."""
+    from benchmarks import plots  # noqa: PLC0415 -- a check needs no matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DATA).write_text(json.dumps(report, indent=1) + "\n")
+    (folder / TEXT).write_text(whole_report(report))
+    plots.draw(report, folder)
+    if readme is not None:
+        readme.write_text(replace_section(readme.read_text(), readme_section(report)))
+    print(whole_report(report))
+    say(f"written to {folder.relative_to(ROOT)}")
+
+
+def check(folder: Path, readme: Path) -> int:
+    """Hold the README, the report and the plots against the kept figures."""
+    report = _read(folder)
+    wrong = []
+    if section_of(readme.read_text()).strip() != readme_section(report).strip():
+        wrong.append(str(readme.relative_to(ROOT)))
+    if (folder / TEXT).read_text() != whole_report(report):
+        wrong.append(str((folder / TEXT).relative_to(ROOT)))
+    wrong += [
+        str(plot.relative_to(ROOT))
+        for plot in sorted(folder.glob("*.svg"))
+        if digest(report) not in plot.read_text()
+    ]
+    for name in wrong:
+        say(f"{name} differs from {DATA}: run `python -m benchmarks --draw`")
+    return 1 if wrong else 0
+
+
+def _read(folder: Path) -> Report:
+    report: Report = json.loads((folder / DATA).read_text())
+    return report
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="under 3 minutes; kept locally"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=QUESTIONS, help="some questions; kept locally"
+    )
+    parser.add_argument(
+        "--draw", action="store_true", help="write anew from the kept figures"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail if what is written differs from them"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""What the project promises itself, held against what was measured."""
+
+from collections.abc import Callable, Iterator, Mapping
+from statistics import median
+from typing import Any
+
+import attrs
+
+from benchmarks.figures import names, ratio
+
+YARDSTICK = "hand-tuned aiohttp"
+INLINED = "the same, inlined"
+_FLAT_FROM = 10_000  # transfers; below, starting up shows
+Questions = Mapping[str, Any]
+
+
+@attrs.frozen
+class Budget:
+    """One promise.
+
+    Attributes:
+        promise: In words.
+        bound: The most, or with `least` the least, that keeps it.
+        measured: What was measured.
+        form: How both are written.
+        least: The bound is a floor.
+    """
+
+    promise: str
+    bound: float
+    measured: float
+    form: str
+    least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was measured is within the bound, as both are written."""
+        measured, bound = self._rounded(self.measured), self._rounded(self.bound)
+        return measured >= bound if self.least else measured <= bound
+
+    @property
+    def missed_by(self) -> float:
+        """The share of the bound by which it is missed; 0.0 if it holds."""
+        if self.holds:
+            return 0.0
+        return abs(self.measured - self.bound) / self.bound if self.bound else 1.0
+
+    def show(self, value: float) -> str:
+        """Write a value as this budget is written."""
+        return self.form.format(value)
+
+    def _rounded(self, value: float) -> float:
+        return float(self.show(value).split()[0])
+
+
+def budgets(questions: Questions) -> list[Budget]:
+    """Return those budgets that these answers tell of."""
+    return [
+        budget for name in _OF if name in questions for budget in _OF[name](questions)
+    ]
+
+
+def _cpu(questions: Questions) -> Iterator[Budget]:
+    rows = questions["cpu"]["rows"]
+    if INLINED in names(rows):
+        found = ratio(rows, YARDSTICK, INLINED, "cpu_us").median
+        yield Budget("the yardstick, times itself inlined", 1.05, found, "{:.2f}")
+    for client, bound, promise in (
+        ("aiophlo", 1.10, "CPU per transfer at 100 in flight"),
+        ("aiophlo, with journal", 1.35, "the same with the journal"),
+    ):
+        found = ratio(rows, client, YARDSTICK, "cpu_us").median
+        yield Budget(f"{promise}, times the yardstick", bound, found, "{:.2f}")
+
+
+def _in_flight(questions: Questions) -> Iterator[Budget]:
+    rows = questions["in_flight"]["rows"]
+    for size in dict.fromkeys(row["in_flight"] for row in rows):
+        at_size = [row for row in rows if row["in_flight"] == size]
+        found = ratio(at_size, "aiophlo", YARDSTICK, "cpu_us").median
+        promise = f"CPU per transfer at {size:,} in flight, times the yardstick"
+        yield Budget(promise, 1.15, found, "{:.2f}")
+
+
+def _memory(questions: Questions) -> Iterator[Budget]:
+    streams = [r for r in questions["memory"]["rows"] if r["client"] == "stream"]
+    longest = max(streams, key=lambda row: row["transfers"])
+    promise = f"most memory while streaming {longest['transfers']:,} transfers"
+    yield Budget(promise, 60.0, longest["peak_mib"], "{:.1f} MiB")
+
+
+def _pacing(questions: Questions) -> Iterator[Budget]:
+    rows = [r for r in questions["pacing"]["rows"] if r["client"] == "aiophlo"]
+    for row in rows:
+        if row["jitter"] <= 0.05:  # noqa: PLR2004 -- what the default quota allows for
+            late = f"arrivals up to {row['jitter'] * 1e3:.0f} ms late"
+            used = row["use"] * 100
+            yield Budget(f"quota used, {late}", 98.0, used, "{:.1f} %", least=True)
+            yield Budget(f"requests refused, {late}", 0.0, row["refused"], "{:.0f}")
+
+
+def _duplicates(questions: Questions) -> Iterator[Budget]:
+    [row] = [r for r in questions["duplicates"]["rows"] if r["client"] == "aiophlo"]
+    yield Budget("phones rung twice under faults", 0.0, row["rung_twice"], "{:.0f}")
+    yield Budget("callers told the opposite", 0.0, row["told_wrong"], "{:.0f}")
+
+
+def _importing(questions: Questions) -> Iterator[Budget]:
+    found = ratio(questions["importing"]["rows"], "aiophlo", "aiohttp", "cpu_ms")
+    yield Budget("import time, times aiohttp's", 1.15, found.median, "{:.2f}")
+
+
+def _growth(questions: Questions) -> Iterator[Budget]:
+    costs = streamed_costs(questions)
+    long = {queued: cost for queued, cost in costs.items() if queued >= _FLAT_FROM}
+    if len(long) > 1:
+        found = long[max(long)] / long[min(long)]
+        promise = (
+            f"CPU per transfer of {max(long):,} streamed, times that of {min(long):,}"
+        )
+        yield Budget(promise, 1.10, found, "{:.2f}")
+
+
+def streamed_costs(questions: Questions) -> dict[int, float]:
+    """Return microseconds of CPU per streamed transfer, by their number.
+
+    The longest stream is the one whose memory was watched.
+    """
+    found: dict[int, list[float]] = {}
+    for row in questions["growth"]["rows"]:
+        if row["way"] == "streamed":
+            found.setdefault(row["queued"], []).append(row["cpu_us"])
+    for row in questions.get("memory", {}).get("rows", ()):
+        if row["client"] == "stream" and row["transfers"] not in found:
+            found[row["transfers"]] = [row["cpu_us"]]
+    return {queued: median(costs) for queued, costs in sorted(found.items())}
+
+
+_OF: dict[str, Callable[[Questions], Iterator[Budget]]] = {
+    "cpu": _cpu,
+    "in_flight": _in_flight,
+    "memory": _memory,
+    "pacing": _pacing,
+    "duplicates": _duplicates,
+    "importing": _importing,
+    "growth": _growth,
+}

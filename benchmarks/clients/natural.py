@@ -1,0 +1,28 @@
+"""The aiohttp client that most people would write first."""
+
+import aiohttp
+
+from benchmarks.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
+
+
+async def run(base_url: str, load: Load) -> None:
+    """Send with `json=` and `response.json()`, everything at its default."""
+    headers = {"Authorization": aiohttp.encode_basic_auth(AUTH_ID, AUTH_TOKEN)}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def send(phlo_id: str, number: int) -> None:
+            transfer = {
+                "action": "warm_transfer",
+                "to": target(number),
+                "role": "agent",
+                "trigger_source": AGENT,
+            }
+            async with session.post(
+                f"{base_url}/phlo/{phlo_id}/multi_party_call/{NODE_ID}", json=transfer
+            ) as response:
+                response.raise_for_status()
+                answer = await response.json()
+            if answer["error"]:
+                raise RuntimeError(answer["error"])
+
+        await load.by_workers(send)

@@ -1,0 +1,260 @@
+"""The figures in words: the README's section, and the whole report."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from benchmarks.budgets import YARDSTICK, budgets, streamed_costs
+from benchmarks.figures import Row, Spread, names, ratio, spread
+
+Report = dict[str, Any]
+_PICTURES = (
+    ("cpu", "CPU per transfer, by client"),
+    ("duplicates", "Phones rung twice under the same faults, by client"),
+)
+_README_CLIENTS = (
+    "raw asyncio protocol",
+    YARDSTICK,
+    "aiophlo",
+    "aiophlo, with journal",
+    "natural aiohttp",
+    "twilio async",
+    "httpx",
+    "plivo-python, POST only",
+    "plivo-python, documented",
+)
+
+
+def digest(report: Report) -> str:
+    """Return what tells this report from any other; each plot bears it."""
+    text = json.dumps(report, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def readme_section(report: Report) -> str:
+    """Write what the README shows: two plots, a table, and the budgets."""
+    questions = report["questions"]
+    rows = [r for r in questions["cpu"]["rows"] if r["client"] in _README_CLIENTS]
+    pictures = [f"![{text}](benchmarks/results/{name}.svg)" for name, text in _PICTURES]
+    return "\n\n".join(
+        [
+            *pictures,
+            _cpu_table(rows),
+            _duplicates_table(questions["duplicates"]),
+            _budget_table(questions),
+            _measured_on(report),
+        ]
+    )
+
+
+def whole_report(report: Report) -> str:
+    """Write everything that was measured."""
+    questions = report["questions"]
+    parts = ["# What was measured", _measured_on(report), _budget_table(questions)]
+    for name, (title, table) in _TABLES.items():
+        if name in questions:
+            parts += [f"## {title}", table(questions[name])]
+    if "growth" in questions:
+        parts += ["Streamed, the longest from (c):", _growth_table(questions)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Write a Markdown table; all but the first column to the right."""
+    heads = list(heads)
+    rule = ["---", *("---:" for _ in heads[1:])]
+    lines = [heads, rule, *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(found: Spread, form: str) -> str:
+    median, low, high = (form.format(n) for n in (found.median, found.low, found.high))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _measured_on(report: Report) -> str:
+    on = report["machine"]
+    load = report["load_average_before"]
+    packages = ", ".join(f"{name} {v}" for name, v in report["versions"].items())
+    return (
+        f"Median (lowest to highest) of all rounds; ratios are paired, round by round. "
+        f"{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, "
+        f"{on['system']}, Python {on['python']}; {packages}. "
+        f"Finished {report['finished']} after {report['took_seconds']} s"
+        f"{', quick' if report['quick'] else ''}; load before: {load}."
+    )
+
+
+def _budget_table(questions: Mapping[str, Any]) -> str:
+    return table(
+        ("budget", "at most (≤) or least (≥)", "measured", "holds"),
+        (
+            (
+                budget.promise,
+                f"{'≥' if budget.least else '≤'} {budget.show(budget.bound)}",
+                budget.show(budget.measured),
+                "yes" if budget.holds else f"**no**, by {budget.missed_by:.0%}",
+            )
+            for budget in budgets(questions)
+        ),
+    )
+
+
+def _cpu_table(rows: list[Row]) -> str:
+    return table(
+        (
+            "client, 100 in flight",
+            "CPU µs per transfer",
+            f"times {YARDSTICK}",
+            "transfers/s",
+            "p50 ms",
+            "p99 ms",
+            "memory MiB",
+        ),
+        (
+            (
+                client,
+                _spread(spread(rows, client, "cpu_us"), "{:,.0f}"),
+                _spread(ratio(rows, client, YARDSTICK, "cpu_us"), "{:.2f}"),
+                f"{spread(rows, client, 'per_second').median:,.0f}",
+                f"{spread(rows, client, 'p50_ms').median:,.1f}",
+                f"{spread(rows, client, 'p99_ms').median:,.1f}",
+                f"{spread(rows, client, 'peak_mib').high:.0f}",
+            )
+            for client in names(rows)
+        ),
+    )
+
+
+def _in_flight_table(found: Mapping[str, Any]) -> str:
+    lines: list[tuple[str, ...]] = []
+    for size in dict.fromkeys(row["in_flight"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["in_flight"] == size]
+        lines += (
+            (
+                f"{client}, {size:,} in flight",
+                _spread(spread(rows, client, "cpu_us"), "{:,.0f}"),
+                _spread(ratio(rows, client, YARDSTICK, "cpu_us"), "{:.2f}"),
+                f"{spread(rows, client, 'per_second').median:,.0f}",
+                f"{spread(rows, client, 'p99_ms').median:,.0f}",
+                f"{spread(rows, client, 'peak_mib').high:.0f}",
+            )
+            for client in names(rows)
+        )
+    heads = ("client", "CPU µs", "times", "transfers/s", "p99 ms", "memory MiB")
+    return table(heads, lines)
+
+
+def _memory_table(found: Mapping[str, Any]) -> str:
+    return table(
+        ("way", "transfers", "before MiB", "most MiB", "KiB each", "CPU µs"),
+        (
+            (
+                row["client"],
+                f"{row['transfers']:,}",
+                f"{row['before_mib']:.1f}",
+                f"{row['peak_mib']:.1f}",
+                f"{_kib_each(row):.2f}",
+                f"{row['cpu_us']:.0f}",
+            )
+            for row in found["rows"]
+        ),
+    )
+
+
+def _kib_each(row: Row) -> float:
+    grown: float = row["peak_mib"] - row["before_mib"]
+    return grown * 1024 / int(row["transfers"])
+
+
+def _pacing_table(found: Mapping[str, Any]) -> str:
+    ordered = sorted(found["rows"], key=lambda row: row["jitter"])
+    return table(
+        ("client", "arrivals late by up to", "quota used", "refused"),
+        (
+            (
+                row["client"],
+                f"{row['jitter'] * 1e3:.0f} ms",
+                f"{row['use']:.1%}",
+                f"{row['refused']:,}",
+            )
+            for row in ordered
+        ),
+    )
+
+
+def _duplicates_table(found: Mapping[str, Any]) -> str:
+    return table(
+        (
+            f"{found['transfers']:,} transfers under faults",
+            "rung twice",
+            "told the opposite",
+            "accepted",
+            "in doubt, and said so",
+            "not sent or failed",
+            "requests",
+        ),
+        (
+            (
+                row["client"],
+                f"{row['rung_twice']:,}",
+                f"{row['told_wrong']:,}",
+                f"{row['told']['accepted']:,}",
+                f"{row['told']['in_doubt']:,}",
+                f"{row['told']['not_sent'] + row['told']['failed']:,}",
+                f"{row['requests']:,}",
+            )
+            for row in found["rows"]
+        ),
+    )
+
+
+def _importing_table(found: Mapping[str, Any]) -> str:
+    rows = found["rows"]
+    return table(
+        ("import", "CPU ms", "times aiohttp", "wall ms", "memory MiB"),
+        (
+            (
+                name,
+                _spread(spread(rows, name, "cpu_ms"), "{:.0f}"),
+                _spread(ratio(rows, name, "aiohttp", "cpu_ms"), "{:.2f}"),
+                _spread(spread(rows, name, "wall_ms"), "{:.0f}"),
+                f"{spread(rows, name, 'resident_mib').median:.1f}",
+            )
+            for name in names(rows)
+        ),
+    )
+
+
+def _awaited_table(found: Mapping[str, Any]) -> str:
+    rows = found["rows"]
+    return table(
+        ("queued", "CPU µs per transfer"),
+        (
+            (name, _spread(spread(rows, name, "cpu_us"), "{:,.0f}"))
+            for name in names(rows)
+        ),
+    )
+
+
+def _growth_table(questions: Mapping[str, Any]) -> str:
+    costs = streamed_costs(questions)
+    return table(
+        ("streamed", "CPU µs per transfer"),
+        ((f"{queued:,}", f"{cost:.0f}") for queued, cost in costs.items()),
+    )
+
+
+_TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "cpu": (
+        "(a) CPU per transfer at 100 in flight",
+        lambda found: _cpu_table(found["rows"]),
+    ),
+    "in_flight": ("(b) Thousands in flight, on warm connections", _in_flight_table),
+    "memory": ("(c) Memory", _memory_table),
+    "pacing": ("(d) Pacing against a strict moving window", _pacing_table),
+    "duplicates": ("(e) Phones rung twice", _duplicates_table),
+    "importing": ("(f) Importing", _importing_table),
+    "growth": ("(g) Cost as the work grows", _awaited_table),
+}

@@ -1,0 +1,196 @@
+"""The benchmarks' arithmetic, and that the README can't drift from its figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.budgets import Budget, budgets
+from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
+from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
+from benchmarks.report import digest, readme_section, whole_report
+
+ROWS = [
+    {"client": "hand-tuned aiohttp", "round": 0, "cpu_us": 100.0},
+    {"client": "aiophlo", "round": 0, "cpu_us": 110.0},
+    {"client": "hand-tuned aiohttp", "round": 1, "cpu_us": 200.0},
+    {"client": "aiophlo", "round": 1, "cpu_us": 210.0},
+    {"client": "aiophlo", "round": 2, "cpu_us": 999.0},
+]
+README = f"# aiophlo\n\n{BEGIN}\nold\n{END}\n\n## More\n"
+
+
+def report(**questions: object) -> dict[str, Any]:
+    """Return a small report."""
+    return {
+        "finished": "2026-11-23T01:00:00+00:00",
+        "took_seconds": 600,
+        "quick": False,
+        "load_average_before": 0.1,
+        "machine": {
+            "processor": "Example",
+            "cores": 2,
+            "memory_gib": 8.0,
+            "system": "Linux 6",
+            "python": "3.11.7",
+        },
+        "versions": {"aiohttp": "3.14.5"},
+        "questions": {"cpu": cpu(), "duplicates": duplicates(), **questions},
+    }
+
+
+def cpu() -> dict[str, Any]:
+    """Return measurements of three clients over two rounds."""
+    costs = {
+        "hand-tuned aiohttp": 100.0,
+        "aiophlo": 105.0,
+        "aiophlo, with journal": 140,
+    }
+    rows = [
+        {
+            "client": client,
+            "round": turn,
+            "cpu_us": cost * (turn + 1),
+            "per_second": 1e6 / cost,
+            "p50_ms": 1.0,
+            "p99_ms": 2.0,
+            "peak_mib": 40.0,
+        }
+        for turn in range(2)
+        for client, cost in costs.items()
+    ]
+    return {"in_flight": 100, "transfers": 1_000, "rows": rows}
+
+
+def duplicates(*, rung_twice: int = 0) -> dict[str, Any]:
+    """Return what one client made ring."""
+    row = {
+        "client": "aiophlo",
+        "told": {
+            "accepted": 990,
+            "rejected": 0,
+            "not_sent": 1,
+            "in_doubt": 9,
+            "failed": 0,
+        },
+        "requests": 1_020,
+        "rung": 995,
+        "rung_twice": rung_twice,
+        "told_wrong": 0,
+    }
+    return {"transfers": 1_000, "faults": {"reset": 0.01}, "seed": 1, "rows": [row]}
+
+
+def test_spread_is_median_and_extremes() -> None:
+    """A reader who sees one lucky round would be misled."""
+    assert spread(ROWS, "aiophlo", "cpu_us") == Spread(210.0, 110.0, 999.0)
+
+
+def test_spread_of_nothing_is_refused() -> None:
+    """A client that was not measured must not show up as a figure."""
+    with pytest.raises(ValueError, match="one value or more"):
+        spread(ROWS, "httpx", "cpu_us")
+
+
+def test_ratios_are_paired_by_round() -> None:
+    """A slow minute of the machine would pass for a slow client."""
+    found = ratio(ROWS, "aiophlo", "hand-tuned aiohttp", "cpu_us")
+    assert (found.low, found.high) == (1.05, 1.10)
+    assert found.median == pytest.approx(1.075)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1.0), (0.5, 3.0), (0.99, 4.0), (1.0, 4.0)]
+)
+def test_quantile_is_one_of_the_values(share: float, expected: float) -> None:
+    """A tail that nobody met would be shown to the reader."""
+    assert quantile([1.0, 2.0, 3.0, 4.0], share) == expected
+
+
+def test_quantile_of_nothing_is_refused() -> None:
+    """An empty measurement must not pass for a fast one."""
+    with pytest.raises(ValueError, match="one value or more"):
+        quantile([], 0.5)
+
+
+@pytest.mark.parametrize("times", [[0, 0, 5, 5, 10, 10], [0, 2, 5, 7.5, 10, 14.9, 15]])
+def test_bursts_and_even_sending_count_the_same(times: list[float]) -> None:
+    """Pacing would look better or worse by where the clock happens to stop."""
+    found = settled_use(times, first=0.0, limit=2, per=5.0, periods=2)
+    assert found == 1.0
+
+
+def test_budget_holds_as_it_is_written() -> None:
+    """A reader who sees 1.10 beside 1.10 must not be told that it fails."""
+    assert Budget("cpu", 1.10, 1.104, "{:.2f}").holds
+    assert not Budget("cpu", 1.10, 1.106, "{:.2f}").holds
+
+
+def test_floor_is_missed_from_below() -> None:
+    """An account that wastes its quota must not be told that all is well."""
+    missed = Budget("used", 98.0, 49.0, "{:.1f} %", least=True)
+    assert not missed.holds
+    assert missed.missed_by == 0.5
+    assert Budget("used", 98.0, 98.7, "{:.1f} %", least=True).holds
+
+
+def test_phone_that_rang_twice_breaks_a_budget() -> None:
+    """The one promise that matters must be able to fail."""
+    found = {
+        budget.promise: budget.holds
+        for budget in budgets({"duplicates": duplicates(rung_twice=1)})
+    }
+    assert found["phones rung twice under faults"] is False
+
+
+def test_section_goes_between_the_markers_alone() -> None:
+    """Whoever wrote the rest of the README would lose it."""
+    changed = replace_section(README, "new")
+    assert section_of(changed) == "\nnew\n"
+    assert changed.replace("new", "old") == README
+    assert replace_section(changed, "new") == changed
+
+
+@pytest.mark.parametrize(
+    "readme", ["# aiophlo", f"{END}{BEGIN}", README + README, BEGIN]
+)
+def test_readme_without_its_markers_is_refused(readme: str) -> None:
+    """Figures would end up in the middle of somebody's words."""
+    with pytest.raises(MarkersError):
+        replace_section(readme, "new")
+
+
+def test_readme_shows_ratio_to_the_yardstick() -> None:
+    """A reader compares with what a good client costs at best."""
+    section = readme_section(report())
+    assert "| aiophlo | 158 (105 to 210) | 1.05 |" in section
+    assert "**no**, by 4%" in section
+
+
+def test_digest_tells_reports_apart() -> None:
+    """A plot of another run would pass for this one's."""
+    one, other = report(), report(duplicates=duplicates(rung_twice=1))
+    assert digest(one) == digest(json.loads(json.dumps(one)))
+    assert digest(one) != digest(other)
+
+
+def test_check_finds_what_differs_from_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A figure edited by hand, or a plot of another run, would be believed."""
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    kept = report()
+    readme = tmp_path / "README.md"
+    plot = tmp_path / "cpu.svg"
+    (tmp_path / command.DATA).write_text(json.dumps(kept))
+    (tmp_path / command.TEXT).write_text(whole_report(kept))
+    readme.write_text(replace_section(README, readme_section(kept)))
+    plot.write_text(f"<svg>{digest(kept)}</svg>")
+    assert command.check(tmp_path, readme) == 0
+    plot.write_text("<svg>another</svg>")
+    assert command.check(tmp_path, readme) == 1
+    plot.unlink()
+    readme.write_text(readme.read_text().replace("1.05", "1.01"))
+    assert command.check(tmp_path, readme) == 1

@@ -29,6 +29,16 @@ def test_faults_strike_the_same_when_the_order_changes() -> None:
     assert 150 < len(table(asked)) < 350
 
 
+def test_fault_strikes_the_same_when_another_is_added() -> None:
+    """Turning one more fault on must not make a failure of today unrepeatable."""
+    asked = [Asked(action="call", to=str(number)) for number in range(300)]
+    alone = Chances(7, {Fault.STATUS_503: 0.2})
+    beside = Chances(7, {Fault.STATUS_503: 0.2, Fault.STATUS_504: 0.2})
+    struck = [(alone.next(one), beside.next(one)) for one in asked]
+    assert all(both and both.fault is one.fault for one, both in struck if one)
+    assert 30 < sum(one is not None for one, _ in struck) < 90
+
+
 def test_fault_may_spare_the_repeat() -> None:
     """What struck once needn't strike each time: a retry can succeed."""
     chances = Chances(1, {Fault.RESET: 0.5})

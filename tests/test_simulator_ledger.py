@@ -9,6 +9,7 @@ import pytest
 from aiophlo.simulator import Ledger, Record, Simulator
 from aiophlo.simulator.api import Asked
 from aiophlo.simulator.http11 import Connection
+from aiophlo.simulator.meaning import Meaning
 from aiophlo.simulator.quota import MovingWindow
 
 TO = "+14152225555"
@@ -30,7 +31,6 @@ class Outcome:
 
     verdict: str
     action: object
-    joined: bool = False
 
 
 def action(name: str) -> object:
@@ -45,84 +45,107 @@ def action(name: str) -> object:
     return type(name, (SimpleNamespace,), {})(**fields)
 
 
-def outcome(
-    verdict: str, name: str = "WarmTransfer", *, joined: bool = False
-) -> Outcome:
+def outcome(verdict: str, name: str = "WarmTransfer") -> Outcome:
     """Make an outcome of an action of that class."""
-    return Outcome(verdict, action(name), joined)
+    return Outcome(verdict, action(name))
 
 
-def ledger(name: str, applied: int) -> Ledger:
-    """Make a ledger in which an action took effect so often."""
-    made = Ledger()
+def open_like(made: Ledger, name: str) -> Record:
+    """Enter a request for an action."""
     if name == "RunPhlo":
         asked = Asked(action="run_phlo", phlo_id="p", to=TO)
     else:
         asked = Asked(action=CLASSES[name], phlo_id="p", node_id="n")
         setattr(asked, "to" if hasattr(action(name), "to") else "member", TO)
+    return made.open(asked, at=0.0, account="MA")
+
+
+def ledger(name: str, applied: int) -> Ledger:
+    """Make a ledger in which an action took effect and was answered so often."""
+    made = Ledger()
     for _ in range(applied):
-        made.apply(made.open(asked, at=0.0, account="MA"))
+        record = open_like(made, name)
+        made.apply(record)
+        made.answer(record, 201, Meaning.YES)
     return made
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "RunPhlo"])
-@pytest.mark.parametrize(
-    ("verdict", "applied", "disagrees"),
-    [
-        ("accepted", 1, False),
-        ("accepted", 0, True),
-        ("rejected", 0, False),
-        ("rejected", 1, True),
-        ("not_sent", 0, False),
-        ("not_sent", 1, True),
-        ("in_doubt", 0, False),
-        ("in_doubt", 1, False),
-    ],
-)
-def test_verdict_disagrees_when_the_phone_knows_better(
-    name: str, verdict: str, applied: int, disagrees: bool
-) -> None:
-    """A judge that nods at a wrong verdict lets a phone ring twice."""
-    found = ledger(name, applied).disagreements([outcome(verdict, name)])
-    assert bool(found) is disagrees
-    assert TO not in str(found)
+def test_outcome_is_held_against_its_own_action(name: str) -> None:
+    """A judge that mistakes one action for another finds nothing, or everything."""
+    made = ledger(name, 1)
+    assert made.disagreements([outcome("accepted", name)]) == []
+    found = str(made.disagreements([outcome("not_sent", name)]))
+    assert "took effect" in found
+    assert TO not in found
+
+
+def test_effect_of_an_action_is_no_effect_of_another() -> None:
+    """A hold that worked doesn't make a transfer accepted."""
+    made = ledger("Hold", 1)
+    other = outcome("accepted", "WarmTransfer")
+    assert len(made.disagreements([outcome("accepted", "Hold"), other])) == 2
+    assert len(made.disagreements([])) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "verdicts", "applied", "disagrees"),
-    [
-        ("WarmTransfer", ["accepted"], 2, True),
-        ("WarmTransfer", ["in_doubt"], 2, True),
-        ("WarmTransfer", ["in_doubt", "in_doubt"], 2, False),
-        ("WarmTransfer", ["accepted", "in_doubt"], 1, False),
-        ("WarmTransfer", ["accepted", "accepted"], 1, True),
-        ("WarmTransfer", ["accepted", "not_sent"], 2, True),
-        ("VoicemailDrop", ["accepted"], 2, True),
-        ("Hold", ["accepted"], 2, False),
-        ("Hold", ["accepted", "accepted"], 2, False),
-        ("Hold", ["not_sent"], 2, True),
-        ("WarmTransfer", [], 1, True),
-    ],
+    ("between", "overtaken"),
+    [([], 0), (["unhold"], 1), (["hold"], 0), (["unhold", "unhold"], 1)],
 )
-def test_effects_disagree_when_they_outnumber_the_outcomes(
-    name: str, verdicts: list[str], applied: int, disagrees: bool
+def test_repeat_is_overtaken_when_another_word_came_between(
+    between: list[str], overtaken: int
 ) -> None:
-    """Two supervisors on the line for one transfer is what we are here to prevent."""
-    outcomes = [outcome(verdict, name) for verdict in verdicts]
-    assert bool(ledger(name, applied).disagreements(outcomes)) is disagrees
+    """A customer taken off hold must not be put back by an old request."""
+    made = Ledger()
+    for word in ["hold", *between, "hold"]:
+        asked = Asked(action=word, phlo_id="p", node_id="n", member=TO)
+        made.open(asked, at=0.0, account="MA")
+    assert made.requests[-1].tally.overtaken == overtaken
 
 
-def test_joined_outcome_adds_no_dial() -> None:
-    """A double click that was joined is one call, and two would be wrong."""
-    both = [outcome("accepted"), outcome("accepted", joined=True)]
-    assert ledger("WarmTransfer", 1).disagreements(both) == []
-    assert ledger("WarmTransfer", 2).disagreements(both) != []
-    assert ledger("WarmTransfer", 1).disagreements(both[1:]) == []
+def test_clear_end_is_not_overtaken() -> None:
+    """Whoever holds, unholds and holds again does as they please."""
+    made = Ledger()
+    for word in ("hold", "unhold", "hold"):
+        asked = Asked(action=word, phlo_id="p", node_id="n", member=TO)
+        record = made.open(asked, at=0.0, account="MA")
+        made.answer(record, 201, Meaning.YES)
+    assert made.requests[-1].tally.overtaken == 0
 
 
-def test_reads_are_never_judged() -> None:
-    """A GET rings nobody, whatever became of it."""
-    assert Ledger().disagreements([outcome("accepted", "GetPhlo")]) == []
+def test_dial_counts_as_a_word_of_who_starts_it() -> None:
+    """A transfer begun since must not be ended by an older abort."""
+    made = Ledger()
+    abort = Asked(action="abort_transfer", phlo_id="p", node_id="n", member=AGENT)
+    dial = Asked(action="call", phlo_id="p", node_id="n", to=TO, trigger_source=AGENT)
+    for asked in (abort, dial, abort):
+        made.open(asked, at=0.0, account="MA")
+    assert made.requests[-1].tally.overtaken == 1
+
+
+def test_settled_is_forgotten_and_what_comes_later_is_found() -> None:
+    """A soak of a million must be judged in little memory, and to the end."""
+    made = ledger("WarmTransfer", 1)
+    assert made.settle([outcome("not_sent")]) != []
+    assert made.disagreements([]) == []
+    made.apply(open_like(made, "WarmTransfer"))
+    assert "no outcome tells" in str(made.disagreements([]))
+
+
+def test_settling_leaves_the_others() -> None:
+    """What isn't told yet must not be forgotten."""
+    made = ledger("WarmTransfer", 1)
+    assert made.settle([outcome("not_sent", "Hold")]) == []
+    assert made.settle([outcome("accepted")]) == []
+
+
+def test_faults_are_told_of_the_action_that_they_struck() -> None:
+    """A report by fault must not blame another one."""
+    made = Ledger()
+    for fault in ("reset", "drip"):
+        made.strike(open_like(made, "Hold"), fault)
+    assert made.faults_of(action("Hold")) == ("reset", "drip")
+    assert made.faults_of(action("BridgeMute")) == ()
 
 
 def test_record_shows_no_whole_number() -> None:
@@ -191,7 +214,10 @@ async def test_ledger_is_json_when_asked_over_http(simulator: Simulator) -> None
     assert dial["to"] == TO
     assert dial["answered"] == 201
     assert set(dial) == {"account", "action", "answered", "at", "to"}
-    assert set(document["requests"][0]) == set(Record.__slots__) - {"__weakref__"}
+    assert set(document["requests"][0]) == set(Record.__slots__) - {
+        "__weakref__",
+        "tally",
+    }
     assert simulator.ledger.received == 1
 
 

@@ -12,7 +12,7 @@ import attrs
 from aiophlo.simulator.accounts import Accounts, SimulatedAccount
 from aiophlo.simulator.api import READING, Asked, RefusedError, success, understand
 from aiophlo.simulator.chance import Chances
-from aiophlo.simulator.faults import Fault, write
+from aiophlo.simulator.faults import Broken, Fault, write
 from aiophlo.simulator.http11 import (
     Answer,
     Connection,
@@ -21,6 +21,7 @@ from aiophlo.simulator.http11 import (
     Request,
 )
 from aiophlo.simulator.ledger import Ledger, Record
+from aiophlo.simulator.meaning import Meaning
 from aiophlo.simulator.scripts import Script, Strike
 from aiophlo.simulator.switchboard import Switchboard
 from aiophlo.simulator.waiting import Watch
@@ -189,25 +190,37 @@ class Desk:
     ) -> None:
         broken = write(answer, fault)
         if fault is Fault.DRIP:
-            self._drip(connection, record, broken.data, broken.status)
+            self._drip(connection, record, broken)
             return
-        status = broken.status if connection.is_open else None
-        self._ledger.answer(record, status)
+        self._enter_answer(connection, record, broken)
         connection.reply(broken.data, broken.ending, broken.last_words)
 
-    def _drip(
-        self, connection: Connection, record: Record, data: bytes, status: int | None
+    def _enter_answer(
+        self, connection: Connection, record: Record, broken: Broken
     ) -> None:
-        whole = len(data) <= 1 and connection.is_open
-        self._ledger.answer(record, status if whole else None)
-        connection.write(data[:1])
-        if whole:
+        if connection.is_open:
+            self._ledger.answer(record, broken.status, broken.meaning)
+        else:
+            self._ledger.answer(record, None, Meaning.UNCLEAR)
+
+    def _drip(
+        self, connection: Connection, record: Record, broken: Broken, sent: int = 0
+    ) -> None:
+        """Write one byte, and the others later, while somebody listens."""
+        last = sent + 1 >= len(broken.data)
+        if last:
+            self._enter_answer(connection, record, broken)
+        connection.write(broken.data[sent : sent + 1])
+        if last:
             connection.reply(b"", Ending.KEEP)
         elif connection.is_open:
-            loop = asyncio.get_running_loop()
-            rest = data[1:]
-            loop.call_later(
-                self._timing.drip_every, self._drip, connection, record, rest, status
+            asyncio.get_running_loop().call_later(
+                self._timing.drip_every,
+                self._drip,
+                connection,
+                record,
+                broken,
+                sent + 1,
             )
 
     def refuse(self, error: MalformedError) -> Answer:

@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from aiophlo.simulator.http11 import Answer, Ending
+from aiophlo.simulator.meaning import Meaning, meaning_of
 
 
 class Fault(enum.StrEnum):
@@ -109,12 +110,14 @@ class Broken:
         ending: What becomes of the connection.
         status: Status of an answer that is all there, else None.
         last_words: Bytes that go out before an idle connection is closed.
+        meaning: What a client that reads all of it can know.
     """
 
     data: bytes
     ending: Ending
     status: int | None = None
     last_words: bytes = b""
+    meaning: Meaning = Meaning.UNCLEAR
 
 
 def _drop(answer: Answer) -> Broken:
@@ -205,15 +208,16 @@ def _empty_body(answer: Answer) -> Broken:
 
 
 def _idle_close(answer: Answer) -> Broken:
-    return Broken(answer.whole(), Ending.FORGET, answer.status)
+    return attrs.evolve(_whole(answer), ending=Ending.FORGET)
 
 
 def _idle_408(answer: Answer) -> Broken:
-    return Broken(answer.whole(), Ending.FORGET, answer.status, _REQUEST_TIMEOUT)
+    return attrs.evolve(_idle_close(answer), last_words=_REQUEST_TIMEOUT)
 
 
 def _whole(answer: Answer) -> Broken:
-    return Broken(answer.whole(), Ending.KEEP, answer.status)
+    meaning = meaning_of(answer.status, answer.body)
+    return Broken(answer.whole(), Ending.KEEP, answer.status, meaning=meaning)
 
 
 _REQUEST_TIMEOUT: Final = (

@@ -2,12 +2,14 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
 
 import attrs
 
-from aiophlo.simulator.api import DIALLING, READING, Asked
+from aiophlo.simulator.api import DIALLING, Asked
+from aiophlo.simulator.judging import JudgedOutcome, Tally, Told, judge
+from aiophlo.simulator.meaning import Meaning
 
 _WORDS: Final = {
     "AddUser": "call",
@@ -28,22 +30,10 @@ _WORDS: Final = {
     "GetPhlo": "get_phlo",
     "GetNode": "get_node",
 }
-_ONCE: Final = DIALLING | {"resume_call", "voicemail_drop"}  # a second one is heard
 _TOO_MANY_REQUESTS: Final = 429
 
-_Deed = tuple[str, str, str, str]
-
-
-class JudgedOutcome(Protocol):
-    """What the ledger needs to know of an outcome, whoever made it."""
-
-    @property
-    def verdict(self) -> str:
-        """One of accepted, rejected, not_sent, in_doubt."""
-
-    @property
-    def action(self) -> object:
-        """Named by its class, with phlo_id, node_id and to or member."""
+_Deed = tuple[str, str, str, str]  # action, PHLO, node, address
+_Party = tuple[str, str, str]  # PHLO, node, the member or agent who acts
 
 
 def mask(address: str) -> str:
@@ -73,6 +63,7 @@ class Record:
         applied: Whether it took effect.
         answered: Status of the answer that was written whole, or None.
         fault: What went wrong with the answer on purpose, or None.
+        tally: What became of this and all other requests for the same.
     """
 
     at: float
@@ -86,6 +77,7 @@ class Record:
     applied: bool = False
     answered: int | None = None
     fault: str | None = None
+    tally: Tally = attrs.field(factory=Tally, repr=False)
 
     @property
     def dialled(self) -> bool:
@@ -93,8 +85,8 @@ class Record:
         return self.applied and self.action in DIALLING
 
     def as_json(self) -> dict[str, Any]:
-        """Give every field by its name."""
-        return attrs.asdict(self)
+        """Give every field but the tally by its name."""
+        return attrs.asdict(self, filter=attrs.filters.exclude("tally"))
 
 
 class Ledger:
@@ -120,7 +112,8 @@ class Ledger:
         self.struck: Counter[tuple[str, str]] = Counter()
         self._keep_requests = keep_requests
         self._times = array("d")
-        self._applied: dict[_Deed, int] = {}
+        self._tallies: dict[_Deed, Tally] = {}
+        self._last_words: dict[_Party, str] = {}
         self._dials: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -143,6 +136,7 @@ class Ledger:
             trigger_source=asked.trigger_source,
         )
         self.received += 1
+        self._count(record)
         if self._keep_requests:
             self.requests.append(record)
         return record
@@ -150,8 +144,7 @@ class Ledger:
     def apply(self, record: Record) -> None:
         """Note that the request takes effect."""
         record.applied = True
-        deed = _deed(record.action, record)
-        self._applied[deed] = self._applied.get(deed, 0) + 1
+        record.tally.applied += 1
         if record.action in DIALLING:
             self.dialled_total += 1
             self._dials[record.to] = self._dials.get(record.to, 0) + 1
@@ -163,11 +156,19 @@ class Ledger:
     def strike(self, record: Record, fault: str) -> None:
         """Note that something goes wrong with a request on purpose."""
         record.fault = fault
+        record.tally.faults += (fault,)
         self.struck[fault, record.action] += 1
 
-    def answer(self, record: Record, status: int | None) -> None:
-        """Note what was answered: `status` is None unless it was written whole."""
+    def answer(self, record: Record, status: int | None, meaning: Meaning) -> None:
+        """Note what was answered.
+
+        Args:
+            record: The request.
+            status: None unless the answer was written whole.
+            meaning: What a client that reads it all can know.
+        """
         record.answered = status
+        record.tally.answered(meaning)
         if status == _TOO_MANY_REQUESTS:
             self.refused_429 += 1
 
@@ -191,16 +192,25 @@ class Ledger:
             action: As `Record.action`.
             address: `to` or member, spelt as in the request.
         """
-        deeds = self._applied.copy()
+        deeds = self._tallies.copy()  # one step, so other threads may ask too
         return sum(
-            count
-            for (word, _, _, whom), count in deeds.items()
+            tally.applied
+            for (word, _, _, whom), tally in deeds.items()
             if (word, whom) == (action, address)
         )
 
+    def faults_of(self, action: object) -> tuple[str, ...]:
+        """Give what went wrong on purpose with the requests for an action, in order.
+
+        Args:
+            action: Named by its class, with phlo_id, node_id and to or member.
+        """
+        tally = self._tallies.get(_deed(_WORDS[type(action).__name__], action))
+        return tally.faults if tally else ()
+
     def rung_twice(self) -> dict[str, int]:
         """Give the addresses dialled more than once, with how often."""
-        dials = self._dials.copy()  # one step, so other threads may ask too
+        dials = self._dials.copy()
         return {to: count for to, count in dials.items() if count > 1 and to}
 
     def rate_per_second(self) -> float:
@@ -213,28 +223,54 @@ class Ledger:
     def disagreements(self, outcomes: Iterable[JudgedOutcome]) -> list[str]:
         """Hold outcomes against what happened.
 
+        Outcomes of the same action on the same address of a node are judged together.
+        A mistake in one can hide behind another's: give targets of their own to
+        actions that are to be told apart.
+
         Args:
             outcomes: All of them, one for each action that was sent here.
 
         Returns:
-            A sentence for each action that was called not sent or rejected and took
-            effect, was called accepted and took none, or whose effects outnumber what
-            the outcomes can explain. Of the requests, reads are left out, and a
-            repeated hold or the like is explained by any outcome but these two.
+            A sentence for each thing that can't be so: a verdict without the answer it
+            needs (accepted without a yes, rejected without a no, in doubt over an
+            answer that was clear); requests or effects that the verdicts don't
+            explain; an action that rings or is heard sent again though its end was
+            unclear; another one sent again after a newer word to the same member.
+            Reads are held against their answers alone. An answer that the client says
+            it never saw may have been lost on the way.
         """
-        told: dict[_Deed, Counter[str]] = {}
+        told = _gather(outcomes)
+        tallies = self._tallies.copy()
+        deeds = [*told, *(deed for deed in tallies if deed not in told)]
+        return _judge(deeds, tallies, told)
+
+    def settle(self, outcomes: Collection[JudgedOutcome]) -> list[str]:
+        """Do as `disagreements` for these outcomes alone, and forget what they tell of.
+
+        For runs too long to keep everything. What is asked after it was settled is
+        told by nobody, and so found by the next call of `disagreements`.
+
+        Args:
+            outcomes: All of those that tell of the same deeds.
+        """
+        told = _gather(outcomes)
+        found = _judge(told, self._tallies, told)
+        for deed in told:
+            self._tallies.pop(deed, None)
         for outcome in outcomes:
-            action = _WORDS[type(outcome.action).__name__]
-            if action not in READING:
-                verdicts = told.setdefault(_deed(action, outcome.action), Counter())
-                verdicts[_verdict(outcome)] += 1
-        applied = self._applied.copy()
-        deeds = [*told, *(deed for deed in applied if deed not in told)]
-        return [
-            f"{deed[0]} {mask(deed[3])}: {fault}"
-            for deed in deeds
-            for fault in _judge(deed[0], applied.get(deed, 0), told.get(deed))
-        ]
+            self._last_words.pop(_party(outcome.action), None)
+        return found
+
+    def _count(self, record: Record) -> None:
+        """Count a request, and note if it repeats an older word after a newer one."""
+        tally = self._tallies.setdefault(_deed(record.action, record), record.tally)
+        record.tally = tally
+        party = (record.phlo_id, record.node_id, record.trigger_source or record.member)
+        last = self._last_words.get(party, record.action)
+        if last != record.action and tally.unclear:
+            tally.overtaken += 1
+        self._last_words[party] = record.action
+        tally.received += 1
 
     def as_json(self) -> dict[str, list[dict[str, Any]]]:
         """Give all records as JSON-able objects, under `requests` and `dials`."""
@@ -261,23 +297,27 @@ def _deed(action: str, where: Any) -> _Deed:  # noqa: ANN401 -- a record or anyb
     return action, where.phlo_id, getattr(where, "node_id", ""), address
 
 
-def _verdict(outcome: JudgedOutcome) -> str:
-    """Name the verdict; one that joined another's request adds none of its own."""
-    return "joined" if getattr(outcome, "joined", False) else outcome.verdict
+def _party(where: Any) -> _Party:  # noqa: ANN401 -- a record or anybody's action
+    who = getattr(where, "trigger_source", "") or getattr(where, "member", "")
+    return where.phlo_id, getattr(where, "node_id", ""), who
 
 
-def _judge(action: str, applied: int, told: Counter[str] | None) -> Iterable[str]:
-    """Compare how often an action took effect with what was said about it."""
-    if told is None:
-        yield f"took effect {applied} times, and no outcome tells of it"
-        return
-    accepted, in_doubt = told["accepted"], told["in_doubt"]
-    refused = told["rejected"] + told["not_sent"]
-    explained = accepted + in_doubt or min(told["joined"], 1)
-    if applied < (accepted if action in _ONCE else min(accepted, 1)):
-        yield f"accepted {accepted} times, took effect {applied} times"
-    if applied > explained and (action in _ONCE or not explained):
-        yield (
-            f"took effect {applied} times, which {accepted} accepted and {in_doubt} in "
-            f"doubt can't explain ({refused} were called rejected or not sent)"
-        )
+def _gather(outcomes: Iterable[JudgedOutcome]) -> dict[_Deed, Told]:
+    told: dict[_Deed, Told] = {}
+    for outcome in outcomes:
+        action = outcome.action
+        deed = _deed(_WORDS[type(action).__name__], action)
+        if deed not in told:
+            told[deed] = Told()
+        told[deed].add(outcome)
+    return told
+
+
+def _judge(
+    deeds: Iterable[_Deed], tallies: Mapping[_Deed, Tally], told: Mapping[_Deed, Told]
+) -> list[str]:
+    return [
+        f"{deed[0]} {mask(deed[3])}: {fault}"
+        for deed in deeds
+        for fault in judge(deed[0], tallies.get(deed) or Tally(), told.get(deed))
+    ]

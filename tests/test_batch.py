@@ -130,8 +130,9 @@ async def read_into(found: list[Outcome], stream: Stream) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the others run until something is so."""
-    while not condition():  # noqa: ASYNC110 -- nothing signals it
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 -- nothing signals it
+            await asyncio.sleep(0)
 
 
 # Sources and bounds
@@ -325,7 +326,10 @@ class _LeftError(Exception):
 async def leave(
     stream: Stream, how: str, simulator: Simulator, leaving: asyncio.Event
 ) -> None:
-    """Enter a stream, wait until two answers are held, and leave it."""
+    """Enter a stream, wait until two answers are held, and leave it.
+
+    One in three connections is kept free for who is awaited.
+    """
     async with stream:
         while True:
             await simulator.wait_for(held=2)
@@ -352,7 +356,7 @@ async def test_leaving_ends_what_is_in_flight_and_sends_no_more(
     """Whoever leaves must know which phones ring, and be able to send the rest."""
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            pool_of(simulator, connections_per_account=2)
+            pool_of(simulator, connections_per_account=3)
         )
         journal = None
         if journaled:
@@ -386,7 +390,7 @@ async def test_cancelled_again_leaves_in_flight_ones_in_doubt(
     simulator: Simulator, path: Path, further: int
 ) -> None:
     """Ctrl-C twice must stop hard, and still say which phones may ring."""
-    options = {"connections_per_account": 2}
+    options = {"connections_per_account": 3}
     async with pool_of(simulator, **options) as pool, Journal(path) as journal:
         stream = pool.stream(transfers(9), concurrency=3, journal=journal)
         leaving = asyncio.Event()
@@ -666,7 +670,7 @@ async def test_pool_closing_under_a_stream_ends_it_clearly(
 ) -> None:
     """A service that shuts down must lose no row, nor send one more."""
     async with Journal(path) as journal:
-        pool = await pool_of(simulator, connections_per_account=2).open()
+        pool = await pool_of(simulator, connections_per_account=3).open()
         async with pool.stream(transfers(20), concurrency=5, journal=journal) as stream:
             with simulator.hold_answers():
                 await simulator.wait_for(held=2)

@@ -1,6 +1,5 @@
 """A batch that stops by itself: when, how it makes sure, and what goes on."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 

@@ -146,6 +146,8 @@ def _member(value: str) -> str:
 
 
 def _role(value: Role | Literal["agent", "customer"]) -> Role:
+    if isinstance(value, Role):
+        return value
     try:
         return Role(value)
     except ValueError:

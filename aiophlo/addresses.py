@@ -63,6 +63,9 @@ def parse_address(value: object, *, field: str = "address") -> str:
     if len(text) > _LONGEST:
         message = f"{field}: {_RIGHT}, got {len(text)} characters"
         raise InvalidAddressError(message, field=field)
+    canonical = _NUMBER.fullmatch(text)  # as most are, and a batch has a million
+    if canonical is not None:
+        return canonical[0]
     if text[:4].lower() in {"sip:", "sips"}:
         return _parse_sip(text, field)
     if _TRUNK_ZERO.search(text):

@@ -11,12 +11,14 @@ from collections.abc import (
     Iterable,
 )
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 import attrs
 
 from aiophlo.actions import Action, Lane
 from aiophlo.breakers import Breakers
+from aiophlo.checks import check_type
+from aiophlo.errands import Errand
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
 from aiophlo.journal import Journal, default_key
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
@@ -80,36 +82,14 @@ class StreamOptions:
     include_in_doubt: bool
 
 
-class _Worker:
-    """Takes one action after the other to its outcome.
-
-    Attributes:
-        task: Runs it.
-        journey: The action it is sending, if any.
-        at_rest: It has nothing in hand that stopping it could lose.
-    """
-
-    __slots__ = ("at_rest", "journey", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.journey: Journey | None = None
-        self.at_rest = True
-
-    def stop(self, *, even_in_flight: bool = False) -> None:
-        """Cancel it, unless that would put something in doubt or lose it."""
-        waits = self.journey is not None and not self.journey.in_flight
-        if self.task is not None and (self.at_rest or waits or even_in_flight):
-            self.task.cancel()
-
-
 class Stream:
     """Outcomes of many actions, as they come; made by `SessionPool.stream`.
 
     Use it as `async with pool.stream(actions) as outcomes:` and iterate. At
     most `concurrency` actions are in hand: taken, and their outcome not yet
     with you. Leaving the block stops taking, lets what is in flight end, and
-    keeps the outcomes you have not seen in `unread`.
+    keeps the outcomes you have not seen in `unread`. Cancelled once more
+    while it waits for those in flight, it leaves them in doubt.
 
     Attributes:
         taken: Actions taken so far.
@@ -127,24 +107,28 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self.unread: list[Outcome] = []
         self._take = _taker(actions)
-        self._claimed = 0  # places of those in hand, and of those being taken
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._sender_of = sender_of
         self._options = options
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # what the feeder waits for
+        self._in_hand = 0  # taken, and their outcome not yet read
+        self._errands: set[Errand] = set()
+        self._turns: dict[str, asyncio.Lock] = {}
         self._breakers = Breakers()
-        self._workers: set[_Worker] = set()
         self._ready: deque[tuple[int, Outcome]] = deque()
-        self._room: deque[asyncio.Future[None]] = deque()
-        self._reader: asyncio.Future[tuple[int, Outcome] | None] | None = None
+        self._readers: set[asyncio.Future[None]] = set()
         self._exhausted = False  # takes no more
         self._given_up = False  # sends no more either
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = None  # not yet told
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
+        if self._loop is not None:
+            raise InvalidInputError("stream: expected to be entered once")
         if self._options.journal is not None:
             self._options.journal.start_run()
-        self._hire()
+        self._loop = asyncio.get_running_loop()
+        self._feeder = self._loop.create_task(self._feed())
         return self
 
     async def __aexit__(
@@ -154,20 +138,17 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self._give_up()
-        try:
-            await self._all_ended()
-        except asyncio.CancelledError:
-            for worker in self._workers:
-                worker.stop(even_in_flight=True)
-            await self._all_ended()
-            raise
-        finally:
-            self.unread.extend(outcome for _, outcome in self._ready)
-            self._ready.clear()
+        cancelled = await self._until_ended()
+        self.unread.extend(outcome for _, outcome in self._ready)
+        self._in_hand -= len(self._ready)
+        self._ready.clear()
         if self.unread:
             logger.warning("left a stream with %d outcomes unread", len(self.unread))
-        if error is None and self._failure is not None:
-            raise self._failure
+        if cancelled:
+            raise asyncio.CancelledError
+        if error is None:
+            self._raise_failure()
+        self._failure = None  # which refers to this stream through its traceback
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self
@@ -175,214 +156,188 @@ class Stream:
     async def __anext__(self) -> Outcome:
         return (await self._next())[1]
 
-    async def numbered(self) -> AsyncIterator[tuple[int, Outcome]]:
+    def numbered(self) -> AsyncIterator[tuple[int, Outcome]]:
         """Yield each outcome with the number of its action, from 0."""
-        while True:
-            try:
-                yield await self._next()
-            except StopAsyncIteration:
-                return
+        return _Numbered(self._next)
 
     async def _next(self) -> tuple[int, Outcome]:
+        if self._loop is None:
+            raise InvalidInputError("stream: expected to be read inside `async with`")
         while not self._ready:
-            if not self._workers:
-                self._raise_end()
-            self._reader = self._running_loop().create_future()
-            try:
-                found = await self._reader
-            except asyncio.CancelledError:
-                self._put_back(self._reader)
-                raise
-            finally:
-                self._reader = None
-            if found is not None:
-                return found
-        self._make_room()
+            if self._exhausted and not self._in_hand:
+                self._raise_failure()
+                raise StopAsyncIteration
+            await self._news(self._loop)
+        self._in_hand -= 1
+        if self._room is not None:
+            _wake(self._room)
+        if not self._in_hand:
+            self._wake_readers()  # another one may wait for the end
         return self._ready.popleft()
 
-    def _raise_end(self) -> NoReturn:
-        if self._failure is not None:
-            raise self._failure
-        self._running_loop()
-        raise StopAsyncIteration
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            message = "stream: expected to be read inside `async with`"
-            raise InvalidInputError(message, field="stream")
-        return self._loop
-
-    def _put_back(self, reader: asyncio.Future[tuple[int, Outcome] | None]) -> None:
-        """Keep what was handed to a reader that was cancelled at that moment."""
-        found = None if reader.cancelled() or not reader.done() else reader.result()
-        if found is not None:
-            self._claimed += 1
-            self._ready.appendleft(found)
+    async def _news(self, loop: asyncio.AbstractEventLoop) -> None:
+        reader = loop.create_future()
+        self._readers.add(reader)
+        try:
+            await reader
+        finally:
+            self._readers.remove(reader)
 
     def _hand_out(self, number: int, outcome: Outcome) -> None:
         self.counts[outcome.verdict] += 1
-        if self._reader is not None and not self._reader.done():
-            self._make_room()
-            self._reader.set_result((number, outcome))
-        else:
-            self._ready.append((number, outcome))
+        self._ready.append((number, outcome))
+        self._wake_readers()
 
-    def _make_room(self) -> None:
-        self._claimed -= 1
-        while self._room:
-            waiter = self._room.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+    def _wake_readers(self) -> None:
+        for reader in self._readers:
+            _wake(reader)
 
-    def _hire(self) -> None:
-        worker = _Worker()
-        self._workers.add(worker)
-        worker.task = self._running_loop().create_task(self._work(worker))
+    def _raise_failure(self) -> None:
+        error, self._failure = self._failure, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
 
-    async def _work(self, worker: _Worker) -> None:
+    async def _feed(self) -> None:
+        """Take one action after the other, while there is room and are any."""
         try:
-            while (item := await self._next_action()) is not None:
-                await self._take_to_outcome(*item, worker)
-        except asyncio.CancelledError:
-            if not self._given_up:
-                raise
-        except Exception as error:  # noqa: BLE001 -- raised to the reader
-            self._fail(error)
-        finally:
-            self._workers.discard(worker)
-            if not self._workers and self._reader and not self._reader.done():
-                self._reader.set_result(None)
-
-    async def _next_action(self) -> tuple[int, Action] | None:
-        while self._claimed >= self._options.concurrency and not self._exhausted:
-            waiter = self._running_loop().create_future()
-            self._room.append(waiter)
-            await waiter
-        if self._exhausted:
-            return None
-        self._claimed += 1
-        found = False
-        try:
-            action = await self._take()
-            found = True
+            while not self._exhausted:
+                if self._in_hand < self._options.concurrency:
+                    self._begin(await self._take())
+                else:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
         except StopAsyncIteration:
-            self._exhausted = True
-            return None
-        except Exception as error:  # noqa: BLE001 -- the user's; raised to its reader
-            self._exhausted = True
-            self._failure = self._failure or error
-            return None
-        finally:
-            self._claimed -= not found
+            pass
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is told
+            self._note_failure(error)
+        self._exhausted = True
+        self._wake_readers()
+
+    def _begin(self, action: Action) -> None:
+        """Take an action in hand: send it, unless its outcome is known."""
+        number = self.taken
         self.taken += 1
-        return self.taken - 1, action
-
-    async def _take_to_outcome(
-        self, number: int, action: Action, worker: _Worker
-    ) -> None:
-        worker.at_rest = False
-        if len(self._workers) < self._options.concurrency and not self._exhausted:
-            self._hire()
+        self._in_hand += 1
         try:
-            journey = self._journey(action)
-        except InvalidInputError as error:
-            self._hand_out(number, _invalid(action, error))
-        else:
-            outcome = await self._outcome_of(number, journey, worker)
-            self._hand_out(number, outcome)
-            worker.at_rest = True
-            await self._breakers.note(journey.sender, outcome)
-        worker.at_rest = True
-
-    def _journey(self, action: Action) -> Journey:
-        if not isinstance(action, Action):
-            got = type(action).__name__
-            message = f"actions: expected actions, got {got}"
-            raise InvalidInputError(message, field="actions")
-        sender = self._sender_of(action)
-        return Journey(sender, action, self._options.send_within, lane=Lane.STREAMED)
-
-    async def _outcome_of(
-        self, number: int, journey: Journey, worker: _Worker
-    ) -> Outcome:
-        journal, action = self._options.journal, journey.action
-        if journal is None:
-            return await self._send(journey, worker)
-        key = action.key or default_key(number, journal.digest(action))
-        again = self._options.include_in_doubt
-        try:
-            known = journal.recall(key, action, include_in_doubt=again)
-        except InvalidInputError as error:
-            return _invalid(action, error)
-        if known is not None:
-            return known
-        return await self._send_and_note(key, journey, worker, journal)
-
-    async def _send_and_note(
-        self, key: str, journey: Journey, worker: _Worker, journal: Journal
-    ) -> Outcome:
-        intended = False
-
-        async def intend() -> None:
-            nonlocal intended
-            intended = True
-            await journal.intend(key, journey.action)
-
-        journey.before_leaving = intend
-        try:
-            outcome = await self._send(journey, worker)
-            if not intended and _was_stopped(outcome):
-                journal.release(key)  # the next run finds it new
-                return outcome
-            return await journal.settle(key, outcome)
+            outcome = self._recall_or_send(number, action)
         except JournalError as error:
             self._fail(error)
-            return journey.cancelled()
+            outcome = _refused(action, Reason.STOPPED)
+        except Exception as error:  # noqa: BLE001 -- one bad action never sinks the rest
+            outcome = _refused(action, Reason.INVALID, error)
+        if outcome is not None:
+            self._hand_out(number, outcome)
 
-    async def _send(self, journey: Journey, worker: _Worker) -> Outcome:
-        worker.journey = journey
-        try:
-            if not await self._breakers.admits(journey.sender, journey.action):
-                return journey.not_sent(Reason.STOPPED)
-            return await journey.sender.run(journey)
-        except asyncio.CancelledError:
-            if not self._given_up:
+    def _recall_or_send(self, number: int, action: Action) -> Outcome | None:
+        check_type(action, Action, "actions")
+        journal = self._options.journal
+        if journal is None:
+            self._send("", number, action)
+            return None
+        key = action.key or default_key(number, journal.digest(action))
+        again = self._options.include_in_doubt
+        known = journal.recall(key, action, include_in_doubt=again)
+        if known is None:
+            try:
+                self._send(key, number, action)
+            except BaseException:
+                journal.release(key)
                 raise
-            return _stopped(journey.cancelled())
-        finally:
-            worker.journey = None
+        return known
 
-    def _fail(self, error: Exception) -> None:
-        if self._failure is None:
-            self._failure = error
+    def _send(self, key: str, number: int, action: Action) -> None:
+        options = self._options
+        sender = self._sender_of(action)
+        journey = Journey(sender, action, options.send_within, lane=Lane.STREAMED)
+        errand = Errand(number, journey, key, options.journal)
+        errand.task = journey.loop.create_task(self._see_to(errand))
+        self._errands.add(errand)
+
+    async def _see_to(self, errand: Errand) -> None:
+        outcome = await self._outcome_of(errand)
+        self._errands.remove(errand)
+        self._hand_out(errand.number, outcome)
+        self._breakers.note(errand.journey.sender, outcome)
+
+    async def _outcome_of(self, errand: Errand) -> Outcome:
+        try:
+            outcome = await self._sent(errand)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is told
+            self._fail(error)
+            outcome = errand.failed(error)
+        try:
+            return await errand.note(outcome)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is told
+            self._fail(error)
+            return errand.unnoted(outcome)
+
+    async def _sent(self, errand: Errand) -> Outcome:
+        if self._given_up:
+            return errand.stopped()
+        auth_id = errand.journey.sender.account.auth_id
+        turn = self._turns.get(auth_id)
+        if turn is None:
+            turn = self._turns[auth_id] = asyncio.Lock()
+        return await errand.send(turn, self._breakers)
+
+    def _fail(self, error: BaseException) -> None:
+        self._note_failure(error)
         self._give_up()
+
+    def _note_failure(self, error: BaseException) -> None:
+        """Keep what went wrong for the reader, but not that we stopped somebody."""
+        stopped = self._given_up and isinstance(error, asyncio.CancelledError)
+        if self._failure is None and not stopped:
+            self._failure = error
 
     def _give_up(self) -> None:
         """Take no more, and stop what has not left."""
-        self._exhausted = True
-        self._given_up = True
-        for worker in self._workers:
-            worker.stop()
+        if self._given_up:
+            return
+        self._exhausted = self._given_up = True
+        self._stop_all()
 
-    async def _all_ended(self) -> None:
-        while self._workers:
-            tasks = [worker.task for worker in self._workers if worker.task]
-            await asyncio.wait(tasks)
+    def _stop_all(self, *, even_in_flight: bool = False) -> None:
+        if self._feeder is not None:
+            self._feeder.cancel()
+        for errand in self._errands:
+            errand.stop(even_in_flight=even_in_flight)
+
+    async def _until_ended(self) -> bool:
+        """Wait for every task; say whether that was cancelled."""
+        cancelled = False
+        while tasks := self._tasks():
+            try:
+                await asyncio.wait(tasks)
+            except asyncio.CancelledError:
+                cancelled = True
+                self._stop_all(even_in_flight=True)
+        return cancelled
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        tasks = [errand.task for errand in self._errands]
+        if self._feeder is not None and not self._feeder.done():
+            tasks.append(self._feeder)
+        return tasks
+
+
+class _Numbered(AsyncIterator[tuple[int, Outcome]]):
+    def __init__(self, read: Callable[[], Awaitable[tuple[int, Outcome]]]) -> None:
+        self._read = read
+
+    def __anext__(self) -> Awaitable[tuple[int, Outcome]]:
+        return self._read()
 
 
 def _taker(
     actions: Iterable[Action] | AsyncIterable[Action],
 ) -> Callable[[], Awaitable[Action]]:
-    """Return what takes one action after the other, for many takers at once."""
+    """Return what takes one action after the other."""
     if isinstance(actions, AsyncIterable):
-        later, lock = aiter(actions), asyncio.Lock()
-
-        async def take_later() -> Action:
-            async with lock:
-                return await anext(later)
-
-        return take_later
+        return aiter(actions).__anext__
     if not isinstance(actions, Iterable):
         got = type(actions).__name__
         message = f"actions: expected an iterable of actions, got {got}"
@@ -397,18 +352,11 @@ def _taker(
     return take
 
 
-def _invalid(action: Action, error: InvalidInputError) -> NotSent:
-    return NotSent(action=action, reason=Reason.INVALID, attempts=0, error=str(error))
+def _refused(action: Action, reason: Reason, error: Exception | None = None) -> NotSent:
+    text = None if error is None else str(error)
+    return NotSent(action=action, reason=reason, attempts=0, error=text)
 
 
-def _was_stopped(outcome: Outcome) -> bool:
-    return isinstance(outcome, NotSent) and outcome.reason in {
-        Reason.STOPPED,
-        Reason.CLOSED,
-    }
-
-
-def _stopped(outcome: Outcome) -> Outcome:
-    if isinstance(outcome, NotSent):
-        return attrs.evolve(outcome, reason=Reason.STOPPED)
-    return outcome
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

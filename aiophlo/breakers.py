@@ -5,8 +5,9 @@ the credentials, or for one PHLO or node, are suspicious. A GET, which rings
 nobody, then tells whether it is as bad as it looks.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+
+import attrs
 
 from aiophlo.actions import Action, GetNode, GetPhlo
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
@@ -17,98 +18,83 @@ REFUSALS = 3
 PROBE_WITHIN = 30.0  # seconds for a probe to leave
 _NO_ANSWER = frozenset({Reason.UNREACHABLE, Reason.NO_BUDGET})
 
+_Subject = tuple[str, ...]
 
+
+@attrs.frozen
+class _Suspicion:
+    """Something that may be wrong, so that going on would be of no use.
+
+    Attributes:
+        limit: Outcomes in a row that raise it.
+        speaks_for: Says whether an outcome does; None if it tells nothing.
+        subject_of: Returns what it is about: an account, or a place in it.
+        question_for: Returns the GET that decides.
+    """
+
+    limit: int
+    speaks_for: Callable[[Outcome], bool | None]
+    subject_of: Callable[[str, Action], _Subject]
+    question_for: Callable[[Action], Action]
+
+
+@attrs.define
 class _Breaker:
-    """One suspicion about one account or node."""
-
-    __slots__ = ("in_a_row", "limit", "probe", "stopped")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.in_a_row = 0
-        self.probe: asyncio.Event | None = None
-        self.stopped = False
-
-    async def admits(self) -> bool:
-        if self.probe is not None:
-            await self.probe.wait()
-        return not self.stopped
-
-    async def note(
-        self, *, suspicious: bool | None, stays: Callable[[], Awaitable[bool]]
-    ) -> None:
-        """Count an outcome; None tells nothing. Probe when there are too many."""
-        if suspicious is None:
-            return
-        self.in_a_row = self.in_a_row + 1 if suspicious else 0
-        if self.in_a_row < self.limit or self.probe is not None or self.stopped:
-            return
-        self.probe = asyncio.Event()
-        try:
-            self.stopped = await stays()
-        finally:
-            self.in_a_row = 0
-            self.probe.set()
-            self.probe = None
+    in_a_row: int = 0
+    stopped: bool = False
 
 
 class Breakers:
     """What a batch suspects of the accounts and nodes it sends to."""
 
     def __init__(self) -> None:
-        self._silent: dict[str, _Breaker] = {}
-        self._locked_out: dict[str, _Breaker] = {}
-        self._missing: dict[tuple[str, ...], _Breaker] = {}
+        # Only what was ever suspicious is here, and mostly that is nothing.
+        self._breakers: dict[tuple[_Suspicion, _Subject], _Breaker] = {}
 
     async def admits(self, sender: Sender, action: Action) -> bool:
-        """Say whether it makes sense to send `action`, waiting for a probe."""
-        auth_id = sender.account.auth_id
-        for breaker in (
-            self._silent.get(auth_id),
-            self._locked_out.get(auth_id),
-            self._missing.get(_place(sender, action)),
-        ):
-            if breaker is not None and not await breaker.admits():
+        """Say whether it makes sense to send `action`; probe if that is unclear.
+
+        Args:
+            sender: Who would send it; asked for one action at a time.
+            action: What would be sent.
+        """
+        if not self._breakers:
+            return True
+        for suspicion in _SUSPICIONS:
+            subject = suspicion.subject_of(sender.account.auth_id, action)
+            breaker = self._breakers.get((suspicion, subject))
+            if breaker is None:
+                continue
+            if breaker.in_a_row >= suspicion.limit and not breaker.stopped:
+                await _probe(suspicion, breaker, sender, action)
+            if breaker.stopped:
                 return False
         return True
 
-    async def note(self, sender: Sender, outcome: Outcome) -> None:
-        """Take note of an outcome, and probe if it is one too many."""
-        auth_id = sender.account.auth_id
-        place = _place(sender, outcome.action)
-        if isinstance(outcome, Accepted):
-            self._all_is_well(auth_id, place)
+    def note(self, sender: Sender, outcome: Outcome) -> None:
+        """Take note of an outcome."""
+        if not self._breakers and isinstance(outcome, Accepted):
             return
-        action = outcome.action
-        await self._silent.setdefault(auth_id, _Breaker(DOUBTS)).note(
-            suspicious=_is_silent(outcome),
-            stays=lambda: _probe(
-                sender, _phlo_of(action), lambda o: bool(_is_silent(o))
-            ),
-        )
-        await self._locked_out.setdefault(auth_id, _Breaker(REFUSALS)).note(
-            suspicious=_is_refused(outcome, {401, 403}),
-            stays=lambda: _probe(
-                sender,
-                _phlo_of(action),
-                lambda o: bool(_is_refused(o, {401, 403})),
-            ),
-        )
-        await self._missing.setdefault(place, _Breaker(REFUSALS)).note(
-            suspicious=_is_refused(outcome, {404}),
-            stays=lambda: _probe(
-                sender, _node_of(action), lambda o: bool(_is_refused(o, {404}))
-            ),
-        )
-
-    def _all_is_well(self, auth_id: str, place: tuple[str, ...]) -> None:
-        for breaker in (
-            self._silent.get(auth_id),
-            self._locked_out.get(auth_id),
-            self._missing.get(place),
-        ):
+        for suspicion in _SUSPICIONS:
+            suspicious = suspicion.speaks_for(outcome)
+            if suspicious is None:
+                continue
+            subject = suspicion.subject_of(sender.account.auth_id, outcome.action)
+            breaker = self._breakers.get((suspicion, subject))
+            if suspicious and breaker is None:
+                breaker = self._breakers[suspicion, subject] = _Breaker()
             if breaker is not None:
-                breaker.in_a_row = 0
+                breaker.in_a_row = breaker.in_a_row + 1 if suspicious else 0
+
+
+async def _probe(
+    suspicion: _Suspicion, breaker: _Breaker, sender: Sender, action: Action
+) -> None:
+    answer = await sender.send(suspicion.question_for(action), send_within=PROBE_WITHIN)
+    # Somebody may have had a clear answer in the meantime.
+    still = breaker.in_a_row >= suspicion.limit
+    breaker.stopped = still and bool(suspicion.speaks_for(answer))
+    breaker.in_a_row = 0
 
 
 def _is_silent(outcome: Outcome) -> bool | None:
@@ -120,7 +106,15 @@ def _is_silent(outcome: Outcome) -> bool | None:
     return False
 
 
-def _is_refused(outcome: Outcome, statuses: set[int]) -> bool | None:
+def _is_locked_out(outcome: Outcome) -> bool | None:
+    return _is_refused(outcome, 401, 403)
+
+
+def _is_missing(outcome: Outcome) -> bool | None:
+    return _is_refused(outcome, 404)
+
+
+def _is_refused(outcome: Outcome, *statuses: int) -> bool | None:
     match outcome:
         case Rejected(status=status):
             return status in statuses
@@ -129,9 +123,13 @@ def _is_refused(outcome: Outcome, statuses: set[int]) -> bool | None:
     return None
 
 
-def _place(sender: Sender, action: Action) -> tuple[str, ...]:
-    node_id = getattr(action, "node_id", "")
-    return sender.account.auth_id, action.phlo_id, node_id
+def _account(auth_id: str, action: Action) -> _Subject:
+    del action
+    return (auth_id,)
+
+
+def _place(auth_id: str, action: Action) -> _Subject:
+    return auth_id, action.phlo_id, getattr(action, "node_id", "")
 
 
 def _phlo_of(action: Action) -> Action:
@@ -146,8 +144,8 @@ def _node_of(action: Action) -> Action:
     return GetNode(phlo_id=action.phlo_id, node_id=node_id, node_type=node_type)
 
 
-async def _probe(
-    sender: Sender, question: Action, stays: Callable[[Outcome], bool]
-) -> bool:
-    answer = await sender.send(question, send_within=PROBE_WITHIN)
-    return stays(answer)
+_SUSPICIONS = (
+    _Suspicion(DOUBTS, _is_silent, _account, _phlo_of),
+    _Suspicion(REFUSALS, _is_locked_out, _account, _phlo_of),
+    _Suspicion(REFUSALS, _is_missing, _place, _node_of),
+)

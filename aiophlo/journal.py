@@ -158,6 +158,16 @@ class Journal:
         """
         return self._opened().recall(key, action, include_in_doubt=include_in_doubt)
 
+    def verdict_on(self, key: str, outcome: Outcome) -> Outcome:
+        """Return what `outcome` of a claimed key comes to, as `settle()` notes it.
+
+        What an earlier run left in doubt stays so unless it is accepted now.
+
+        Raises:
+            JournalError: The journal is closed.
+        """
+        return self._opened().verdict_on(key, outcome)
+
     def release(self, key: str) -> None:
         """End the claim on a key that is not to be sent; nothing is noted.
 
@@ -185,11 +195,10 @@ class Journal:
         """Note what came of a claimed key; await it before telling anybody.
 
         It is under way once called, so a cancelled task may settle too. A key
-        without an intent gets both. What an earlier run left in doubt stays
-        so unless it is accepted now.
+        without an intent gets both.
 
         Returns:
-            When awaited, the outcome as it was noted.
+            When awaited, the outcome as it was noted: `verdict_on()`.
 
         Raises:
             InvalidInputError: The key was not recalled, or is settled.
@@ -301,6 +310,13 @@ class _OpenJournal:
         self._claims[key] = _Claim(action, stored, digest, known[1], outcome)
         return None
 
+    def verdict_on(self, key: str, outcome: Outcome) -> Outcome:
+        claim = self._claims.get(key)
+        if claim is None or not isinstance(claim.earlier, InDoubt):
+            return outcome
+        attempts = claim.earlier.attempts + outcome.attempts
+        return combine(claim.earlier, attrs.evolve(outcome, attempts=attempts))
+
     def release(self, key: str) -> None:
         claim = self._claims.get(key)
         if claim is None or claim.intended:
@@ -343,9 +359,7 @@ class _OpenJournal:
         if not claim.intended:
             self._intend(claim).cancel()  # written all the same, awaited by nobody
         claim.settled = True
-        if isinstance(claim.earlier, InDoubt):
-            attempts = claim.earlier.attempts + outcome.attempts
-            outcome = combine(claim.earlier, attrs.evolve(outcome, attempts=attempts))
+        outcome = self.verdict_on(key, outcome)
         reason = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
         values = (
             time.time(),

@@ -28,12 +28,13 @@ class Flights:
         self._under_way: dict[str, _Joiners | None] = {}
         self._ended: dict[str, Outcome] = {}
         self._endings: deque[tuple[float, str]] = deque()
-        self._cuts: dict[Party | None, int] = {}
-        self._cut: deque[tuple[float, Party | None]] = deque()
+        self._cuts: dict[Party | None, str] = {}  # the latest one's number
+        self._since: dict[str, int] = {}  # flights begun since, by number
+        self._cut: deque[tuple[float, Party | None, str]] = deque()
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._under_way) + len(self._ended) + len(self._cuts)
+        return len(self._under_way) + len(self._ended) + len(self._cut)
 
     def key(self, action: Action, request: Request) -> str:
         """Return what the dials that are one double click have in common.
@@ -50,8 +51,9 @@ class Flights:
             self._forget()
             party = party_of(action)
             self._count += 1
-            self._cuts[party] = self._count
-            self._cut.append((self._loop.time(), party))
+            number = self._cuts[party] = str(self._count)
+            self._since[number] = 0
+            self._cut.append((self._loop.time(), party, number))
 
     async def join(self, key: str) -> Outcome | None:
         """Return the outcome of an equal flight, waiting for it.
@@ -64,6 +66,7 @@ class Flights:
             return self._ended[key]
         if key not in self._under_way:
             self._under_way[key] = None
+            self._counted(key, 1)
             return None
         joiners = self._under_way[key]
         if joiners is None:
@@ -94,6 +97,8 @@ class Flights:
         if isinstance(outcome, Accepted | InDoubt):
             self._ended[key] = outcome
             self._endings.append((self._loop.time(), key))
+        else:
+            self._counted(key, -1)
 
     def _hand_over(self, key: str) -> None:
         joiners = self._under_way[key]
@@ -104,10 +109,28 @@ class Flights:
                 joiner.set_result(None)
                 return
         del self._under_way[key]
+        self._counted(key, -1)
+
+    def _counted(self, key: str, change: int) -> None:
+        number = key.partition(" ")[0] if self._cuts else ""
+        if number in self._since:
+            self._since[number] += change
 
     def _forget(self) -> None:
         oldest = self._loop.time() - MEMORY
         while self._endings and self._endings[0][0] <= oldest:
-            del self._ended[self._endings.popleft()[1]]
+            key = self._endings.popleft()[1]
+            del self._ended[key]
+            self._counted(key, -1)
         while self._cut and self._cut[0][0] <= oldest:
-            self._cuts.pop(self._cut.popleft()[1], None)
+            self._forget_cut(*self._cut.popleft()[1:])
+
+    def _forget_cut(self, party: Party | None, number: str) -> None:
+        """Forget a cut, unless flights begun since would lose their equals."""
+        latest = self._cuts[party] == number
+        if latest and self._since[number]:
+            self._cut.append((self._loop.time(), party, number))
+            return
+        del self._since[number]
+        if latest:
+            del self._cuts[party]

@@ -73,6 +73,16 @@ def test_bad_input_is_one_line_naming_the_option(
     assert "secret" not in err
 
 
+def test_refused_address_shows_the_right_spelling(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever left out the + must see where it belongs."""
+    assert main(transfer(to="4155550123")) == Exit.UNUSABLE
+    err = capsys.readouterr().err
+    assert "such as '+14152225555' or 'sip:user@host'" in err
+    assert "ending in '23'" in err
+
+
 def test_missing_credentials_are_named_before_anything_is_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

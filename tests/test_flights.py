@@ -7,14 +7,17 @@ from typing import Any, Literal
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
-from aiophlo.actions import WarmTransfer
+from aiophlo.actions import AbortTransfer, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.wire import encode
 
 ACTION = WarmTransfer(
     phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550199"
 )
 ACCEPTED = Accepted(action=ACTION)
+REQUEST = encode(ACTION, auth_id="MA")
+ABORT = AbortTransfer(phlo_id="p", node_id="n", member="+14155550100")
 REJECTED = Rejected(action=ACTION, status=404)
 IN_DOUBT = InDoubt(action=ACTION, reason=Reason.SILENT)
 EXPIRED = NotSent(action=ACTION, reason=Reason.EXPIRED)
@@ -341,3 +344,89 @@ async def test_joiners_that_went_are_forgotten_while_it_flies() -> None:
         await clicks.cancel(str(number))
     assert not clicks.flights._under_way["k"]  # noqa: SLF001 -- no other sign
     await clicks.land(ACCEPTED)
+
+
+class Dials:
+    """One agent's dials of one phone, and the aborts between.
+
+    Attributes:
+        flights: What tells a double click from another try.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        self._loop, self._began = loop, loop.now
+        self.flights = Flights(loop)
+
+    def at(self, seconds: float) -> None:
+        """Let time pass."""
+        self._loop.now = self._began + seconds
+
+    def abort(self) -> None:
+        """Abort the agent's transfer."""
+        self.flights.note(ABORT)
+
+    async def rings(self, *, end: Outcome | None = ACCEPTED) -> bool:
+        """Dial, and say whether the phone rings; without an end, it goes on."""
+        key = self.flights.key(ACTION, REQUEST)
+        if await self.flights.join(key) is not None:
+            return False
+        if end is not None:
+            self.flights.land(key, end)
+        return True
+
+
+@pytest.mark.parametrize("aborts", [(0.0,), (0.0, 0.5), (0.0, 2.5)], ids=str)
+def test_double_click_rings_once_however_long_ago_an_abort_was(
+    aborts: tuple[float, ...],
+) -> None:
+    """An agent who tries again after an abort, and clicks twice, rings two phones."""
+
+    async def main() -> list[bool]:
+        dials = Dials()
+        for seconds in aborts:
+            dials.at(seconds)
+            dials.abort()
+        rang = []
+        for seconds in (2.9, 3.1, 3.3, 5.8, 6.0):
+            dials.at(seconds)
+            rang.append(await dials.rings())
+        return rang
+
+    assert run_virtually(main()) == [True, False, False, False, True]
+
+
+@virtually
+async def test_double_click_rings_once_while_a_dial_after_an_abort_lasts() -> None:
+    """The first click may wait longer for its slot than an abort is remembered."""
+    dials = Dials()
+    dials.abort()
+    assert await dials.rings(end=None)
+    joiners = []
+    for seconds in range(1, 20):
+        dials.at(seconds)
+        joiners.append(asyncio.create_task(dials.rings()))
+        await asyncio.sleep(0)
+    dials.flights.land(dials.flights.key(ACTION, REQUEST), REJECTED)
+    assert not any(await asyncio.gather(*joiners))
+
+
+@pytest.mark.parametrize("end", [ACCEPTED, REJECTED, NEVER_LEFT])
+def test_aborts_are_forgotten_with_the_dials_that_followed(end: Outcome) -> None:
+    """A service that runs for months must not remember every hang-up."""
+
+    async def main() -> int:
+        dials = Dials()
+        for number in range(10):
+            dials.at(number)
+            dials.abort()
+            await dials.rings(end=end)
+        dials.at(10 + 2 * MEMORY)
+        dials.abort()
+        dials.at(10 + 4 * MEMORY)
+        await dials.flights.join("last")
+        dials.flights.land("last", REJECTED)
+        return len(dials.flights)
+
+    assert run_virtually(main()) == 0

@@ -53,12 +53,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name="aiophlo", standalone_mode=False)
     except typer.TyperException as error:
-        return _unusable(_complaint(error.format_message()))
-    except InvalidInputError as error:
+        return _unusable(mask_text(_complaint(error.format_message())))
+    except InvalidInputError as error:  # masked already, but for the right spelling
         message = str(error).removeprefix(f"{error.field}: ")
         return _unusable(f"{option_named(error.field)}: {message}")
     except UnusableError as error:
-        return _unusable(str(error))
+        return _unusable(mask_text(str(error)))
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     if code == Exit.INTERRUPTED:
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _unusable(message: str) -> int:
-    typer.echo(f"aiophlo: {mask_text(' '.join(message.split()))}", err=True)
+    typer.echo(f"aiophlo: {' '.join(message.split())}", err=True)
     return Exit.UNUSABLE
 
 

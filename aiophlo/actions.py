@@ -237,7 +237,6 @@ class MemberAction(NodeAction):
     member: str = attrs.field(converter=_member, repr=mask)
 
 
-@attrs.frozen(kw_only=True)
 class AddUser(DialAction):
     """Dial `to` into the call of `trigger_source`.
 
@@ -245,10 +244,10 @@ class AddUser(DialAction):
         Plivo docs, "Add a user".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "call"
 
 
-@attrs.frozen(kw_only=True)
 class WarmTransfer(DialAction):
     """Dial `to` and let it consult with `trigger_source` before the customer joins.
 
@@ -258,10 +257,10 @@ class WarmTransfer(DialAction):
         Plivo docs, "Warm transfer a caller".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "warm_transfer"
 
 
-@attrs.frozen(kw_only=True)
 class ColdTransfer(DialAction):
     """Dial `to` and connect the customer straight to it.
 
@@ -271,10 +270,10 @@ class ColdTransfer(DialAction):
         Plivo docs, "Cold transfer a caller".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "cold_transfer"
 
 
-@attrs.frozen(kw_only=True)
 class AbortTransfer(MemberAction):
     """End the transfer that `member` started; the customer comes back to it.
 
@@ -282,12 +281,12 @@ class AbortTransfer(MemberAction):
         Plivo docs, "Abort transfer".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "abort_transfer"
     repeatable: ClassVar[bool] = True
     lane: ClassVar[Lane] = Lane.URGENT
 
 
-@attrs.frozen(kw_only=True)
 class ResumeCall(MemberAction):
     """Bring the customer back into the talk of `member` and its partner.
 
@@ -295,10 +294,10 @@ class ResumeCall(MemberAction):
         Plivo docs name it; that three parties then talk is assumed.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "resume_call"
 
 
-@attrs.frozen(kw_only=True)
 class VoicemailDrop(MemberAction):
     """Leave a recording on the answering machine that `member` reached.
 
@@ -306,10 +305,10 @@ class VoicemailDrop(MemberAction):
         Plivo docs, "Voicemail drop".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "voicemail_drop"
 
 
-@attrs.frozen(kw_only=True)
 class Hangup(MemberAction):
     """Disconnect `member`.
 
@@ -318,12 +317,12 @@ class Hangup(MemberAction):
         customer with the partner.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "hangup"
     repeatable: ClassVar[bool] = True
     lane: ClassVar[Lane] = Lane.URGENT
 
 
-@attrs.frozen(kw_only=True)
 class Hold(MemberAction):
     """Put the call of `member` on hold: it is muted, the others hear hold music.
 
@@ -331,11 +330,11 @@ class Hold(MemberAction):
         Plivo docs, "Hold".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "hold"
     repeatable: ClassVar[bool] = True
 
 
-@attrs.frozen(kw_only=True)
 class Unhold(MemberAction):
     """End the hold that `member` placed.
 
@@ -343,12 +342,12 @@ class Unhold(MemberAction):
         Plivo docs, "Unhold".
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "unhold"
     repeatable: ClassVar[bool] = True
     lane: ClassVar[Lane] = Lane.URGENT
 
 
-@attrs.frozen(kw_only=True)
 class Mute(MemberAction):
     """Mute `member`.
 
@@ -356,11 +355,11 @@ class Mute(MemberAction):
         plivo-python, `phlo_member.py`; the documentation has no word on it.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "mute"
     repeatable: ClassVar[bool] = True
 
 
-@attrs.frozen(kw_only=True)
 class Unmute(MemberAction):
     """Unmute `member`.
 
@@ -368,11 +367,11 @@ class Unmute(MemberAction):
         plivo-python, `phlo_member.py`; the documentation has no word on it.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "unmute"
     repeatable: ClassVar[bool] = True
 
 
-@attrs.frozen(kw_only=True)
 class BridgeMute(MemberAction):
     """Mute `member` of a conference bridge.
 
@@ -380,12 +379,12 @@ class BridgeMute(MemberAction):
         The official SDKs' conference bridge; the documentation has no word on it.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "mute"
     node_type: ClassVar[str] = "conference_bridge"
     repeatable: ClassVar[bool] = True
 
 
-@attrs.frozen(kw_only=True)
 class BridgeUnmute(MemberAction):
     """Unmute `member` of a conference bridge.
 
@@ -393,12 +392,12 @@ class BridgeUnmute(MemberAction):
         The official SDKs' conference bridge; the documentation has no word on it.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "unmute"
     node_type: ClassVar[str] = "conference_bridge"
     repeatable: ClassVar[bool] = True
 
 
-@attrs.frozen(kw_only=True)
 class BridgeLeave(MemberAction):
     """Make `member` leave a conference bridge.
 
@@ -406,6 +405,7 @@ class BridgeLeave(MemberAction):
         The official SDKs' conference bridge; the documentation has no word on it.
     """
 
+    __slots__ = ()
     verb: ClassVar[str] = "leave"
     node_type: ClassVar[str] = "conference_bridge"
     repeatable: ClassVar[bool] = True
@@ -430,7 +430,6 @@ class RunPhlo(Action):
     )
 
 
-@attrs.frozen(kw_only=True)
 class GetPhlo(Action):
     """Describe the PHLO: its name and when it was made.
 
@@ -438,6 +437,7 @@ class GetPhlo(Action):
         Plivo docs, "PHLO object".
     """
 
+    __slots__ = ()
     repeatable: ClassVar[bool] = True
 
 

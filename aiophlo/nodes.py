@@ -137,9 +137,10 @@ class _Node:
         return await self._pool.send(action, account=self.phlo.account, **options)
 
 
-@attrs.frozen
 class MultiPartyCall(_Node):
     """A multi-party-call node: where transfers happen."""
+
+    __slots__ = ()
 
     def member(self, address: str) -> "Member":
         """Return the handle of the member at `address`."""
@@ -210,9 +211,10 @@ class MultiPartyCall(_Node):
         return await self._describe("multi_party_call", options)
 
 
-@attrs.frozen
 class ConferenceBridge(_Node):
     """A conference-bridge node."""
+
+    __slots__ = ()
 
     def member(self, address: str) -> "BridgeMember":
         """Return the handle of the member at `address`."""
@@ -244,9 +246,10 @@ class _Member:
         return await self._pool.send(action, account=phlo.account, **options)
 
 
-@attrs.frozen
 class Member(_Member):
     """A party of a multi-party call, known by its address."""
+
+    __slots__ = ()
 
     async def abort_transfer(
         self, *, key: str | None = None, **options: Unpack[SendOptions]
@@ -297,9 +300,10 @@ class Member(_Member):
         return await self._act(Unmute, key, options)
 
 
-@attrs.frozen
 class BridgeMember(_Member):
     """A party of a conference bridge, known by its address."""
+
+    __slots__ = ()
 
     async def mute(
         self, *, key: str | None = None, **options: Unpack[SendOptions]

@@ -90,17 +90,17 @@ class Outcome:
     joined: bool = False
 
 
-@attrs.frozen(kw_only=True)
 class Accepted(Outcome):
     """Plivo said yes."""
 
+    __slots__ = ()
     verdict: ClassVar[str] = "accepted"
 
 
-@attrs.frozen(kw_only=True)
 class Rejected(Outcome):
     """Plivo said no: nothing rings."""
 
+    __slots__ = ()
     verdict: ClassVar[str] = "rejected"
 
 

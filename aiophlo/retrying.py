@@ -5,15 +5,20 @@ attempt is made without this module; what follows a failure is one fresh
 `AsyncRetrying`, never shared, since a shared one repeats what had succeeded.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState
 
 from aiophlo.actions import GetNode, GetPhlo
 from aiophlo.errors import InvalidInputError
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 _FINAL = frozenset(
     {Reason.CLOSED, Reason.EXPIRED, Reason.NO_BUDGET, Reason.STOPPED, Reason.DUPLICATE}
@@ -154,6 +159,8 @@ async def send_again(
     Returns:
         The verdict over all attempts.
     """
+    from tenacity import AsyncRetrying  # noqa: PLC0415 -- a tenth of our import
+
     made = iter([first])
 
     def needs_more(state: RetryCallState) -> bool:

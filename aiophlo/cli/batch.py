@@ -32,7 +32,7 @@ from aiophlo.cli.batch_report import show_report
 from aiophlo.cli.batch_run import Ending, Order, send_batch
 from aiophlo.cli.batch_words import advice, counted, forecast, plan
 from aiophlo.cli.exits import Exit, UnusableError
-from aiophlo.cli.memo import Memo, memo_of, read_memo
+from aiophlo.cli.memo import Memo, memo_of, read_memo, settled_in
 from aiophlo.cli.options import (
     DEFAULT_BASE_URL,
     AsJson,
@@ -45,7 +45,6 @@ from aiophlo.cli.source import Source, opened
 from aiophlo.cli.survey import survey
 from aiophlo.cli.words import say, say_json
 from aiophlo.errors import JournalError
-from aiophlo.journal import Journal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -216,7 +215,7 @@ def _check_lines_stand(memo: Memo | None, source: Source, defaults: Defaults) ->
     if memo is None or not memo.survey.keyless or memo.begins(source, defaults):
         return
     raise UnusableError(
-        f"{source.name}: this journal was begun with other rows or options. Rows without"
+        f"{source.name}: the journal was begun with other rows or options; rows without"
         " a key go by line and content, so that some could be dialled again."
         " Restore it, or send what is new in a file and a journal of its own"
     )
@@ -227,15 +226,10 @@ def _list_unusable(row: Unusable) -> None:
 
 
 def _settled(journal: Path | None) -> int:
-    """Return how many rows a journal has that will not be sent again."""
-    if journal is None or not journal.exists() or not journal.stat().st_size:
-        return 0
     try:
-        with Journal.read(journal) as reader:
-            report = reader.report()
+        return 0 if journal is None else settled_in(journal)
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error
-    return report.open + sum(report.verdicts.values()) - report.verdicts["not_sent"]
 
 
 @contextlib.contextmanager

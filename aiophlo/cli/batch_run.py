@@ -181,7 +181,6 @@ async def _send(
                 books,
                 digest=journal.digest,
                 finished=finished,
-                include_in_doubt=order.include_in_doubt,
             )
             task = asyncio.create_task(_stream(order, journal, pool, feed, books))
             await _until_ended(task, ending, console)
@@ -194,7 +193,10 @@ def _finished(order: Order) -> Iterator[Finished | None]:
     if not order.unchanged or survey.repeated or (survey.keyless and not keyless):
         yield None
         return
-    with contextlib.closing(Finished(order.journal, keyless=keyless)) as finished:
+    found = Finished(
+        order.journal, keyless=keyless, include_in_doubt=order.include_in_doubt
+    )
+    with contextlib.closing(found) as finished:
         yield finished
 
 

@@ -53,7 +53,7 @@ class Books:
         """
         why = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
         self.add(
-            Result(
+            (
                 outcome.action.key or "",
                 outcome.verdict,
                 why and str(why),
@@ -70,14 +70,14 @@ class Books:
         Raises:
             OSError: Somebody can't be told.
         """
-        self.verdicts[result.verdict] += 1
-        if result.reason is not None:
-            self.reasons[result.verdict, result.reason] += 1
+        key, verdict, reason = result[:3]
+        self.verdicts[verdict] += 1
+        if reason is not None:
+            self.reasons[verdict, reason] += 1
         if self._results is not None:
             self._results.add(result)
         if self._as_json:
-            shown = result._replace(key=shown_key(result.key))
-            typer.echo(json_line(shown), nl=False)
+            typer.echo(json_line((shown_key(key), *result[1:])), nl=False)
 
 
 def shown_key(key: str) -> str:

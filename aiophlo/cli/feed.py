@@ -7,14 +7,20 @@ import attrs
 
 from aiophlo.actions import WarmTransfer
 from aiophlo.cli.books import Books
-from aiophlo.cli.finished import Finished, Known
-from aiophlo.cli.results import Result
-from aiophlo.cli.rows import Defaults, Row, Unusable, action_of, own_key, rows_of
+from aiophlo.cli.finished import Finished
+from aiophlo.cli.rows import (
+    Defaults,
+    Fields,
+    Row,
+    Unusable,
+    action_of,
+    own_key,
+    rows_of,
+)
 from aiophlo.cli.source import Source
-from aiophlo.cli.words import harmless_id
 from aiophlo.errors import InvalidInputError
 from aiophlo.journal import default_key
-from aiophlo.outcomes import InDoubt, NotSent, Reason
+from aiophlo.outcomes import NotSent, Reason
 
 _TURN = 1_000  # rows passed over before others get their turn
 
@@ -28,7 +34,6 @@ class Feed:
         books: Gets the rows that aren't sent.
         digest: The journal's, for rows without a key.
         finished: Finds the rows that need nothing more, where these are known.
-        include_in_doubt: Send again what an earlier run left in doubt.
     """
 
     def __init__(
@@ -39,14 +44,12 @@ class Feed:
         *,
         digest: Callable[[WarmTransfer], str],
         finished: Finished | None,
-        include_in_doubt: bool,
     ) -> None:
         self._source = source
         self._defaults = defaults
         self._books = books
         self._digest = digest
         self._finished = finished
-        self._include_in_doubt = include_in_doubt
 
     async def actions(self) -> AsyncGenerator[WarmTransfer, None]:
         """Yield an action for each row that may have to be sent.
@@ -66,44 +69,29 @@ class Feed:
         if isinstance(row, Unusable):
             self._pass_over(row.key, row.line)
             return None
-        known = self._finished.find(row) if self._finished is not None else None
-        if known is not None and self._is_final(known):
-            self._book(own_key(row) or known.key, known)
-            return None
+        line, fields = row
+        key = own_key(fields)
+        if self._finished is not None:
+            result = self._finished.find(line, key)
+            if result is not None:
+                self._books.add(result)
+                return None
         try:
-            return self._keyed(row)
+            return self._keyed(line, fields, key)
         except InvalidInputError:
-            self._pass_over(own_key(row), row.line)
+            self._pass_over(key, line)
             return None
 
-    def _keyed(self, row: Row) -> WarmTransfer:
+    def _keyed(self, line: int, fields: Fields, key: str) -> WarmTransfer:
         # Lines count from the file's start, so that a row's key stays the same
         # whatever becomes of the rows before it.
-        action = action_of(row, self._defaults, own_key(row) or None)
+        action = action_of(fields, self._defaults, key or None)
         if action.key is not None:
             return action
-        return attrs.evolve(action, key=default_key(row.line, self._digest(action)))
-
-    def _is_final(self, known: Known) -> bool:
-        if known.verdict == InDoubt.verdict:
-            return not self._include_in_doubt
-        return known.verdict not in {NotSent.verdict, None}
-
-    def _book(self, key: str, known: Known) -> None:
-        self._books.add(
-            Result(
-                key,
-                known.verdict or InDoubt.verdict,
-                known.reason,
-                known.status,
-                harmless_id(known.api_id),
-                known.attempts or 0,
-                round(known.seconds or 0.0, 3),
-            )
-        )
+        return attrs.evolve(action, key=default_key(line, self._digest(action)))
 
     def _pass_over(self, key: str, line: int) -> None:
         reason = str(Reason.INVALID)
         self._books.add(
-            Result(key or f"{line}:", NotSent.verdict, reason, None, None, 0, 0.0)
+            (key or f"{line}:", NotSent.verdict, reason, None, None, 0, 0.0)
         )

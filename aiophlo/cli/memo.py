@@ -77,6 +77,19 @@ def read_memo(journal: Path) -> Memo | None:
     return Memo(survey=Survey(**values.pop("survey")), **values)
 
 
+def settled_in(journal: Path) -> int:
+    """Return how many transfers a journal has that will not be sent again.
+
+    Raises:
+        JournalError: It can't be read.
+    """
+    if not journal.exists() or journal.stat().st_size == 0:
+        return 0
+    with _database(journal, "ro") as database:
+        query = "SELECT count(*) FROM actions WHERE verdict IS NOT 'not_sent'"
+        return int(database.execute(query).fetchone()[0])
+
+
 def write_memo(journal: Path, memo: Memo) -> None:
     """Remember; the journal has to be open, so that no other runner writes.
 

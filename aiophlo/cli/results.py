@@ -5,30 +5,20 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiophlo.cli.exits import UnusableError
 
 FIELDS: Final = (
     *("key", "verdict", "reason", "status", "api_id", "attempts", "seconds"),
 )
+Put = Callable[[str], None]
+Result = tuple[str, str, str | None, int | None, str | None, int, float]
 _HEADER: Final = ",".join(FIELDS) + "\n"
 _EVERY = 0.25  # seconds that a row waits for others at most
 _ENOUGH = 1 << 16  # bytes that are written without waiting for more
-
-
-class Result(NamedTuple):
-    """What came of one row, by `FIELDS`."""
-
-    key: str
-    verdict: str
-    reason: str | None
-    status: int | None
-    api_id: str | None
-    attempts: int
-    seconds: float
 
 
 class Results:
@@ -48,7 +38,7 @@ class Results:
 
     def __init__(self, path: Path, *, resumed: bool) -> None:
         self._path = path
-        self._format = format_of(path)
+        self._write = format_of(path)(self._put)
         self._lines = 0
         self._pending: list[str] = []
         self._size = 0
@@ -75,7 +65,7 @@ class Results:
         """
         if self._failure is not None:
             raise self._failure
-        self._put(self._format(result))
+        self._write(result)
         if self._size >= _ENOUGH:
             self._flush()
         elif self._flushing is None:
@@ -138,28 +128,37 @@ class Results:
             raise _unwritable(self._path, error) from error
 
 
-def format_of(path: Path) -> Callable[[Result], str]:
-    """Return what writes a row in the format that the name of `path` asks for.
+def format_of(path: Path) -> Callable[[Put], Callable[[Result], object]]:
+    """Return what makes a writer of rows in the format that a file's name asks for.
 
     Raises:
         UnusableError: It asks for none that is known.
     """
     if path.suffix == ".csv":
-        return _csv_line
+        return _csv_writer
     if path.suffix == ".jsonl":
-        return json_line
+        return _json_writer
     raise UnusableError("--results: expected a name that ends in .csv or .jsonl")
 
 
 def json_line(result: Result) -> str:
     """Return a row as a line of JSON."""
-    return json.dumps(result._asdict(), ensure_ascii=False) + "\n"
+    return json.dumps(dict(zip(FIELDS, result, strict=True)), ensure_ascii=False) + "\n"
 
 
-def _csv_line(result: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(result)
-    return text.getvalue()
+def _json_writer(put: Put) -> Callable[[Result], object]:
+    return lambda result: put(json_line(result))
+
+
+def _csv_writer(put: Put) -> Callable[[Result], object]:
+    return csv.writer(_Lines(put), lineterminator="\n").writerow
+
+
+class _Lines:
+    """What csv writes to: one line at a time."""
+
+    def __init__(self, write: Put) -> None:
+        self.write = write
 
 
 def _reader(file: io.BufferedReader) -> Callable[[], bytes]:

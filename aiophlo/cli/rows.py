@@ -25,16 +25,8 @@ _BREAK = re.compile(r"[\r\n]")
 _BLANK = " \t\r\n"
 
 
-class Row(NamedTuple):
-    """A row as it was read.
-
-    Attributes:
-        line: Where it begins in its file, from 1.
-        fields: A text for each of `COLUMNS`, empty if there was none.
-    """
-
-    line: int
-    fields: tuple[str, str, str, str, str, str]
+Fields = tuple[str, str, str, str, str, str]  # by `COLUMNS`, empty if there was none
+Row = tuple[int, Fields]  # the line where it begins, from 1, and its fields
 
 
 class Unusable(NamedTuple):
@@ -86,21 +78,21 @@ def rows_of(source: Source) -> Iterator[Row | Unusable]:
         yield from _csv_rows(text, source.name)
 
 
-def action_of(row: Row, defaults: Defaults, key: str | None) -> WarmTransfer:
+def action_of(fields: Fields, defaults: Defaults, key: str | None) -> WarmTransfer:
     """Return what a row asks for.
 
     Args:
-        row: As it was read.
-        defaults: What the row may leave out.
+        fields: As they were read.
+        defaults: What they may leave out.
         key: What it is known by.
 
     Raises:
         InvalidInputError: It can't be sent; the message masks its numbers.
     """
-    if any(map(_SURROGATE.search, row.fields)):
+    if any(map(_SURROGATE.search, fields)):
         raise InvalidInputError("is not UTF-8 text")
-    to, trigger_source, role, phlo_id, node_id, own = map(str.strip, row.fields)
-    if any(map(_BREAK.search, row.fields)):
+    to, trigger_source, role, phlo_id, node_id, own = map(str.strip, fields)
+    if any(map(_BREAK.search, fields)):
         raise InvalidInputError("has a line break within a field; is a quote missing?")
     if not own.isprintable():
         raise InvalidInputError("key: expected text without control characters")
@@ -114,9 +106,9 @@ def action_of(row: Row, defaults: Defaults, key: str | None) -> WarmTransfer:
     )
 
 
-def own_key(row: Row) -> str:
+def own_key(fields: Fields) -> str:
     """Return the key that a row names, or an empty text."""
-    return row.fields[5].strip()
+    return fields[5].strip()
 
 
 def _named(own: str, default: str | None, name: str) -> str:
@@ -159,7 +151,7 @@ def _csv_rows(text: TextIO, name: str) -> Iterator[Row | Unusable]:
                 if len(cells) == width:
                     cells.append("")
                     if any(cells):
-                        yield Row(begin, pick(cells))
+                        yield begin, pick(cells)
                 elif any(cells):
                     fields = f"has {len(cells)} fields, its header {width}"
                     yield Unusable(begin, fields)
@@ -229,4 +221,4 @@ def _json_row(number: int, pairs: object) -> Row | Unusable:
     to, trigger_source, role, phlo_id, node_id, key = (
         values.get(column, "") for column in COLUMNS
     )
-    return Row(number, (to, trigger_source, role, phlo_id, node_id, key))
+    return number, (to, trigger_source, role, phlo_id, node_id, key)

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from aiophlo.cli.rows import Defaults, Row, Unusable, action_of, own_key, rows_of
+from aiophlo.cli.rows import (
+    Defaults,
+    Fields,
+    Row,
+    Unusable,
+    action_of,
+    own_key,
+    rows_of,
+)
 from aiophlo.cli.source import Source
 from aiophlo.errors import InvalidInputError
 
@@ -80,7 +88,7 @@ class _Surveyor:
         if isinstance(row, Unusable):
             self._refuse(row)
             return
-        fields = row.fields
+        line, fields = row
         key = fields[5]
         kind = self._sound.get(fields[1:5])
         if (
@@ -89,24 +97,24 @@ class _Surveyor:
             and key.isascii()
             and key.isprintable()
         ):
-            self._accept(row.line, key.strip(), (fields[0], kind))
+            self._accept(line, key.strip(), (fields[0], kind))
         else:
-            self._look_closely(row)
+            self._look_closely(line, fields)
 
-    def _look_closely(self, row: Row) -> None:
-        key = own_key(row)
+    def _look_closely(self, line: int, fields: Fields) -> None:
+        key = own_key(fields)
         try:
-            action = action_of(row, self._defaults, key or None)
+            action = action_of(fields, self._defaults, key or None)
         except InvalidInputError as error:
-            self._refuse(Unusable(row.line, str(error), key))
+            self._refuse(Unusable(line, str(error), key))
             return
         kind = hash(
             (action.trigger_source, action.role, action.phlo_id, action.node_id)
         )
         if len(self._sound) >= _MOST_KINDS:
             self._sound.clear()
-        self._sound[row.fields[1:5]] = kind
-        self._accept(row.line, key, (action.to, kind))
+        self._sound[fields[1:5]] = kind
+        self._accept(line, key, (action.to, kind))
 
     def _accept(self, line: int, key: str, content: tuple[str, int]) -> None:
         self.rows += 1

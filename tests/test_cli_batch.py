@@ -7,15 +7,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from batches import AGENT, IDS, json_lines, number, read_results, write_rows
 
+from aiophlo.accounts import Quota
 from aiophlo.cli import main
 from aiophlo.cli.batch_words import plan
 from aiophlo.cli.exits import Exit
-from aiophlo.accounts import Quota
 from aiophlo.cli.words import duration
 from aiophlo.journal import Journal
 from aiophlo.simulator import Simulator
-from batches import AGENT, IDS, json_lines, number, read_results, write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,9 @@ async def test_temporary_journal_is_kept_and_named_when_something_is_in_doubt(
     assert await run(rows) == Exit.IN_DOUBT
     err = capsys.readouterr().err
     assert "1 in doubt: their requests left" in err
-    match = re.search(r"--journal (\S+)", err)
+    match = re.search(r"with --journal (\S+)", err)
     assert match is not None
+    assert f"Its journal, until it ends: {match[1]}" in err
     kept = Path(match[1])
     assert kept.parent.stat().st_mode & 0o777 == 0o700
     assert await run(rows, "--journal", kept) == Exit.IN_DOUBT
@@ -163,7 +164,7 @@ async def test_repeated_key_is_sent_once_whether_finished_before_or_not(
     """A list that holds somebody twice must ring once."""
     rows, journal, out = (tmp_path / name for name in ("a.csv", "j.db", "o.jsonl"))
     row = f"{number(1)},{AGENT},twice"
-    rows.write_text("\n".join(["to,trigger_source,key", row, row, ""]))
+    rows.write_text(f"to,trigger_source,key\n{row}\n{row}\n")
     for _ in range(2):
         code = await run(rows, "--journal", journal, "--results", out)
         assert code == Exit.REFUSED

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from batches import AGENT, IDS, number, write_rows
 
 from aiophlo.actions import Role, WarmTransfer
 from aiophlo.cli import main
@@ -12,7 +13,6 @@ from aiophlo.cli.exits import Exit, UnusableError
 from aiophlo.cli.rows import Defaults, Unusable, action_of, own_key, rows_of
 from aiophlo.cli.source import opened
 from aiophlo.cli.survey import Survey, survey
-from batches import AGENT, IDS, number, write_rows
 
 NUMBER = "+14155550123"
 DEFAULTS = Defaults("p", "n", assume_plus=False)
@@ -49,14 +49,22 @@ def actions(path: Path, defaults: Defaults = DEFAULTS) -> list[WarmTransfer]:
     [
         f"to,trigger_source,role,phlo_id,node_id,key\n{NUMBER},{AGENT},customer,x,y,k",
         f"key,node_id,phlo_id,role,trigger_source,to\nk,y,x,customer,{AGENT},{NUMBER}\n",
-        "\ufeffTo, Trigger_Source ,role,phlo_id,node_id,key\r\n"
-        f'"{NUMBER}","{AGENT}","customer","x","y","k"\r\n',
-        f"\n\nto,trigger_source,role,phlo_id,node_id,key\n"
-        f"+1 (415) 555-0123,{AGENT},customer,x,y, k \n,,,,,\n",
-        f'{{"to":"{NUMBER}","trigger_source":"{AGENT}","role":"customer",'
-        '"phlo_id":"x","node_id":"y","key":"k"}',
-        f'\ufeff\n{{"key":"k","node_id":"y","phlo_id":"x","role":"customer",'
-        f'"trigger_source":"{AGENT}","to":"{NUMBER}"}}\r\n\r\n',
+        (
+            "\ufeffTo, Trigger_Source ,role,phlo_id,node_id,key\r\n"
+            f'"{NUMBER}","{AGENT}","customer","x","y","k"\r\n'
+        ),
+        (
+            f"\n\nto,trigger_source,role,phlo_id,node_id,key\n"
+            f"+1 (415) 555-0123,{AGENT},customer,x,y, k \n,,,,,\n"
+        ),
+        (
+            f'{{"to":"{NUMBER}","trigger_source":"{AGENT}","role":"customer",'
+            '"phlo_id":"x","node_id":"y","key":"k"}'
+        ),
+        (
+            f'\ufeff\n{{"key":"k","node_id":"y","phlo_id":"x","role":"customer",'
+            f'"trigger_source":"{AGENT}","to":"{NUMBER}"}}\r\n\r\n'
+        ),
     ],
 )
 def test_row_reads_the_same_however_it_was_written(text: str, tmp_path: Path) -> None:
@@ -86,7 +94,7 @@ def test_row_may_leave_out_what_options_say(tmp_path: Path) -> None:
 def test_plus_is_put_before_bare_numbers_only_when_asked_for(tmp_path: Path) -> None:
     """A spreadsheet has dropped it; guessing it unasked may ring another country."""
     path = tmp_path / "rows"
-    path.write_text(f"to,trigger_source\n1 415 555 0123,sip:agent@phone.plivo.com\n")
+    path.write_text("to,trigger_source\n1 415 555 0123,sip:agent@phone.plivo.com\n")
     (action,) = actions(path, Defaults("p", "n", assume_plus=True))
     assert action.to == NUMBER
     assert action.trigger_source == "sip:agent@phone.plivo.com"
@@ -112,7 +120,7 @@ def test_plus_is_put_before_bare_numbers_only_when_asked_for(tmp_path: Path) -> 
 def test_unusable_csv_row_is_told_with_its_line(
     row: str, reason: str, read: Callable[..., tuple[Survey, list[Unusable]]]
 ) -> None:
-    """Somebody has to find it among thousands, and a number lost must not be dialled."""
+    """Somebody has to find it among thousands, and a lost number must not ring."""
     sound = f"{number(5)},{AGENT},,"
     text = f"to,trigger_source,role,key\n{sound}\n{row}\n{sound}\n"
     found, (refused,) = read(text)

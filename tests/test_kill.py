@@ -20,11 +20,11 @@ from pathlib import Path
 
 import attrs
 import pytest
+from batches import IDS, number, read_results, write_rows
 
 from aiophlo.cli.exits import Exit
 from aiophlo.errors import JournalError
 from aiophlo.journal import Journal
-from batches import IDS, number, read_results, write_rows
 
 LONG = os.environ.get("AIOPHLO_LONG") == "1"
 ROWS = 6_000 if LONG else 1_200
@@ -123,8 +123,8 @@ class Trial:
         before = self.settled()
         process = await self.start()
         try:
-            while self.settled() <= before and process.returncode is None:
-                await asyncio.sleep(0.01)  # between two looks at its file
+            while self.settled() <= before and process.returncode is None:  # noqa: ASYNC110 -- its file
+                await asyncio.sleep(0.01)
             await asyncio.sleep(self.random.random() * LONGEST_LIFE)
             with self.held_up() if self.random.random() < 0.5 else nullcontext():
                 await asyncio.sleep(STALL)
@@ -186,8 +186,6 @@ async def test_every_row_has_one_outcome_when_its_batch_is_killed(
             assert rang[number(n)] == 1
 
     left = [{k for k in keys if rang[number(_row(k))]} for keys in trial.unfinished]
-    told = f"kills: {[(len(k), len(f)) for k, f in zip(trial.unfinished, left, strict=True)]}"
-    print(told)
     doubtful = {key for key, verdict in verdicts.items() if verdict == "in_doubt"}
     assert doubtful == set().union(*trial.unfinished)
     assert sum(bool(keys) for keys in left) >= IN_FLIGHT_AT

@@ -158,8 +158,10 @@ def _run(asked: _Asked) -> Exit:
             asked.quota,
             asked.calls_per_second,
         ):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            _print(console, line)
         with _journal(asked.journal) as (journal, discard):
+            if asked.journal is None:  # whoever is killed can't name it any more
+                _print(console, f"Its journal, until it ends: {journal}")
             order = Order(
                 source=source,
                 memo=memo,
@@ -263,7 +265,11 @@ def _tell(order: Order, ending: Ending, console: "Console") -> None:
     if ending.unfinished:
         lines.append(f"Go on, or look, with --journal {order.journal}")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _print(console, line)
+
+
+def _print(console: "Console", line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary(order: Order, ending: Ending) -> dict[str, object]:

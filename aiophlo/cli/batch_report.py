@@ -49,8 +49,8 @@ def _show(reader: JournalReader, report: JournalReport, rows: int | None) -> Non
         say(f"First sent {_at(report.first_at)}, last noted {_at(report.last_at)}.")
     if report.open:
         say(
-            f"{report.open} begun and without an outcome: in flight while a runner is at"
-            " work, in doubt if it was killed."
+            f"{report.open} begun and without an outcome: in flight while a runner is"
+            " at work, in doubt if it was killed."
         )
     if rows is not None and begun < rows:
         say(f"{rows - begun} not begun: the same command sends them.")

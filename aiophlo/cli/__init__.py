@@ -1,4 +1,4 @@
-"""The command line: `aiophlo demo | transfer | check | simulate`."""
+"""The command line: `aiophlo demo | transfer | batch | check | simulate`."""
 
 import sys
 from collections.abc import Sequence

@@ -8,6 +8,7 @@ import typer
 
 from aiophlo._version import __version__
 from aiophlo.addresses import mask_text
+from aiophlo.cli.batch import batch
 from aiophlo.cli.check import check
 from aiophlo.cli.demo import demo
 from aiophlo.cli.exits import Exit, UnusableError
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they can show locals, and with these a token
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, transfer, check, simulate):
+for command in (demo, transfer, batch, check, simulate):
     app.command()(command)
 
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from aiophlo.accounts import Quota
 from aiophlo.cli.tally import Speed
+from aiophlo.cli.words import duration
 
 LIVE_EVERY = 0.2
 PLAIN_EVERY = 5.0
@@ -76,7 +77,9 @@ def _update(
     progress: Progress, task: TaskID, sight: Sight, speed: Speed, quota: Quota | None
 ) -> None:
     progress.update(
-        task, completed=sight.done, description=describe(sight, speed, quota)
+        task,
+        completed=sight.done,
+        description=describe(sight, speed, quota, int(progress.tasks[task].total or 0)),
     )
     progress.refresh()
 
@@ -85,19 +88,21 @@ async def _plain(
     look: Callable[[], Sight], total: int, quota: Quota | None, console: Console
 ) -> None:
     speed = Speed()
-    describe(look(), speed, quota)  # the rate counts from here
+    describe(look(), speed, quota, total)  # the rate counts from here
     while True:
         await asyncio.sleep(PLAIN_EVERY)
         sight = look()
-        line = f"{sight.done}/{total} {describe(sight, speed, quota)}"
+        line = f"{sight.done}/{total} {describe(sight, speed, quota, total)}"
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def describe(sight: Sight, speed: Speed, quota: Quota | None) -> str:
+def describe(sight: Sight, speed: Speed, quota: Quota | None, total: int) -> str:
     """Return a look in words; the rate is the one over the last few seconds."""
-    now = asyncio.get_running_loop().time()
+    rate = speed.at(asyncio.get_running_loop().time(), sight.done)
     limit = f"{quota.limit / quota.per:.1f}/s" if quota else "no limit"
+    left = total - sight.done
     return (
-        f"{speed.at(now, sight.done):.1f}/s of {limit},"
+        f"{rate:.1f}/s of {limit},"
         f" {sight.in_flight} in flight, {sight.refused_429} refused (429)"
+        + (f", {duration(left / rate)} left" if left and rate else "")
     )

@@ -9,6 +9,7 @@ import typer
 
 from aiophlo.addresses import mask_text
 
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400  # seconds
 _ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_-]+")
 
 
@@ -33,3 +34,14 @@ def harmless(text: str | None) -> str | None:
 def harmless_id(text: str | None) -> str | None:
     """Return an id, whose digits are no number; else what `harmless` makes of it."""
     return text if text and _ID.fullmatch(text) else harmless(text)
+
+
+def duration(seconds: float) -> str:
+    """Return about how long that is, in words."""
+    if seconds < _MINUTE:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < _HOUR:
+        return f"{round(seconds / _MINUTE)} min"
+    if seconds < _DAY:
+        return f"{seconds / _HOUR:.1f} h"
+    return f"{seconds / _DAY:.1f} days"

@@ -1,0 +1,120 @@
+"""`aiophlo batch --journal x.db --report`: how far a batch came."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiophlo.cli.batch_words import advice, counted
+from aiophlo.cli.books import shown_key
+from aiophlo.cli.exits import Exit, UnusableError, exit_of
+from aiophlo.cli.memo import read_memo
+from aiophlo.cli.words import harmless_id, say, say_json
+from aiophlo.errors import JournalError
+from aiophlo.journal import Journal, JournalReader, JournalRecord, JournalReport
+
+_SHOWN = 50  # rows in doubt that a person is shown
+
+
+def show_report(journal: Path | None, file: str | None, *, as_json: bool) -> Exit:
+    """Show what a journal holds, also while a runner has it.
+
+    Args:
+        journal: Its path.
+        file: What else was named, which is one thing too many.
+        as_json: Put a JSON line for each row in doubt, and one for the whole.
+
+    Raises:
+        UnusableError: The journal can't be read.
+    """
+    if journal is None or file is not None:
+        raise UnusableError("--report: expected --journal with it, and no FILE")
+    try:
+        memo = read_memo(journal)
+        with Journal.read(journal) as reader:
+            report = reader.report()
+            rows = None if memo is None else memo.survey.rows - memo.survey.repeated
+            show = _show_json if as_json else _show
+            show(reader, report, rows)
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
+    found = [verdict for verdict, count in report.verdicts.items() if count]
+    return exit_of([*found, *(["in_doubt"] if report.open else [])])
+
+
+def _show(reader: JournalReader, report: JournalReport, rows: int | None) -> None:
+    begun = sum(report.verdicts.values()) + report.open
+    say(f"{_of(begun, rows)}: {counted(report.verdicts)}.")
+    if report.first_at is not None and report.last_at is not None:
+        say(f"First sent {_at(report.first_at)}, last noted {_at(report.last_at)}.")
+    if report.open:
+        say(
+            f"{report.open} begun and without an outcome: in flight while a runner is"
+            " at work, in doubt if it was killed."
+        )
+    if rows is not None and begun < rows:
+        say(f"{rows - begun} not begun: the same command sends them.")
+    verdicts = dict(report.verdicts)
+    verdicts["in_doubt"] = verdicts.get("in_doubt", 0) + report.open
+    for line in advice(verdicts, report.reasons):
+        say(line)
+    for number, record in enumerate(_in_doubt(reader)):
+        if number == _SHOWN:
+            say("… --json shows all of them.")
+            break
+        say(f"  {_described(record)}")
+
+
+def _show_json(reader: JournalReader, report: JournalReport, rows: int | None) -> None:
+    for record in _in_doubt(reader):
+        say_json(_fields(record))
+    verdicts = dict(report.verdicts)
+    begun = sum(verdicts.values()) + report.open
+    say_json(
+        {
+            "rows": rows,
+            "begun": begun,
+            **verdicts,
+            "open": report.open,
+            "reasons": dict(report.reasons),
+            "first_at": report.first_at,
+            "last_at": report.last_at,
+            "advice": advice(verdicts, report.reasons),
+        }
+    )
+
+
+def _in_doubt(reader: JournalReader) -> Iterator[JournalRecord]:
+    for record in reader.outcomes():
+        if record.verdict in {"in_doubt", None}:
+            yield record
+
+
+def _described(record: JournalRecord) -> str:
+    parts = [record.reason or "no outcome", record.status and f"status {record.status}"]
+    parts.append(record.api_id and f"api_id {harmless_id(record.api_id)}")
+    known = ", ".join(part for part in parts if part)
+    address = f" to {record.address}" if record.address else ""
+    return f"{shown_key(record.key)}{address}, begun {_at(record.intended_at)}: {known}"
+
+
+def _fields(record: JournalRecord) -> dict[str, Any]:
+    return {
+        "key": shown_key(record.key),
+        "address": record.address,
+        "verdict": record.verdict,
+        "reason": record.reason,
+        "status": record.status,
+        "api_id": harmless_id(record.api_id),
+        "attempts": record.attempts,
+        "intended_at": record.intended_at,
+        "settled_at": record.settled_at,
+    }
+
+
+def _of(begun: int, rows: int | None) -> str:
+    return f"{begun} rows" if rows is None else f"{begun} of {rows} rows begun"
+
+
+def _at(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -94,6 +94,11 @@ class Consult:
         await self._course.leave(error)
 
     @property
+    def id(self) -> str:
+        """Random; log records call it `phlo_handover`, the journal `id`."""
+        return self._course.entry.id
+
+    @property
     def partner(self) -> str:
         """Address of the one who has answered.
 

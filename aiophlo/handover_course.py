@@ -75,6 +75,7 @@ class Course:
 
     Attributes:
         plan: The same.
+        entry: What a crash must not make anybody forget.
         situation: Where it stands.
         partner: The one who is being rung, or has answered.
         started: Whether it has begun.
@@ -88,7 +89,6 @@ class Course:
         "_care",
         "_changed",
         "_ending",
-        "_entry",
         "_giving_up",
         "_in_doubt",
         "_operation",
@@ -98,6 +98,7 @@ class Course:
         "_untried",
         "_watch",
         "_written",
+        "entry",
         "partner",
         "plan",
         "situation",
@@ -114,7 +115,7 @@ class Course:
         self._changed = asyncio.Event()
         self._untried = deque(plan.targets)
         self._tried: list[Tried] = []
-        self._entry = plan.entry(sender.account.auth_id)
+        self.entry = plan.entry(sender.account.auth_id)
         self._written = False  # the entry is, or may be, in the journal
         self._watch: Watch | None = None
         self._asking: Journey | None = None
@@ -304,13 +305,14 @@ class Course:
         if outcome is not None:
             what = input_of(outcome)
         self._in_doubt = what is Input.IN_DOUBT
+        self._uncertain = what is Input.REFUSED  # perhaps since the agent is gone
         self.tell(what)
 
     async def _write_down(self) -> None:
         """Note on disk what a crash must not make anybody forget."""
         if self.plan.journal is not None and not self._written:
             self._written = True
-            await self.plan.journal.handovers.begin(self._entry)
+            await self.plan.journal.handovers.begin(self.entry)
 
     async def complete(self) -> None:
         """Hang the agent up, if the partner is there, and see what comes of it."""
@@ -338,8 +340,9 @@ class Course:
         outcomes = []
         for _ in range(_HANGUPS):
             outcomes.append(await self._hang_up_once())
-            if self.situation.phase is Phase.COMPLETING:
-                await self._while_in(self.situation)
+            doubtful = self.situation.phase is Phase.COMPLETING
+            if doubtful or isinstance(outcomes[0], Rejected):
+                await self._while_in(self.situation)  # the agent may be gone
             if self.situation.phase is not Phase.COMPLETING:
                 return outcomes[0]
         self.tell(Input.TIME_OVER)
@@ -451,20 +454,20 @@ class Course:
             return
         try:
             if self._alarm is None:
-                await self.plan.journal.handovers.end(self._entry)
+                await self.plan.journal.handovers.end(self.entry)
             else:
-                self.plan.journal.handovers.let_go(self._entry)
+                self.plan.journal.handovers.let_go(self.entry)
         except JournalError:
             logger.exception("a handover that has ended is still in its journal")
 
     def _sound_alarm(self) -> None:
         if self._alarm is None:
             targets = "nobody" if self.partner is None else mask(self.partner)
-            self._alarm = sound_alarm(self._entry, targets)
+            self._alarm = sound_alarm(self.entry, targets)
 
     def _on_hold(self) -> CustomerOnHoldError:
         self._alarm_raised = True
-        return CustomerOnHoldError(self._alarm or "", handover=self._entry)
+        return CustomerOnHoldError(self._alarm or "", handover=self.entry)
 
     def raise_if_ended(self) -> None:
         """Raise if the customer has hung up, or may be alone."""

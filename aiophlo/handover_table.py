@@ -17,7 +17,8 @@ began_at     real  Unix time, before the first request left
 ===========  ====  ===========================================================
 
 A row is deleted, and overwritten, once the customer is known to be with the
-agent, with the partner, or gone. The file's mode is 0600.
+agent, with the partner, or gone; `-wal` forgets it when the journal is closed, if
+not before. The mode of both is 0600.
 """
 
 import asyncio

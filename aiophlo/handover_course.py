@@ -345,6 +345,8 @@ class Course:
                 await self._while_in(self.situation)  # the agent may be gone
             if self.situation.phase is not Phase.COMPLETING:
                 return outcomes[0]
+            if not self.situation.may_complete:
+                break
         self.tell(Input.TIME_OVER)
         return outcomes[0]
 

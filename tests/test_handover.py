@@ -393,6 +393,26 @@ async def test_agent_who_hangs_up_when_nobody_answers_is_an_alarm(
     assert stage.states() == (LEFT, ON_HOLD, LEFT, None)
 
 
+async def test_agent_who_hangs_up_unheard_has_completed() -> None:
+    """The event is still under way when the hang-up is refused for want of an agent."""
+    async with set_stage(delay=0.05) as stage:
+        async with stage.consult(ring_for=2.0) as consult:
+            stage.call.leave(stage.call[AGENT])
+            assert await consult.complete() == FIRST
+        assert stage.states()[:3] == (LEFT, TALKING, TALKING)
+        assert stage.alarms == []
+
+
+async def test_agent_who_was_gone_before_is_an_alarm() -> None:
+    """The transfer is refused, and the customer talks to nobody."""
+    async with set_stage(delay=0.05) as stage:
+        stage.call.leave(stage.call[AGENT])
+        with pytest.raises(CustomerOnHoldError) as caught:
+            await stage.consult().__aenter__()
+        assert isinstance(caught.value.__cause__, NotFoundError)
+        assert len(stage.alarms) == 1
+
+
 async def test_nobody_rings_for_a_customer_who_has_hung_up(stage: Stage) -> None:
     """The partner would pick up for nobody."""
     stage.people_are("ignores", FIRST, after=30.0)

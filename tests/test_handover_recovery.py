@@ -322,7 +322,7 @@ async def test_customer_stays_with_the_partner_after_a_kill(tmp_path: Path) -> N
             process.kill()
             await process.wait()
         async with Journal(tmp_path / "journal") as journal, stage.pool as pool:
-            found = await pool.recover_handovers(journal)
+            found = await pool.recover_handovers(journal, bring_back_within=0.3)
         assert stage.states()[:3] == (LEFT, TALKING, TALKING)
         # The agent is gone, which proves nothing without events: better alarmed.
         assert [one.recovery for one in found] == [Recovery.UNKNOWN]

@@ -29,16 +29,25 @@ from aiophlo.addresses import mask, mask_text, parse_address
 from aiophlo.batch import BatchReport, Stream
 from aiophlo.errors import (
     CredentialsError,
+    CustomerLeftError,
+    CustomerOnHoldError,
+    HandoverError,
     InDoubtError,
     InvalidAddressError,
     InvalidInputError,
     JournalError,
+    NobodyAnsweredError,
     NotFoundError,
     NotSentError,
+    PartnerLeftError,
     PhloError,
     RejectedError,
     VerdictError,
 )
+from aiophlo.handover import Accept, Consult
+from aiophlo.handover_recovery import Recovered, Recovery
+from aiophlo.handover_table import OpenHandover
+from aiophlo.handover_tries import Ending, Tried
 from aiophlo.journal import Journal
 from aiophlo.nodes import BridgeMember, ConferenceBridge, Member, MultiPartyCall, Phlo
 from aiophlo.observing import ActionEnded, AttemptEnded, Observer
@@ -53,10 +62,12 @@ from aiophlo.outcomes import (
 )
 from aiophlo.pool import SessionPool
 from aiophlo.retrying import RetryPolicy
+from aiophlo.routing import EventRouter
 from aiophlo.sending import AccountState
 
 __all__ = [
     "AbortTransfer",
+    "Accept",
     "Accepted",
     "Account",
     "AccountState",
@@ -71,9 +82,15 @@ __all__ = [
     "BridgeUnmute",
     "ColdTransfer",
     "ConferenceBridge",
+    "Consult",
     "CredentialsError",
+    "CustomerLeftError",
+    "CustomerOnHoldError",
+    "Ending",
+    "EventRouter",
     "GetNode",
     "GetPhlo",
+    "HandoverError",
     "Hangup",
     "Hold",
     "InDoubt",
@@ -86,16 +103,21 @@ __all__ = [
     "Member",
     "MultiPartyCall",
     "Mute",
+    "NobodyAnsweredError",
     "NotFoundError",
     "NotSent",
     "NotSentError",
     "Observer",
+    "OpenHandover",
     "Outcome",
     "Parameters",
+    "PartnerLeftError",
     "Phlo",
     "PhloError",
     "Quota",
     "Reason",
+    "Recovered",
+    "Recovery",
     "Rejected",
     "RejectedError",
     "ResumeCall",
@@ -104,6 +126,7 @@ __all__ = [
     "RunPhlo",
     "SessionPool",
     "Stream",
+    "Tried",
     "Unhold",
     "Unmute",
     "VerdictError",

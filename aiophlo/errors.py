@@ -6,6 +6,11 @@
     ├── InvalidInputError (also ValueError)   nothing was sent
     │   └── InvalidAddressError
     ├── JournalError                          a batch's memory can't be trusted
+    ├── HandoverError                         a handover didn't come off
+    │   ├── NobodyAnsweredError               the customer is back with the agent
+    │   ├── PartnerLeftError                  the customer is back with the agent
+    │   ├── CustomerLeftError                 the customer hung up
+    │   └── CustomerOnHoldError               the customer may be alone: act now
     └── VerdictError                          carries its outcome
         ├── RejectedError                     Plivo said no
         │   ├── CredentialsError              401, 403
@@ -19,6 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aiophlo.handover_table import OpenHandover
+    from aiophlo.handover_tries import Tried
     from aiophlo.outcomes import InDoubt, NotSent, Outcome, Rejected
 
 
@@ -49,6 +56,47 @@ class JournalError(PhloError):
 
     What was waiting on it counts as unrecorded: send nothing for it.
     """
+
+
+class HandoverError(PhloError):
+    """A handover didn't come off; unless it says otherwise, all is as before."""
+
+
+class NobodyAnsweredError(HandoverError):
+    """Nobody of those who were to be reached took the call.
+
+    The customer is back with the agent.
+
+    Attributes:
+        tried: Who was tried, in order, and what came of it.
+    """
+
+    def __init__(self, message: str, *, tried: tuple[Tried, ...] = ()) -> None:
+        super().__init__(message)
+        self.tried = tried
+
+
+class PartnerLeftError(HandoverError):
+    """The partner left before the customer was joined to them.
+
+    The customer is back with the agent.
+    """
+
+
+class CustomerLeftError(HandoverError):
+    """The customer hung up; nobody rings for them any more."""
+
+
+class CustomerOnHoldError(HandoverError):
+    """Nobody can say that the customer isn't alone or hearing music: act now.
+
+    Attributes:
+        handover: Which one, with the agent's address in the clear.
+    """
+
+    def __init__(self, message: str, *, handover: OpenHandover | None = None) -> None:
+        super().__init__(message)
+        self.handover = handover
 
 
 class VerdictError(PhloError):

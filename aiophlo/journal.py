@@ -27,6 +27,7 @@ import attrs
 from aiophlo.actions import Action, DialAction, MemberAction
 from aiophlo.addresses import mask, mask_id, mask_text
 from aiophlo.errors import JournalError
+from aiophlo.handover_table import HandoverTable
 from aiophlo.journal_file import (
     JournalReader,
     JournalRecord,
@@ -223,6 +224,15 @@ class Journal:
         """
         return self._opened().reader.outcomes()
 
+    @property
+    def handovers(self) -> HandoverTable:
+        """The handovers that are open.
+
+        Raises:
+            JournalError: The journal is closed.
+        """
+        return self._opened().handovers
+
     def _opened(self) -> "_OpenJournal":
         if self._open is None:
             raise JournalError(f"journal {self._path} is not open")
@@ -264,6 +274,7 @@ class _OpenJournal:
         except BaseException:
             self._writer.stop()
             raise
+        self.handovers = HandoverTable(self._execute, self.reader.handovers)
         self._digests = Digests(file.salt)
         self._last_row = file.last_row
         self._new = NewKeys() if file.last_row == 0 else None
@@ -278,6 +289,10 @@ class _OpenJournal:
 
     def check(self) -> None:
         self._writer.check()
+
+    def _execute(self, sql: str, values: tuple[object, ...]) -> asyncio.Future[None]:
+        self._writer.check()
+        return self._writer.execute(sql, values)
 
     def start_run(self) -> None:
         self._asked = bytearray()

@@ -28,6 +28,7 @@ seconds      real  from asking to knowing
 
 A null verdict means that a runner is at work or was killed; the next runner
 to open the file makes it `in_doubt`, `interrupted`. `settings` holds the salt.
+`handovers` holds the handovers that are open: see `handover_table`.
 Version 1 is the first; tables may join these without a new version.
 """
 
@@ -68,6 +69,19 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
 )
+# Of a file that was begun before there were handovers, too.
+_HANDOVERS = """
+    CREATE TABLE IF NOT EXISTS handovers (
+        id TEXT PRIMARY KEY,
+        account TEXT NOT NULL,
+        phlo_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        customer TEXT NOT NULL,
+        targets TEXT NOT NULL,
+        began_at REAL NOT NULL
+    )
+"""
 INTEND = """
     INSERT INTO actions (id, key, digest, kind, address, intended_at)
     VALUES (?, ?, ?, ?, ?, ?)
@@ -101,6 +115,10 @@ _REPORT = """
     SELECT verdict, reason, count(*), min(intended_at),
         max(coalesce(settled_at, intended_at))
     FROM actions GROUP BY verdict, reason
+"""
+_OPEN_HANDOVERS = """
+    SELECT id, account, phlo_id, node_id, agent, customer, targets, began_at
+    FROM handovers ORDER BY began_at
 """
 _VERDICTS = tuple(kind.verdict for kind in (Accepted, Rejected, NotSent, InDoubt))
 
@@ -244,6 +262,14 @@ class JournalReader:
                 yield JournalRecord(*row)
             last = rows[-1][0]
 
+    def handovers(self) -> list[tuple[Any, ...]]:
+        """Return the rows of all open handovers, the oldest first.
+
+        Raises:
+            JournalError: They can't be read.
+        """
+        return self._fetch(_OPEN_HANDOVERS)
+
     def find(self, key: str) -> KnownRow | None:
         """Return the row of a key as it is kept, if there is one."""
         rows = self._fetch(_BY_KEY, key)
@@ -376,6 +402,8 @@ def _set_up(database: sqlite3.Connection, path: Path, max_bytes: int | None) -> 
     # NORMAL may lose the last commits in a power cut: an intent that was
     # acted on would be gone, and its phone would ring again.
     database.execute("PRAGMA synchronous = FULL")
+    # What is deleted is a person's address: nothing of it stays in the file.
+    database.execute("PRAGMA secure_delete = ON")
     if max_bytes is not None:
         pages = max_bytes // _value(database, "PRAGMA page_size")
         database.execute(f"PRAGMA max_page_count = {pages}")
@@ -393,6 +421,7 @@ def _begin(database: sqlite3.Connection) -> None:
 def _take_over(database: sqlite3.Connection) -> OpenFile:
     with transaction(database):
         database.execute(_INTERRUPT, (time.time(),))
+        database.execute(_HANDOVERS)
     salt = _value(database, "SELECT value FROM settings WHERE name = 'salt'")
     last = _value(database, "SELECT coalesce(max(id), 0) FROM actions")
     return OpenFile(database, salt, last)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -38,6 +38,16 @@ class _Settlement:
     key: str
 
 
+@attrs.define
+class _Statement:
+    sql: str
+    values: Sequence[object]
+    future: asyncio.Future[None]
+
+
+_Write: TypeAlias = _Intent | _Settlement | _Statement
+
+
 class JournalWriter:
     """Owns a journal's file, in a thread of its own, until it is stopped.
 
@@ -60,7 +70,7 @@ class JournalWriter:
         self._max_bytes = max_bytes
         self._settled = settled
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Intent | _Settlement | None]
+        self._queue: queue.SimpleQueue[_Write | None]
         self._queue = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._stopping = False  # the thread's own
@@ -94,6 +104,12 @@ class JournalWriter:
         self._queue.put(_Settlement(values, future, outcome, key))
         return future
 
+    def execute(self, sql: str, values: Sequence[object]) -> asyncio.Future[None]:
+        """Run a statement on another table; done when its effect is on disk."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Statement(sql, values, future))
+        return future
+
     def stop(self) -> None:
         """Let the thread end once it has written what is pending."""
         self._queue.put(None)
@@ -123,7 +139,7 @@ class JournalWriter:
             self._failure = error
         self._tell(self._finish, group, self._failure)
 
-    def _next_group(self) -> list[_Intent | _Settlement]:
+    def _next_group(self) -> list[_Write]:
         group = []
         write = self._queue.get()
         with suppress(queue.Empty):
@@ -139,9 +155,7 @@ class JournalWriter:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(callback, *values)
 
-    def _finish(
-        self, group: list[_Intent | _Settlement], failure: Exception | None
-    ) -> None:
+    def _finish(self, group: list[_Write], failure: Exception | None) -> None:
         for write in group:
             if failure is not None:
                 _refuse(write.future, self._error(failure))
@@ -157,9 +171,7 @@ class JournalWriter:
         return error
 
 
-def _commit(
-    database: sqlite3.Connection, group: Sequence[_Intent | _Settlement]
-) -> None:
+def _commit(database: sqlite3.Connection, group: Sequence[_Write]) -> None:
     # Intents first: a key settled without one has it in the same group or an
     # earlier one, and isn't intended again before its outcome is on disk.
     intents = [write.values for write in group if isinstance(write, _Intent)]
@@ -167,6 +179,9 @@ def _commit(
     with transaction(database):
         database.executemany(INTEND, intents)
         database.executemany(SETTLE, outcomes)
+        for write in group:
+            if isinstance(write, _Statement):
+                database.execute(write.sql, write.values)
 
 
 def _resolve(future: asyncio.Future[Any], value: object) -> None:

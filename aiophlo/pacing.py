@@ -183,9 +183,9 @@ class Pacer:
         if self._pauses_in_a_row and sent >= self.paused_until:
             self._pauses_in_a_row = 0
 
-    def close(self) -> list[Ticket]:
-        """Refuse everybody who waits, and return their tickets."""
-        return self._refuse(self._all(), Reason.CLOSED)
+    def close(self, lane: Lane = Lane.URGENT) -> list[Ticket]:
+        """Refuse who waits in `lane` or behind it, and return their tickets."""
+        return self._refuse(self._all(lane), Reason.CLOSED)
 
     def due(self, now: float) -> float:
         """Return when `release` next has something to do; infinity if never."""

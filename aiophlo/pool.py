@@ -7,13 +7,13 @@ import ssl
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import aiohttp
 
 from aiophlo._version import __version__
 from aiophlo.accounts import Account
-from aiophlo.actions import Action, DialAction
+from aiophlo.actions import Action, DialAction, Lane, Role
 from aiophlo.batch import BatchReport, Stream, StreamOptions
 from aiophlo.checks import (
     check_accounts,
@@ -31,14 +31,19 @@ from aiophlo.checks import (
     check_user_agent,
 )
 from aiophlo.errors import InvalidInputError
+from aiophlo.handover import Accept, Consult
+from aiophlo.handover_care import Care
+from aiophlo.handover_plan import ConsultOptions, Plan
+from aiophlo.handover_recovery import Recovered, Rescue
 from aiophlo.journal import Journal
-from aiophlo.nodes import Phlo
+from aiophlo.nodes import AnyRole, MultiPartyCall, Phlo
 from aiophlo.observing import Observer, Observers
 from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
 from aiophlo.pacing import Pacer
 from aiophlo.permits import Permits
 from aiophlo.retrying import RetryPolicy
 from aiophlo.rivals import Rivals
+from aiophlo.routing import EventRouter
 from aiophlo.sending import AccountState, Sender, UnderWay
 from aiophlo.slots import Slots
 from aiophlo.transport import Transport
@@ -129,6 +134,7 @@ class SessionPool:
         self._slots: dict[str, tuple[Slots, Slots | None]] = {}
         self._rivals = Rivals()
         self._under_way = UnderWay()
+        self._care = Care()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -168,16 +174,17 @@ class SessionPool:
     async def close(self) -> None:
         """Refuse new actions, let those under way end, then close what is ours.
 
-        Waits no longer than one exchange may take; what is still under way
-        then is logged, and ends in doubt.
+        Open handovers are ended first: each customer is brought back to the
+        agent. Waits no longer than that and one exchange may take; what is still
+        under way then is logged, and ends in doubt.
         """
         if self._closed:
             return
         self._closed = True
-        for pair in self._slots.values():
-            for slots in filter(None, pair):
-                slots.close()
+        self._close_slots(Lane.AWAITED)
         try:
+            await self._care.close(2 * self._longest_exchange())
+            self._close_slots(Lane.URGENT)
             await self._until_idle()
         finally:
             for session in self._sessions:
@@ -334,6 +341,161 @@ class SessionPool:
         self._account(account)
         return Phlo(self, phlo_id, account)
 
+    def consult(
+        self,
+        node: MultiPartyCall,
+        *,
+        agent: str,
+        customer: str,
+        to: str | Sequence[str],
+        ring_for: float = 20.0,
+        router: EventRouter | None = None,
+        journal: Journal | None = None,
+        role: AnyRole = Role.AGENT,
+        conference_uuid: str | None = None,
+        send_within: float = 10.0,
+        told_within: float = 2.0,
+        bring_back_within: float = 30.0,
+    ) -> Consult:
+        """Return a warm transfer from first ring to last hang-up; nothing is sent yet.
+
+        ::
+
+            async with pool.consult(node, agent=…, to=…, router=…, …) as consult:
+                ...  # agent and partner talk, the customer hears music
+                await consult.complete()  # the customer talks to the partner
+
+        Entering the block rings one after the other until somebody answers; the
+        next only once the one before is known to be out. Leaving it without
+        `complete()`, by return, exception, timeout or cancellation, brings the
+        customer back, and waits for that. Only one handover may be open about
+        anybody, be it as agent or as the one who is rung.
+
+        Args:
+            node: The multi-party call that agent and customer are in.
+            agent: Address of the agent, who starts the transfer.
+            customer: Address of the customer.
+            to: Whom to reach: an address, or several in order.
+            ring_for: Seconds for which each may ring.
+            router: What is fed the events of the call. None if there are none:
+                then answers can't be seen, and it must be done by hand, with
+                `start()`, `complete()` and `abort()`.
+            journal: An open journal, which remembers the handover through a kill
+                for `recover_handovers`; it holds the agent's address in the clear
+                for as long as the handover is open.
+            role: Role of the one who is reached.
+            conference_uuid: The conversation, where you know it: the router
+                finds it by itself if it was fed the call's events from the start.
+            send_within: Seconds after which a transfer or hang-up is worthless.
+            told_within: Seconds by which events may be behind the call: so long
+                is waited for what may still be told.
+            bring_back_within: Seconds for which an abort is tried again.
+
+        Raises:
+            InvalidInputError: An argument can't be right, or the pool isn't open.
+        """
+        plan = Plan(
+            node=node,
+            agent=agent,
+            customer=customer,
+            targets=to,
+            ring_for=ring_for,
+            router=router,
+            journal=journal,
+            role=role,
+            conference_uuid=conference_uuid,
+            send_within=send_within,
+            told_within=told_within,
+            bring_back_within=bring_back_within,
+        )
+        return Consult(plan, self._sender_for(node.phlo.account), self._care)
+
+    async def hand_over(
+        self,
+        node: MultiPartyCall,
+        *,
+        agent: str,
+        customer: str,
+        to: str | Sequence[str],
+        accept: Accept,
+        router: EventRouter,
+        **options: Unpack[ConsultOptions],
+    ) -> str:
+        """Hand a customer over to the first one who takes the call.
+
+        `consult` without a block, for bots: `accept` is asked about everybody who
+        answers, and where it says no, or they leave, the next one is rung.
+
+        Args:
+            node: As for `consult`.
+            agent: As for `consult`.
+            customer: As for `consult`.
+            to: As for `consult`.
+            accept: Awaited with the consult; says whether its partner really took
+                the call, which an answering machine didn't. It is cancelled when
+                the partner leaves.
+            router: As for `consult`.
+            options: What else `consult` takes.
+
+        Returns:
+            Address of the one who took it, and has the customer.
+
+        Raises:
+            NobodyAnsweredError: Nobody took it; the customer is with the agent.
+            CustomerLeftError: The customer hung up meanwhile.
+            CustomerOnHoldError: Nobody can say that the customer isn't alone.
+            VerdictError: A transfer or the hang-up was not accepted; the customer
+                is with the agent.
+            HandoverError: The pool was closed meanwhile.
+            InvalidInputError: As for `consult` and for entering its block.
+            JournalError: The journal can't be written; nothing was sent.
+        """
+        check_callable(accept, "accept")
+        consult = self.consult(
+            node, agent=agent, customer=customer, to=to, router=router, **options
+        )
+        return await consult.hand_over(accept)
+
+    async def recover_handovers(
+        self,
+        journal: Journal,
+        *,
+        not_older_than: float = 300.0,
+        bring_back_within: float = 30.0,
+    ) -> list[Recovered]:
+        """Bring back the customers of handovers that a crash left open.
+
+        Call it once the journal is open again. Handovers of this process are
+        left alone. What can't be settled is logged as CRITICAL and stays in the
+        journal.
+
+        Args:
+            journal: Open, and the one that they were begun with.
+            not_older_than: Seconds. Of older ones nothing is sent, and they are
+                forgotten: by now an abort might end somebody's newer transfer.
+            bring_back_within: Seconds for which an abort is tried again.
+
+        Returns:
+            Each handover, and what came of it.
+
+        Raises:
+            JournalError: The journal is closed, or can't be read or written.
+            InvalidInputError: An argument can't be right, or the pool isn't open.
+        """
+        check_type(journal, Journal, "journal")
+        check_seconds(not_older_than, "not_older_than")
+        check_seconds(bring_back_within, "bring_back_within")
+        if self._closed or not self._opened:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        rescue = Rescue(
+            journal.handovers,
+            self._care,
+            self._sender_for,
+            not_older_than=not_older_than,
+            within=bring_back_within,
+        )
+        return await rescue.run()
+
     def _sender_for(self, account: Account | str | None) -> Sender:
         sender = self._senders.get(self._account(account).auth_id)
         if sender is None:
@@ -397,10 +559,17 @@ class SessionPool:
             tls=self._ssl,
         )
 
+    def _close_slots(self, lane: Lane) -> None:
+        for pair in self._slots.values():
+            for slots in filter(None, pair):
+                slots.close(lane)
+
+    def _longest_exchange(self) -> float:
+        return self._connect + 2 * self._answer_within
+
     async def _until_idle(self) -> None:
-        longest = self._connect + 2 * self._answer_within
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(self._longest_exchange()):
                 await self._under_way.none_left()
         except TimeoutError:
             logger.warning("closed with %d actions under way", self._under_way.number)

@@ -327,7 +327,7 @@ class Journey:
             if refusal is not None:
                 return refusal
         slots = self.sender.slots
-        if slots.take(self.deadline):
+        if slots.take(self.lane, self.deadline):
             return None
         return await slots.acquire(self.lane, self.deadline)
 

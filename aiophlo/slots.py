@@ -22,12 +22,12 @@ class Slots:
         self._loop = loop
         self._waiters: dict[Ticket, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._open = len(Lane)  # lanes, from the first
 
-    def take(self, deadline: float) -> bool:
+    def take(self, lane: Lane, deadline: float) -> bool:
         """Take the slot that is free at this moment, if there is one."""
         now = self._loop.time()
-        return now <= deadline and not self._closed and self.pacer.take(now)
+        return now <= deadline and lane < self._open and self.pacer.take(now)
 
     async def acquire(self, lane: Lane, deadline: float) -> Reason | None:
         """Wait for a slot.
@@ -39,9 +39,9 @@ class Slots:
         Returns:
             None with a slot, which is now; else why there is none.
         """
-        if self.take(deadline):
+        if self.take(lane, deadline):
             return None
-        if self._closed:
+        if lane >= self._open:
             return Reason.CLOSED
         now = self._loop.time()
         ticket = self.pacer.enter(now, lane, deadline)
@@ -69,13 +69,14 @@ class Slots:
         self._wake(self.pacer.throttled(now, sent=sent, retry_after=retry_after))
         self._set_timer(now)
 
-    def close(self) -> None:
-        """Refuse everybody who waits, or comes later."""
-        self._closed = True
-        self._wake(self.pacer.close())
+    def close(self, lane: Lane = Lane.URGENT) -> None:
+        """Refuse who waits in `lane` or behind it, or comes later."""
+        self._open = min(self._open, lane)
+        self._wake(self.pacer.close(lane))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._set_timer(self._loop.time())
 
     def _fire(self) -> None:
         self._timer = None

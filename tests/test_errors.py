@@ -11,15 +11,19 @@ from aiophlo import errors
 from aiophlo.actions import WarmTransfer
 from aiophlo.errors import (
     CredentialsError,
+    CustomerOnHoldError,
     InDoubtError,
     InvalidAddressError,
     InvalidInputError,
+    NobodyAnsweredError,
     NotFoundError,
     NotSentError,
     PhloError,
     RejectedError,
     VerdictError,
 )
+from aiophlo.handover_table import OpenHandover
+from aiophlo.handover_tries import Ending, Tried
 from aiophlo.outcomes import InDoubt, Reason
 
 OUTCOME = InDoubt(
@@ -60,7 +64,7 @@ def real_tree() -> dict[str, str]:
 def test_tree_is_what_its_docstring_draws() -> None:
     """Who catches by the drawing would let a ringing phone pass as a refusal."""
     assert drawn_tree() == real_tree()
-    assert len(real_tree()) == 10
+    assert len(real_tree()) == 15
 
 
 def test_invalid_input_is_a_value_error_too() -> None:
@@ -110,6 +114,29 @@ def test_verdict_error_keeps_its_outcome_when_copied(kind: type[VerdictError]) -
     assert deep is not OUTCOME
     assert kind("x").outcome is None
     assert hash(error) != hash(copy.copy(error))  # an exception is itself alone
+
+
+def test_handover_error_keeps_what_it_knows_when_copied() -> None:
+    """Whoever helps the customer may sit at the other end of a queue."""
+    tried = (Tried("+14155550101", Ending.NO_ANSWER),)
+    nobody = NobodyAnsweredError("nobody took the call", tried=tried)
+    handover = OpenHandover(
+        account="MA",
+        phlo_id="p",
+        node_id="n",
+        agent="+14155550100",
+        customer="…02",
+        targets="…01",
+    )
+    on_hold = CustomerOnHoldError("customer …02 may be alone", handover=handover)
+    for error in (nobody, on_hold):
+        twin = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
+        assert type(twin) is type(error)
+        assert str(twin) == str(error)
+        assert vars(twin) == vars(copy.copy(error)) == vars(error)
+        assert "155550" not in f"{error!r} {vars(error)}"
+    assert NobodyAnsweredError("x").tried == ()
+    assert CustomerOnHoldError("x").handover is None
 
 
 def test_bare_phlo_error_copies() -> None:

@@ -1,0 +1,171 @@
+"""What a pool does for its handovers: one per phone, and an end for every one."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from aiophlo.addresses import mask
+from aiophlo.errors import PhloError
+from aiophlo.handover_states import Input
+from aiophlo.handover_table import OpenHandover
+from aiophlo.handover_tries import AbortAnswers
+from aiophlo.outcomes import NotSent, Outcome, Reason
+
+_LONGEST_PAUSE = 5.0  # seconds between two aborts
+_T = TypeVar("_T")
+
+logger = logging.getLogger("aiophlo")
+
+
+class Open(Protocol):
+    """A handover that is open.
+
+    Attributes:
+        patience: Seconds that its end may take, besides answers under way.
+    """
+
+    @property
+    def patience(self) -> float: ...  # noqa: D102 -- said above
+
+    def end(self) -> object:
+        """Begin to bring the customer back, in a task that `own` made."""
+
+
+class Care:
+    """The open handovers of a pool, and the tasks that see them through.
+
+    Attributes:
+        closed: No handover may begin any more.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._open: dict[Open, set[str]] = {}
+        self._engaged: dict[str, Open] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def own(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run `work` whether or not anybody goes on waiting for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, PhloError):
+            logger.error("a handover failed", exc_info=error)
+
+    def begin(self, handover: Open) -> None:
+        """Take a handover into care, until `leave`."""
+        self._open[handover] = set()
+
+    def leave(self, handover: Open) -> None:
+        """Let go of a handover and of everybody in it."""
+        for address in self._open.pop(handover, set()):
+            del self._engaged[address]
+
+    def engage(self, address: str, handover: Open) -> bool:
+        """Keep an address for one handover; False if another has it."""
+        if self._engaged.setdefault(address, handover) is not handover:
+            return False
+        self._open[handover].add(address)
+        return True
+
+    def release(self, address: str, handover: Open) -> None:
+        """Let others have an address."""
+        self._open[handover].discard(address)
+        del self._engaged[address]
+
+    def is_engaged(self, address: str) -> bool:
+        """Say whether an open handover is about an address."""
+        return address in self._engaged
+
+    async def close(self, within: float) -> None:
+        """End every handover, and wait until each customer is well.
+
+        Args:
+            within: Seconds that an answer may take. What isn't done by the time
+                that all patience allows is given up, loudly.
+        """
+        self.closed = True
+        within += max((handover.patience for handover in self._open), default=0.0)
+        for handover in list(self._open):
+            handover.end()
+        try:
+            async with asyncio.timeout(within):
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
+        except TimeoutError:
+            logger.warning("closed before %d handovers had ended", len(self._open))
+        finally:
+            left = set(self._tasks)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+
+
+async def bring_back(
+    abort: Callable[[float], Awaitable[Outcome]],
+    tell: Callable[[Input], bool],
+    answers: AbortAnswers,
+    *,
+    within: float,
+    pause: float,
+) -> None:
+    """Abort a transfer, again and again, until something is known.
+
+    Args:
+        abort: Sends an abort within so many seconds.
+        tell: Called with what each abort proves, and with `TIME_OVER` when no
+            more will be sent; says whether to go on.
+        answers: Weighs them.
+        within: Seconds after which none is sent any more.
+        pause: Seconds between the first two; it doubles.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + within
+    for number in itertools.count():
+        outcome = await abort(deadline - clock())
+        if not tell(answers.weigh(outcome)):
+            return
+        wait = min(pause * 2**number, _LONGEST_PAUSE)
+        closed = isinstance(outcome, NotSent) and outcome.reason is Reason.CLOSED
+        if answers.pointless or closed or clock() + wait >= deadline:
+            tell(Input.TIME_OVER)
+            return
+        await asyncio.sleep(wait)
+
+
+def sound_alarm(handover: OpenHandover, targets: str) -> str:
+    """Log that a customer may be alone, and return the sentence that says so.
+
+    Args:
+        handover: Which one.
+        targets: Whom the customer might be with, masked.
+    """
+    text = (
+        "customer %s may be on hold or alone: it isn't known that they are back with"
+        " agent %s or with %s"
+    )
+    agent = mask(handover.agent)
+    values = (handover.customer, agent, targets)
+    fields = {
+        "phlo_account": handover.account,
+        "phlo_handover": handover.id,
+        "phlo_id": handover.phlo_id,
+        "phlo_node_id": handover.node_id,
+        "phlo_agent": agent,
+        "phlo_customer": handover.customer,
+        "phlo_targets": targets,
+        "phlo_began_at": handover.began_at,
+    }
+    logger.critical(text, *values, extra=fields)
+    return text % values

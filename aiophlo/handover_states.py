@@ -1,0 +1,277 @@
+"""Where a handover stands, and what each thing that happens makes of it.
+
+Pure: no I/O, no clock. What is known of the call is what Plivo answered and what
+events told; that nothing was heard proves nothing. ::
+
+    with_agent ──ask──▶ asking ──rejected, not sent──▶ with_agent
+                          │ accepted, in doubt
+                          ▼
+                       ringing ──partner joined──▶ consulting ◀─┐ refused,
+                          │                          │  │       │ not sent
+       partner left,      │        give up           │  └─complete─▶ completing
+       customer left,     │  ┌───────────────────────┘                │  │
+       give up            ▼  ▼         still in doubt                │  │
+            ┌──────── bringing_back ◀────────────────────────────────┘  │
+            │ accepted,   │     │                    accepted, or the    │
+            │ no transfer │     │ agent was gone     agent has left      │
+            ▼             │     └──────▶ checking ◀───────────────────────┘
+       with_agent         │                 │
+                          ▼ nothing helps   │ the partner stayed
+                       on_hold ◀────────────┼──▶ with_partner
+                                the partner │
+                                had left    └──▶ over (the customer hung up)
+
+`with_agent` (customer and agent talk) is where it begins and where a next partner
+may be asked. `with_partner`, `over` and `on_hold` are ends; the last one is the
+alarm: nobody can say that the customer isn't alone or hearing music.
+
+An agent who hangs up by themselves in the consult has completed it; one who
+hangs up before anybody has answered leaves the customer to whoever still does.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import attrs
+
+from aiophlo.routing import Presence
+
+
+class Phase(StrEnum):
+    """What is going on."""
+
+    WITH_AGENT = "with_agent"
+    ASKING = "asking"
+    RINGING = "ringing"
+    CONSULTING = "consulting"
+    COMPLETING = "completing"
+    CHECKING = "checking"
+    BRINGING_BACK = "bringing_back"
+    WITH_PARTNER = "with_partner"
+    OVER = "over"
+    ON_HOLD = "on_hold"
+
+
+ENDS: Final = frozenset({Phase.WITH_PARTNER, Phase.OVER, Phase.ON_HOLD})
+
+
+class Input(StrEnum):
+    """What can happen. The first six are what became of the request under way."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    NO_TRANSFER = "no_transfer"  # an abort was refused because there is none
+    NOT_SENT = "not_sent"
+    IN_DOUBT = "in_doubt"
+    TIME_OVER = "time_over"  # no more is tried, no more news waited for
+
+    ASK = "ask"
+    COMPLETE = "complete"
+    GIVE_UP = "give_up"
+
+    PARTNER_JOINED = "partner_joined"
+    PARTNER_LEFT = "partner_left"
+    AGENT_LEFT = "agent_left"
+    CUSTOMER_LEFT = "customer_left"
+
+
+EVENTS: Final = frozenset(
+    {
+        Input.PARTNER_JOINED,
+        Input.PARTNER_LEFT,
+        Input.AGENT_LEFT,
+        Input.CUSTOMER_LEFT,
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class Situation:
+    """A handover at one moment.
+
+    Attributes:
+        phase: What is going on.
+        partner: What is known of the one who is being rung, or has answered.
+        agent_left: Whether the agent is known to have left.
+        customer_left: Whether the customer is known to have left.
+        hangup_in_doubt: Whether the agent may have been hung up.
+    """
+
+    phase: Phase = Phase.WITH_AGENT
+    partner: Presence = Presence.UNSEEN
+    agent_left: bool = False
+    customer_left: bool = False
+    hangup_in_doubt: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can change any more."""
+        return self.phase in ENDS
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether somebody may be rung: the one before is known to be out."""
+        return (
+            self.phase is Phase.WITH_AGENT
+            and self.partner is not Presence.INSIDE
+            and not (self.agent_left or self.customer_left)
+        )
+
+    @property
+    def may_complete(self) -> bool:
+        """Whether the agent may be hung up."""
+        return (
+            self.phase in {Phase.CONSULTING, Phase.COMPLETING}
+            and self.partner is Presence.INSIDE
+            and not (self.agent_left or self.customer_left)
+        )
+
+    def after(self, what: Input) -> "Situation":
+        """Return the situation after something has happened.
+
+        What makes no sense now, such as a late answer or an event that has been
+        told before, changes nothing.
+        """
+        noted = self._noted(what)
+        if self.ended or (what in EVENTS and noted == self):
+            return self
+        return _STEPS[self.phase](noted, what)
+
+    def _noted(self, what: Input) -> "Situation":
+        """Take note of an event, whatever it leads to; a leaving is for good."""
+        match what:
+            case Input.PARTNER_JOINED if self.partner is Presence.UNSEEN:
+                return attrs.evolve(self, partner=Presence.INSIDE)
+            case Input.PARTNER_LEFT:
+                return attrs.evolve(self, partner=Presence.LEFT)
+            case Input.AGENT_LEFT:
+                return attrs.evolve(self, agent_left=True)
+            case Input.CUSTOMER_LEFT:
+                return attrs.evolve(self, customer_left=True)
+        return self
+
+
+def _to(now: Situation, phase: Phase) -> Situation:
+    return attrs.evolve(now, phase=phase)
+
+
+def _inside(now: Situation) -> bool:
+    return now.partner is Presence.INSIDE
+
+
+def _without_agent(now: Situation) -> Situation:
+    """Return who has the customer once the agent is gone."""
+    if now.customer_left:
+        return _to(now, Phase.OVER)
+    return _to(now, Phase.CHECKING if _inside(now) else Phase.ON_HOLD)
+
+
+def _with_agent(now: Situation, what: Input) -> Situation:
+    if what is Input.ASK and now.may_ask:
+        return attrs.evolve(
+            now,
+            phase=Phase.ASKING,
+            partner=Presence.UNSEEN,
+            hangup_in_doubt=False,
+        )
+    if now.customer_left:
+        return _to(now, Phase.OVER)
+    if now.agent_left:
+        return _without_agent(now)
+    if what is Input.PARTNER_JOINED and _inside(now):
+        return _to(now, Phase.BRINGING_BACK)  # a transfer took effect late
+    return now
+
+
+def _asking(now: Situation, what: Input) -> Situation:
+    if what in {Input.ACCEPTED, Input.IN_DOUBT}:
+        return _look(_to(now, Phase.RINGING))
+    if what in {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT}:
+        if _inside(now):  # who is there, was rung
+            return _look(_to(now, Phase.RINGING))
+        return _with_agent(_to(now, Phase.WITH_AGENT), what)
+    return now
+
+
+def _ringing(now: Situation, what: Input) -> Situation:
+    if what is Input.GIVE_UP:
+        if now.agent_left:
+            return _without_agent(now)
+        return _to(now, Phase.BRINGING_BACK)
+    return _look(now)
+
+
+def _look(now: Situation) -> Situation:
+    """Return what the facts make of a phone that was rung."""
+    if now.partner is Presence.UNSEEN:
+        return _to(now, Phase.BRINGING_BACK) if now.customer_left else now
+    if now.agent_left:
+        return _without_agent(now)
+    return _to(now, Phase.CONSULTING if _inside(now) else Phase.BRINGING_BACK)
+
+
+def _consulting(now: Situation, what: Input) -> Situation:
+    if now.agent_left:
+        return _without_agent(now)
+    if what is Input.GIVE_UP:
+        return _to(now, Phase.BRINGING_BACK)
+    if what is Input.COMPLETE and now.may_complete:
+        return _to(now, Phase.COMPLETING)
+    return now
+
+
+def _completing(now: Situation, what: Input) -> Situation:
+    if what is Input.ACCEPTED or now.agent_left:
+        return attrs.evolve(now, phase=Phase.CHECKING, agent_left=True)
+    if what is Input.IN_DOUBT:
+        return attrs.evolve(now, hangup_in_doubt=True)
+    if what in {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT}:
+        return now if now.hangup_in_doubt else _to(now, Phase.CONSULTING)
+    if what in {Input.TIME_OVER, Input.GIVE_UP}:
+        return _to(now, Phase.BRINGING_BACK) if now.hangup_in_doubt else now
+    return now
+
+
+def _checking(now: Situation, what: Input) -> Situation:
+    if now.customer_left:
+        return _to(now, Phase.OVER)
+    if what is Input.TIME_OVER:
+        return _to(now, Phase.WITH_PARTNER if _inside(now) else Phase.ON_HOLD)
+    return now
+
+
+def _bringing_back(now: Situation, what: Input) -> Situation:
+    match what:
+        case Input.ACCEPTED:
+            return _returned(attrs.evolve(now, partner=Presence.LEFT))
+        case Input.NO_TRANSFER if now.hangup_in_doubt:
+            return _without_agent(now)
+        case Input.NO_TRANSFER:
+            return _returned(now)
+        case Input.REFUSED | Input.NOT_SENT | Input.IN_DOUBT if now.agent_left:
+            return _without_agent(now)
+        case Input.TIME_OVER:
+            return _without_agent(now) if now.agent_left else _forsaken(now)
+    return now
+
+
+def _returned(now: Situation) -> Situation:
+    if now.agent_left or now.customer_left:
+        return _without_agent(now)
+    return _to(now, Phase.WITH_AGENT)
+
+
+def _forsaken(now: Situation) -> Situation:
+    return _to(now, Phase.OVER if now.customer_left else Phase.ON_HOLD)
+
+
+_STEPS: Final[dict[Phase, Callable[[Situation, Input], Situation]]] = {
+    Phase.WITH_AGENT: _with_agent,
+    Phase.ASKING: _asking,
+    Phase.RINGING: _ringing,
+    Phase.CONSULTING: _consulting,
+    Phase.COMPLETING: _completing,
+    Phase.CHECKING: _checking,
+    Phase.BRINGING_BACK: _bringing_back,
+}

@@ -1,0 +1,1 @@
+"""Examples, each short enough to read at once; `test_examples` runs them."""

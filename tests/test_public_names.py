@@ -9,6 +9,19 @@ import pytest
 import aiophlo
 
 NAMES = [
+    "Accept",
+    "Consult",
+    "CustomerLeftError",
+    "CustomerOnHoldError",
+    "Ending",
+    "EventRouter",
+    "HandoverError",
+    "NobodyAnsweredError",
+    "OpenHandover",
+    "PartnerLeftError",
+    "Recovered",
+    "Recovery",
+    "Tried",
     "BridgeMember",
     "ConferenceBridge",
     "Member",

@@ -34,7 +34,8 @@ class Flights:
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._under_way) + len(self._ended) + len(self._cut)
+        cuts = len(self._cuts) + len(self._since)
+        return len(self._under_way) + len(self._ended) + cuts
 
     def key(self, action: Action, request: Request) -> str:
         """Return what the dials that are one double click have in common.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+import attrs
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
@@ -430,3 +431,13 @@ def test_aborts_are_forgotten_with_the_dials_that_followed(end: Outcome) -> None
         return len(dials.flights)
 
     assert run_virtually(main()) == 0
+
+
+@virtually
+async def test_aborts_alone_are_forgotten_too() -> None:
+    """A batch of a million hang-ups must not fill the memory."""
+    dials = Dials()
+    for number in range(200):
+        dials.at(0.1 * number)
+        dials.flights.note(attrs.evolve(ABORT, member=f"+1415555{number:04d}"))
+    assert len(dials.flights) <= 2 * 31

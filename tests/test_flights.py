@@ -8,7 +8,7 @@ import attrs
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
-from aiophlo.actions import AbortTransfer, WarmTransfer
+from aiophlo.actions import AbortTransfer, Hangup, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.wire import encode
@@ -441,3 +441,18 @@ async def test_aborts_alone_are_forgotten_too() -> None:
         dials.at(0.1 * number)
         dials.flights.note(attrs.evolve(ABORT, member=f"+1415555{number:04d}"))
     assert len(dials.flights) <= 2 * 31
+
+
+@virtually
+async def test_dial_rings_again_when_the_dialled_one_was_hung_up() -> None:
+    """Told that it was accepted, the customer would wait for a phone that is silent."""
+    dials = Dials()
+    callee, agent = (
+        Hangup(phlo_id="p", node_id="n", member=member)
+        for member in (ACTION.to, ACTION.trigger_source)
+    )
+    assert await dials.rings()
+    for ending in (callee, agent, callee, callee):
+        dials.flights.note(ending)
+        assert await dials.rings()
+        assert not await dials.rings()

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from aiophlo.actions import AbortTransfer, Action, Hangup
+from aiophlo.actions import AbortTransfer, Action, DialAction, Hangup
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.rivals import Party, party_of
 from aiophlo.wire import Request
@@ -34,16 +34,25 @@ class Flights:
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._under_way) + len(self._ended) + len(self._cut)
+        cuts = len(self._cuts) + len(self._since)
+        return len(self._under_way) + len(self._ended) + cuts
 
     def key(self, action: Action, request: Request) -> str:
         """Return what the dials that are one double click have in common.
 
-        An abort or a hang-up in between makes two of them: who dials again
-        after it means it.
+        An abort or a hang-up in between, of who dials or who is dialled, makes
+        two of them: who dials again after it means it.
         """
-        cut = self._cuts.get(party_of(action)) if self._cuts else None
-        return f"{cut} {request.identity}" if cut else request.identity
+        cuts = self._cuts_of(action) if self._cuts else []
+        if not cuts:
+            return request.identity
+        return f"{max(cuts, key=int)} {request.identity}"
+
+    def _cuts_of(self, action: Action) -> list[str]:
+        parties = [party_of(action)]
+        if isinstance(action, DialAction):
+            parties.append((action.phlo_id, action.node_id, action.to))
+        return [self._cuts[party] for party in parties if party in self._cuts]
 
     def note(self, action: Action) -> None:
         """Take note that `action` begins, whatever it is."""

@@ -175,8 +175,9 @@ class SessionPool:
         """Refuse new actions, let those under way end, then close what is ours.
 
         Open handovers are ended first: each customer is brought back to the
-        agent. Waits no longer than that and one exchange may take; what is still
-        under way then is logged, and ends in doubt.
+        agent. Waits up to `connect` and twice `answer_within` more, longer than
+        an exchange may take; what is still under way then is logged, and ends
+        in doubt.
         """
         if self._closed:
             return
@@ -210,7 +211,8 @@ class SessionPool:
             on_duplicate: What to do with a `WarmTransfer`, `ColdTransfer` or
                 `AddUser` that equals one under way, or one accepted or left in
                 doubt less than 3 seconds ago: `"join"` returns the outcome of
-                that one, marked `joined`; `"send"` rings again.
+                that one, marked `joined`, however long it is given; `"send"`
+                rings again.
 
         Returns:
             The outcome, if Plivo said yes.

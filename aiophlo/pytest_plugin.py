@@ -1,9 +1,11 @@
 """A pytest fixture for whoever tests code that transfers calls.
 
-def test_caller_is_transferred(phlo_simulator):
-my_service.configure(base_url=phlo_simulator.base_url)
-my_service.transfer(to="+14152225555")
-assert phlo_simulator.ledger.dials(to="+14152225555") == 1
+::
+
+    def test_caller_is_transferred(phlo_simulator):
+        my_service.configure(base_url=phlo_simulator.base_url)
+        my_service.transfer(to="+14152225555")
+        assert phlo_simulator.ledger.dials(to="+14152225555") == 1
 """
 
 from collections.abc import Iterator

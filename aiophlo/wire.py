@@ -175,29 +175,21 @@ def decode(
         Plivo docs, "Status codes". Assumed: a 2xx whose `error` is not empty
         is a refusal, and a 429 ("blocked") dials nobody.
     """
-    if isinstance(answer, NoAnswer):
-        return (InDoubt if answer.left else NotSent)(
-            action=action,
-            reason=answer.reason,
-            error=answer.detail.strip()[:_TEXT_LENGTH] or None,
-            status=answer.status,
-            attempts=attempts,
-            seconds=seconds,
-            waited=waited,
-        )
-    status = answer.status
-    body = _json_object(answer.body)
-    error = _error_text(body)
     known: dict[str, Any] = {
         "action": action,
         "attempts": attempts,
         "seconds": seconds,
         "waited": waited,
-        "status": status,
-        "api_id": _api_id(body),
-        "body": body or {},
-        "error": error,
+        "status": answer.status,
     }
+    if isinstance(answer, NoAnswer):
+        error = answer.detail.strip()[:_TEXT_LENGTH] or None
+        verdict = InDoubt if answer.left else NotSent
+        return verdict(**known, reason=answer.reason, error=error)
+    status = answer.status
+    body = _json_object(answer.body)
+    error = _error_text(body)
+    known |= {"api_id": _api_id(body), "body": body or {}, "error": error}
     if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success range
         if error is not None:
             return Rejected(**known)

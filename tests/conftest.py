@@ -1,5 +1,6 @@
 """Fixtures that more than one module's tests need."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -10,6 +11,16 @@ import pytest
 from aioresponses import aioresponses
 
 from aiophlo.simulator import Simulator
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """Let commands be interrupted, even where a script runs us in its background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+import attrs
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
-from aiophlo.actions import AbortTransfer, WarmTransfer
+from aiophlo.actions import AbortTransfer, Hangup, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.wire import encode
@@ -422,11 +423,35 @@ def test_aborts_are_forgotten_with_the_dials_that_followed(end: Outcome) -> None
             dials.at(number)
             dials.abort()
             await dials.rings(end=end)
-        dials.at(10 + 2 * MEMORY)
-        dials.abort()
-        dials.at(10 + 4 * MEMORY)
-        await dials.flights.join("last")
-        dials.flights.land("last", REJECTED)
+        for later in (2, 4):  # an abort is looked at again when it has been kept
+            dials.at(10 + later * MEMORY)
+            await dials.flights.join("last")
+            dials.flights.land("last", REJECTED)
         return len(dials.flights)
 
     assert run_virtually(main()) == 0
+
+
+@virtually
+async def test_aborts_alone_are_forgotten_too() -> None:
+    """A batch of a million hang-ups must not fill the memory."""
+    dials = Dials()
+    for number in range(200):
+        dials.at(0.1 * number)
+        dials.flights.note(attrs.evolve(ABORT, member=f"+1415555{number:04d}"))
+    assert len(dials.flights) <= 2 * 31
+
+
+@virtually
+async def test_dial_rings_again_when_the_dialled_one_was_hung_up() -> None:
+    """Told that it was accepted, the customer would wait for a phone that is silent."""
+    dials = Dials()
+    callee, agent = (
+        Hangup(phlo_id="p", node_id="n", member=member)
+        for member in (ACTION.to, ACTION.trigger_source)
+    )
+    assert await dials.rings()
+    for ending in (callee, agent, callee, callee):
+        dials.flights.note(ending)
+        assert await dials.rings()
+        assert not await dials.rings()

@@ -8,11 +8,13 @@ import pytest
 from aiophlo import SessionPool
 from aiophlo.simulator import Simulator
 
+pytest_plugins = ["pytester"]
+
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block]
 TESTS = [block for block in BLOCKS if "def test_" in block]
+PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block and block not in TESTS]
 
 
 def test_first_example_is_complete_by_line_40() -> None:

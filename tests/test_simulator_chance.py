@@ -76,7 +76,7 @@ def test_chances_are_read_from_text() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("explode=0.1", "explode"),
+        ("explode=0.1", "explode is none of: all, .*drop_after_read"),
         ("reset", "reset needs"),
         ("reset=often", "reset needs"),
         ("reset=1.5", "reset needs"),

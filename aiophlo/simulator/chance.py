@@ -34,9 +34,18 @@ def parse_chances(text: str) -> dict[Fault, float]:
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, number = part.partition("=")
         chance = _parse_chance(name, number)
-        faults = list(Fault) if name == "all" else [Fault(name)]
-        chances |= dict.fromkeys(faults, chance)
+        chances |= dict.fromkeys(_parse_faults(name), chance)
     return chances
+
+
+def _parse_faults(name: str) -> list[Fault]:
+    if name == "all":
+        return list(Fault)
+    try:
+        return [Fault(name)]
+    except ValueError:
+        names = ", ".join(Fault)
+        raise ValueError(f"{name} is none of: all, {names}") from None
 
 
 def _parse_chance(name: str, number: str) -> float:

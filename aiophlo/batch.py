@@ -171,8 +171,6 @@ class Stream:
         self._in_hand -= 1
         if self._room is not None:
             _wake(self._room)
-        if not self._in_hand:
-            self._wake_readers()  # another one may wait for the end
         return self._ready.popleft()
 
     async def _news(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -365,7 +365,7 @@ async def test_leaving_ends_what_is_in_flight_and_sends_no_more(
         leaving = asyncio.Event()
         simulator.hold_answers()
         task = asyncio.create_task(leave(stream, how, simulator, leaving))
-        await leaving.wait()
+        await asyncio.wait_for(leaving.wait(), 10)
         if how == "cancel":
             task.cancel()
         await is_told_to_stop(stream)
@@ -397,7 +397,7 @@ async def test_cancelled_again_leaves_in_flight_ones_in_doubt(
         with simulator.hold_answers():
             task = asyncio.create_task(leave(stream, "cancel", simulator, leaving))
             await simulator.wait_for(held=2)
-            await leaving.wait()
+            await asyncio.wait_for(leaving.wait(), 10)
             for _ in range(1 + further):
                 task.cancel()
                 await is_told_to_stop(stream)

@@ -173,6 +173,56 @@ async def test_repeated_key_is_sent_once_whether_finished_before_or_not(
     assert simulator.ledger.dials(number(1)) == 1
 
 
+async def test_unusable_rows_are_told_when_the_others_are_sent(
+    simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Corrected later, they must be sent then, and the others not again."""
+    rows, journal, out = (tmp_path / name for name in ("a.csv", "j.db", "o.csv"))
+    sound = write_rows(rows, 4).read_text()
+    rows.write_text(sound.replace(number(2), "1.41E+10").replace(number(3), "1,2"))
+    options = (rows, "--journal", journal, "--results", out)
+    assert await run(*options, "--skip-invalid") == Exit.REFUSED
+    listed = capsys.readouterr().err.splitlines()[:2]
+    assert [line.split(":")[0] for line in listed] == ["line 4", "line 5"]
+    found = read_results(out)
+    assert found["row-2"][1:3] == ["not_sent", "invalid"]
+    assert found["5:"][1:3] == ["not_sent", "invalid"]  # its key can't be told
+    assert [found[f"row-{n}"][1] for n in range(2)] == ["accepted"] * 2
+    assert await run(*options) == Exit.UNUSABLE
+    rows.write_text(sound)
+    assert await run(*options) == Exit.ACCEPTED
+    assert [simulator.ledger.dials(number(n)) for n in range(4)] == [1] * 4
+
+
+@pytest.mark.parametrize("page", [1, 3, 2_000])
+@pytest.mark.parametrize("key", ["row-{}", "+1415555{:04}", "Zürich {}", ""])
+async def test_finished_rows_are_found_whatever_their_keys(
+    *,
+    page: int,
+    key: str,
+    simulator: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row that is not found is a phone that rings twice."""
+    monkeypatch.setattr("aiophlo.cli.finished._PAGE", page)
+    rows, journal, out = (tmp_path / name for name in ("a.csv", "j.db", "o.jsonl"))
+    lines = [f"{number(n)},{AGENT},{key.format(n)}" for n in range(30)]
+    rows.write_text("\n".join(["to,trigger_source,key", *lines]))
+    options = (rows, "--journal", journal, "--results", out)
+    assert await run(*options) == Exit.ACCEPTED
+    first = json_lines(out.read_text())
+    with sqlite3.connect(journal) as database:  # as if these had met an outage
+        database.execute("UPDATE actions SET verdict = 'not_sent' WHERE id % 4 = 0")
+    database.close()
+    assert await run(*options) == Exit.ACCEPTED
+    rang = [simulator.ledger.dials(number(n)) for n in range(30)]
+    assert sorted(rang) == [1] * 23 + [2] * 7
+    second = json_lines(out.read_text())
+    assert {row["key"] for row in second} == {row["key"] for row in first}
+    assert len(second) == 30
+
+
 async def test_moved_rows_without_keys_are_refused(
     simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,11 +65,7 @@ class Finished:
         """
         if not self._left:
             return None
-        # Keys beyond ASCII may be kept masked, or look like one that is.
-        if self._keyless:
-            found = self._page.pop(line, None)
-        else:
-            found = self._page.pop(key, None) if key.isascii() else None
+        found = self._page.pop(line if self._keyless else key, None)
         if found is None:
             found = self._look_up(line, key)
         self._left -= found is not None

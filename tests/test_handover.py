@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from doubles import account_of, pool_of
 from handover_stage import (
     AGENT,
     CONSULTING,
@@ -34,6 +35,7 @@ from aiophlo import (
     NotFoundError,
     NotSentError,
     PartnerLeftError,
+    Quota,
     RejectedError,
 )
 from aiophlo.events import parse_event
@@ -233,6 +235,24 @@ async def test_nobody_else_is_tried_when_it_would_be_pointless(
     assert len({one.to for one in stage.simulator.ledger.requests}) == 1
 
 
+async def test_nobody_is_rung_when_cancelled_before_the_request_left(
+    stage: Stage,
+) -> None:
+    """A click taken back in time must not make a phone ring seconds later."""
+    account = account_of(stage.simulator, quota=Quota(1, per=5.0))
+    async with pool_of(stage.simulator, account) as pool:
+        node = pool.phlo("p").multi_party_call("n")
+        await node.member(AGENT).mute()  # which takes the slot of five seconds
+        consult = pool.consult(node, **stage.options())
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await consult.__aenter__()
+        assert asyncio.get_running_loop().time() - started < 2.0
+    assert stage.rung == []
+    assert stage.customer_is_with_agent
+
+
 # In doubt.
 
 
@@ -331,6 +351,16 @@ async def test_partner_who_leaves_as_the_agent_hangs_up_is_an_alarm() -> None:
                 stage.call.leave(stage.call[FIRST])
                 await consult.complete()
         assert stage.states()[:2] == (LEFT, TALKING)
+        assert len(stage.alarms) == 1
+
+
+async def test_alarm_that_was_caught_is_not_raised_again() -> None:
+    """Whoever has begun to help must not be interrupted by the same news."""
+    async with set_stage(delay=0.05) as stage:
+        async with stage.consult(ring_for=2.0) as consult:
+            stage.call.leave(stage.call[FIRST])
+            with pytest.raises(CustomerOnHoldError):
+                await consult.complete()
         assert len(stage.alarms) == 1
 
 
@@ -779,6 +809,20 @@ async def test_next_one_is_rung_when_the_partner_leaves_unasked(
     assert await stage.pool.hand_over(stage.node, **options, accept=accept) == SECOND
     assert asked == [FIRST, SECOND]
     assert stage.states() == (LEFT, TALKING, LEFT, TALKING)
+
+
+async def test_next_one_is_rung_when_the_event_of_leaving_is_late() -> None:
+    """The abort says that there is no transfer; only the event, that they are out."""
+    async with set_stage(delay=0.05) as stage:
+
+        async def accept(consult: Consult) -> bool:
+            if consult.partner == FIRST:
+                stage.call.leave(stage.call[FIRST])
+            return consult.partner == SECOND
+
+        options = stage.options(to=[FIRST, SECOND], ring_for=2.0)
+        taken = await stage.pool.hand_over(stage.node, **options, accept=accept)
+        assert taken == SECOND
 
 
 async def test_agent_who_hangs_up_while_asked_has_handed_over(stage: Stage) -> None:

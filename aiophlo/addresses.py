@@ -5,6 +5,7 @@ import re
 from aiophlo.errors import InvalidAddressError
 
 _SEPARATORS = re.compile(r"[\s().\[\]\-\u2010-\u2015]+")
+_DECIMALS = re.compile(r"\.0{1,2}$")
 _TRUNK_ZERO = re.compile(r"[(\[]\s*0\s*[)\]]")
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _SIP = re.compile(
@@ -36,8 +37,8 @@ def parse_address(value: object, *, field: str = "address") -> str:
     """Return `value` as the API wants it: `+14152225555` or `sip:user@host`.
 
     Blanks, dashes, dots and brackets in a number are dropped. A bracketed
-    zero, as in `+44 (0)20`, is refused: it is not part of the number, and
-    keeping it would dial somebody else.
+    zero, as in `+44 (0)20`, and a spreadsheet's `.0` are refused: they are not
+    part of the number, and keeping them would dial somebody else.
 
     Args:
         value: What a person or a program wrote.
@@ -70,6 +71,11 @@ def parse_address(value: object, *, field: str = "address") -> str:
         return _parse_sip(text, field)
     if _TRUNK_ZERO.search(text):
         message = f"{field}: leave out the bracketed 0; {_RIGHT}, got {_hint(text)}"
+        raise InvalidAddressError(message, field=field)
+    if _DECIMALS.search(text):
+        message = (
+            f"{field}: leave out a spreadsheet's '.0'; {_RIGHT}, got {_hint(text)}"
+        )
         raise InvalidAddressError(message, field=field)
     number = _SEPARATORS.sub("", text)
     if not _NUMBER.fullmatch(number):

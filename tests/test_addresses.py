@@ -268,3 +268,11 @@ def test_long_text_is_never_searched(monkeypatch: pytest.MonkeyPatch) -> None:
             parse_address(text)
     assert searched
     assert max(searched) <= 255
+
+
+@pytest.mark.parametrize("number", ["+14155550123.0", "+1 415.555.0123.00"])
+def test_decimals_of_a_spreadsheet_are_refused(number: str) -> None:
+    """A column that was read as numbers must not dial strangers."""
+    with pytest.raises(InvalidAddressError, match="spreadsheet"):
+        parse_address(number)
+    assert parse_address(number.rpartition(".")[0]) == "+14155550123"

@@ -4,15 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from aiophlo import SessionPool
 from aiophlo.simulator import Simulator
 
 pytest_plugins = ["pytester"]
 
+pytest_plugins = ["pytester"]
+
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+OTHERS = [block for block in BLOCKS if "app = web.Application()" in block]
 TESTS = [block for block in BLOCKS if "def test_" in block]
 PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block and block not in TESTS]
 
@@ -43,6 +47,22 @@ def test_program_runs(
     assert phlo_simulator.ledger.requests
     assert not phlo_simulator.ledger.rung_twice()
     assert "Error" not in capsys.readouterr().out
+
+
+def test_every_example_is_run() -> None:
+    """An example that nobody runs is wrong within a year."""
+    assert len(PROGRAMS) + len(TESTS) + len(OTHERS) == len(BLOCKS)
+    assert TESTS
+    assert OTHERS
+
+
+@pytest.mark.parametrize("number", range(len(OTHERS)))
+def test_application_is_built(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever pastes it into a service must see that service start."""
+    monkeypatch.setenv("PLIVO_AUTH_TOKEN", "a-token")
+    names: dict[str, object] = {}
+    exec(compile(OTHERS[number], "README.md", "exec"), names)  # noqa: S102 -- ours
+    assert isinstance(names["app"], web.Application)
 
 
 @pytest.mark.parametrize("number", range(len(TESTS)))

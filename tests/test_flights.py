@@ -422,9 +422,10 @@ def test_aborts_are_forgotten_with_the_dials_that_followed(end: Outcome) -> None
         for number in range(10):
             dials.at(number)
             dials.abort()
+            dials.at(number + 0.5)
             await dials.rings(end=end)
-        for later in (2, 4):  # an abort is looked at again when it has been kept
-            dials.at(10 + later * MEMORY)
+        for later in (9.2, 12.7, 20.0):  # kept for its dial at first, then no longer
+            dials.at(later + MEMORY)
             await dials.flights.join("last")
             dials.flights.land("last", REJECTED)
         return len(dials.flights)

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"  # every answer was 429
     NO_BUDGET = "no_budget"  # the account's retries are used up
     CLOSED = "closed"  # the pool or its session is closed
+    OVERTAKEN = "overtaken"  # what undoes it was asked for before it left
     DUPLICATE = "duplicate"  # its key came before in this batch
     INVALID = "invalid"  # it is no action, or its account or key can't be right
     STOPPED = "stopped"  # the batch stopped by itself

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 _FINAL = frozenset(
-    {Reason.CLOSED, Reason.EXPIRED, Reason.NO_BUDGET, Reason.STOPPED, Reason.DUPLICATE}
+    {
+        Reason.CLOSED,
+        Reason.DUPLICATE,
+        Reason.EXPIRED,
+        Reason.NO_BUDGET,
+        Reason.OVERTAKEN,
+        Reason.STOPPED,
+    }
 )
 
 

@@ -23,7 +23,7 @@ from aiophlo.outcomes import (
 )
 from aiophlo.permits import Permits
 from aiophlo.retrying import RetryBudget, RetryPolicy, send_again
-from aiophlo.rivals import Rivals, Word
+from aiophlo.rivals import NOBODY, Rivals
 from aiophlo.slots import Slots
 from aiophlo.transport import Departure, Transport, departure_of
 from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
@@ -171,21 +171,21 @@ class Sender:
             joined = await self.flights.join(key)
             if joined is not None:
                 return attrs.evolve(joined, action=journey.action, joined=True)
-        word = self.rivals.begin(journey.action)
+        journey.word = self.rivals.begin(journey.action)
         self.flights.note(journey.action)
         self.under_way.begin()
         try:
             outcome = await journey.attempt()
             if not isinstance(outcome, Accepted | Rejected):
-                outcome = await journey.go_on(outcome, word)
+                outcome = await journey.go_on(outcome)
         except BaseException:
-            self._end(journey.cancelled(), key, word)
+            self._end(journey, journey.cancelled(), key)
             raise
-        self._end(outcome, key, word)
+        self._end(journey, outcome, key)
         return outcome
 
-    def _end(self, outcome: Outcome, key: str | None, word: Word) -> None:
-        self.rivals.end(word)
+    def _end(self, journey: "Journey", outcome: Outcome, key: str | None) -> None:
+        self.rivals.end(journey.word)
         self.under_way.end()
         if isinstance(outcome, Accepted | Rejected):
             self.budget.settled()
@@ -260,7 +260,7 @@ class Journey:
         self.verdict: Outcome | None = None  # over the attempts so far
         self.over = False  # no further attempt can begin
         self.no_budget = False
-        self.word: Word | None = None
+        self.word = NOBODY
 
     def cancelled(self) -> Outcome:
         """Return the verdict for one whose caller has gone away."""
@@ -268,14 +268,13 @@ class Journey:
             return self.verdict
         return self.not_sent(Reason.CANCELLED)
 
-    async def go_on(self, outcome: Outcome, word: Word) -> Outcome:
+    async def go_on(self, outcome: Outcome) -> Outcome:
         """Make what further attempts are needed and allowed; return the verdict.
 
         Args:
             outcome: What the first attempt came to.
-            word: Says whether the action is still the last one to its party.
         """
-        self.word = word
+        self._may_be_overtaken()
         outcome = await send_again(
             outcome,
             self.attempt,
@@ -297,7 +296,9 @@ class Journey:
             refusal = await self._slot()
             if refusal is not None:
                 return self._not_begun(refusal)
-            if self.verdict is not None and not self._may_repeat(0.0):
+            if self.word.overtaken:
+                return self._not_begun(Reason.OVERTAKEN)
+            if self.verdict is not None and not self._may_repeat():
                 return self._not_begun(Reason.EXPIRED)
             if self.before_leaving is not None and not self.attempts:
                 await self.before_leaving()
@@ -313,7 +314,11 @@ class Journey:
         finally:
             sender.permits.release(self.lane)
 
+    def _may_be_overtaken(self) -> None:
+        self.word = self.sender.rivals.wait(self.action, self.word)
+
     async def _permit(self) -> bool:
+        self._may_be_overtaken()
         permits = self.sender.permits
         behind = permits.waiting(self.lane)
         if self.sender.slots.slot_for(self.lane, behind=behind) > self.deadline:
@@ -323,12 +328,14 @@ class Journey:
     async def _slot(self) -> Reason | None:
         dial_slots = self.sender.dial_slots
         if self.action.dials and dial_slots is not None:
+            self._may_be_overtaken()
             refusal = await dial_slots.acquire(self.lane, self.deadline)
             if refusal is not None:
                 return refusal
         slots = self.sender.slots
         if slots.take(self.lane, self.deadline):
             return None
+        self._may_be_overtaken()
         return await slots.acquire(self.lane, self.deadline)
 
     def _begin(self) -> Departure:
@@ -339,7 +346,10 @@ class Journey:
         self.attempts += 1
         self.in_flight = True
         self.sender.in_flight += 1
-        return departure_of(self.request)
+        departure = departure_of(self.request)
+        if isinstance(self.verdict, InDoubt):
+            departure.may_leave = self._may_repeat  # asked again once connected
+        return departure
 
     def _end(self, answer: Answer | NoAnswer) -> Outcome:
         self.in_flight = False
@@ -390,11 +400,13 @@ class Journey:
         self.no_budget = not self.sender.budget.spend(outcome)
         return not self.no_budget
 
-    def _may_repeat(self, wait: float) -> bool:
+    def _may_repeat(self, wait: float = 0.0) -> bool:
         """Say whether one more request, after so many seconds, can't do harm."""
         assert self.verdict is not None  # noqa: S101 -- there was an attempt
+        if self.word.overtaken:
+            return False
         return self.sender.policy.may_send_again(
             self.verdict,
             since_sent=self.loop.time() + wait - self.first_sent,
-            alone=self.word is None or self.word.is_last,
+            alone=self.word.is_last,
         )

@@ -8,7 +8,7 @@ are no request, and aiohttp never sends a POST twice.
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -41,14 +41,22 @@ class Departure(aiohttp.BytesPayload):
     Attributes:
         left: The body was handed to the network; until then nobody has got
             the request. Once set, it stays.
+        may_leave: Asked, if there is one, in the moment of leaving.
     """
 
     left = False
+    may_leave: Callable[[], bool] | None = None
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        """Write the body, and note that it leaves."""
+        """Write the body, and note that it leaves.
+
+        Raises:
+            ConnectionAbortedError: It may not leave any more.
+        """
+        if self.may_leave is not None and not self.may_leave():
+            raise ConnectionAbortedError("it may not leave any more")
         if not _is_closing(writer):
             self.left = True
         await super().write_with_length(writer, content_length)

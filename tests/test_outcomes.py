@@ -64,8 +64,8 @@ def test_reasons_are_these() -> None:
     """Who counts reasons must not find one renamed."""
     assert {*Reason} == {
         "unreachable", "expired", "throttled", "no_budget", "closed", "duplicate",
-        "invalid", "stopped", "silent", "disconnected", "server_error", "unreadable",
-        "redirected", "cancelled", "interrupted", "unknown",
+        "overtaken", "invalid", "stopped", "silent", "disconnected", "server_error",
+        "unreadable", "redirected", "cancelled", "interrupted", "unknown",
     }  # fmt: skip
     assert repr(Reason.SILENT) == "silent"
 

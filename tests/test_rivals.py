@@ -138,3 +138,70 @@ def test_what_is_never_repeated_so_is_not_kept(action: Action) -> None:
     rivals.begin(HOLD)
     assert word.is_last  # the policy knows without it: never, or always
     rivals.end(word)
+
+
+UNDOES = {
+    (Unhold, Hold),
+    (Hold, Unhold),
+    (Unmute, Mute),
+    (Mute, Unmute),
+    (BridgeUnmute, BridgeMute),
+    (BridgeMute, BridgeUnmute),
+    (BridgeLeave, BridgeMute),
+    (BridgeLeave, BridgeUnmute),
+    (AbortTransfer, WarmTransfer),
+    (AbortTransfer, ColdTransfer),
+    *((Hangup, kind) for kind in (Hold, Unhold, Mute, Unmute, AbortTransfer)),
+    *((Hangup, kind) for kind in (ResumeCall, VoicemailDrop, Hangup)),
+    *((Hangup, kind) for kind in (WarmTransfer, ColdTransfer, AddUser)),
+}
+
+
+def said(kind: type[Any], party: str = AGENT) -> Action:
+    """Return an action of this kind for the party."""
+    if issubclass(kind, AddUser | ColdTransfer | WarmTransfer):
+        action: Action = kind(**NODE, trigger_source=party, to=OTHER)
+    else:
+        action = kind(**NODE, member=party)
+    return action
+
+
+@pytest.mark.parametrize(("later", "earlier"), sorted(UNDOES, key=str))
+def test_word_is_overtaken_by_what_undoes_it(
+    later: type[Action], earlier: type[Action]
+) -> None:
+    """A Hold that leaves after its Unhold leaves a customer with the music."""
+    rivals = Rivals()
+    words = [said(earlier), said(earlier, "+14155550111")]
+    first, elsewhere = [rivals.wait(it, rivals.begin(it)) for it in words]
+    rivals.end(rivals.begin(said(later)))
+    assert first.overtaken
+    assert not elsewhere.overtaken
+    rivals.end(first)
+    rivals.end(elsewhere)
+    assert not len(rivals)
+
+
+def test_word_is_not_overtaken_by_anything_else() -> None:
+    """Muting somebody must not lose the transfer that waits."""
+    kinds = [type(action) for action in SETTERS]
+    kinds += [ResumeCall, VoicemailDrop, WarmTransfer, ColdTransfer, AddUser]
+    bridge = {BridgeMute, BridgeUnmute, BridgeLeave}
+    for later, earlier in itertools.product(kinds, kinds):
+        undone = (later, earlier) in UNDOES or (
+            later in {WarmTransfer, ColdTransfer} and earlier is AbortTransfer
+        )
+        if undone or (later is Hangup and earlier in bridge):
+            continue
+        rivals = Rivals()
+        word = rivals.wait(said(earlier), rivals.begin(said(earlier)))
+        rivals.begin(said(later))
+        assert not word.overtaken, (later, earlier)
+
+
+def test_abort_that_waits_is_overtaken_by_a_new_transfer() -> None:
+    """A late abort would end the transfer that the agent has just begun."""
+    rivals = Rivals()
+    word = rivals.begin(said(AbortTransfer))
+    rivals.begin(said(WarmTransfer))
+    assert word.overtaken

@@ -36,6 +36,7 @@ from aiophlo import (
     Hold,
     InDoubtError,
     Lane,
+    NotSent,
     NotSentError,
     Outcome,
     Quota,
@@ -676,6 +677,62 @@ async def test_refused_dial_may_be_asked_again(simulator: Simulator) -> None:
         accepted = await pool.send(TRANSFER)
     assert not accepted.joined
     assert simulator.ledger.dials(address(0)) == 1
+
+
+# Nobody is overtaken by what should undo it
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(Hold, Unhold), (WarmTransfer, AbortTransfer), (WarmTransfer, Hangup)],
+)
+def test_what_waits_is_not_sent_once_it_was_undone(
+    first: type[Action], then: type[Action]
+) -> None:
+    """A customer must not be put on hold after being taken off it."""
+    transport = ScriptedTransport(lambda _: asyncio.sleep(0, ACCEPTED))
+    paced = attrs.evolve(ACCOUNT, quota=Quota(2, per=1.0))
+    party = {"phlo_id": PHLO_ID, "node_id": "n"}
+    member = {**party, "member": address(1)}
+    dial = {**party, "trigger_source": address(1), "to": address(2)}
+    arguments = dial if first is WarmTransfer else member
+
+    async def main() -> list[Outcome]:
+        async with ScriptedPool(paced, transports=[transport]) as pool:
+            await pool.send(RunPhlo(phlo_id=PHLO_ID))
+            waiting = asyncio.create_task(outcome_of(pool.send(first(**arguments))))
+            await asyncio.sleep(0)
+            return [await outcome_of(pool.send(then(**member))), await waiting]
+
+    done, undone = run_virtually(main())
+    assert done.verdict == "accepted"
+    assert isinstance(undone, NotSent)
+    assert undone.reason is Reason.OVERTAKEN
+    assert len(transport.requests) == 2
+
+
+def test_what_is_to_be_tried_again_is_not_sent_once_it_was_undone() -> None:
+    """An Unhold must not be followed by the Hold that could not leave before."""
+    answers = iter([ANSWERS["unreachable"], ACCEPTED])
+
+    async def answer(_: Request) -> Answer | NoAnswer:
+        return next(answers)
+
+    transport = ScriptedTransport(answer)
+    member = {"phlo_id": PHLO_ID, "node_id": "n", "member": address(1)}
+
+    async def main() -> list[Outcome]:
+        async with ScriptedPool(
+            ACCOUNT, transports=[transport], random=lambda: 0.9
+        ) as pool:
+            waiting = asyncio.create_task(outcome_of(pool.send(Hold(**member))))
+            await asyncio.sleep(0.01)
+            return [await outcome_of(pool.send(Unhold(**member))), await waiting]
+
+    done, undone = run_virtually(main())
+    assert done.verdict == "accepted"
+    assert undone.verdict == "not_sent"
+    assert len(transport.requests) == 2
 
 
 @pytest.mark.parametrize("ending", [AbortTransfer, Hangup])

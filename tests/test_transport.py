@@ -7,7 +7,9 @@ event loop and on uvloop.
 """
 
 import asyncio
+import base64
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -33,6 +35,7 @@ from raw_server import Connection, RawServer, Script, steps
 
 from aiophlo.actions import Action, GetPhlo, Hold, WarmTransfer
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.simulator import Simulator
 from aiophlo.transport import LONGEST_BODY, Departure, Transport, departure_of
 from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
 
@@ -1015,3 +1018,21 @@ async def test_detail_is_short_when_an_exception_is_not(
         answer = await exchange(transport, ACTIONS["dial"])
     assert isinstance(answer, NoAnswer)
     assert len(answer.detail) == 300
+
+
+async def test_nothing_leaves_when_it_may_not_any_more() -> None:
+    """A repeated Hold must not follow the Unhold begun while it connected."""
+    hold = Hold(phlo_id="p", node_id="n", member="+14155550100")
+    request = encode(hold, auth_id="MA")
+    async with Simulator() as simulator, aiohttp.ClientSession() as session:
+        pair = f"{simulator.auth_id}:{simulator.auth_token}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        transport = Transport(session, simulator.base_url, headers)
+        for may_leave in (False, True, False, True):  # on a new and a kept connection
+            departure = departure_of(request)
+            departure.may_leave = functools.partial(bool, may_leave)
+            answer = await transport.exchange(request, departure, within=3.0)
+            assert isinstance(answer, Answer) is may_leave
+            assert departure.left is may_leave
+            assert isinstance(answer, Answer) or not answer.left
+        assert len(simulator.ledger.requests) == 2

@@ -113,7 +113,7 @@ async def webhook(router: EventRouter, token: str) -> AsyncIterator[str]:
     app = web.Application()
     receiver = Receiver(router.feed, auth_tokens=token)
     app.router.add_route("*", "/events", aiohttp_handler(receiver))
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -806,7 +806,9 @@ async def test_next_one_is_rung_when_the_partner_leaves_unasked(
         return True
 
     options = stage.options(to=[FIRST, SECOND])
-    assert await stage.pool.hand_over(stage.node, **options, accept=accept) == SECOND
+    async with asyncio.timeout(10.0):
+        taken = await stage.pool.hand_over(stage.node, **options, accept=accept)
+    assert taken == SECOND
     assert asked == [FIRST, SECOND]
     assert stage.states() == (LEFT, TALKING, LEFT, TALKING)
 

@@ -263,7 +263,7 @@ async def test_customer_is_back_when_the_process_is_interrupted(
             stage = stage_of(simulator)
             await stage.until(CONSULTING, ON_HOLD, RINGING if ringing else CONSULTING)
             process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(process.wait(), 10.0)
+            await asyncio.wait_for(process.wait(), 20.0)
             assert stage.states()[:2] == (TALKING, TALKING)
             assert stage.reached == set()
     with Journal.read(tmp_path / "journal") as reader:
@@ -286,7 +286,7 @@ async def test_interrupting_twice_is_an_alarm_and_is_recovered(tmp_path: Path) -
                 lambda ledger: ledger.requests[-1].action == "abort_transfer"
             )
             process.send_signal(signal.SIGINT)
-            _, errors = await asyncio.wait_for(process.communicate(), 10.0)
+            _, errors = await asyncio.wait_for(process.communicate(), 20.0)
             assert b"CRITICAL:aiophlo:customer \xe2\x80\xa644 may be on hold" in errors
         simulator.clear_script()
         async with Journal(tmp_path / "journal") as journal, stage.pool as pool:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,15 @@ def test_every_phase_is_drawn() -> None:
     """A picture that lacks a state is worse than none."""
     drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
     assert set(Phase) <= set(re.findall(r"\w+", drawing))
+
+
+def test_drawing_is_the_readme_s() -> None:
+    """Whoever reads it there must not be told of last year's."""
+    drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
+    lines = [line.strip() for line in drawing.splitlines() if set(line) & set("│─▼")]
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert lines
+    assert [line for line in lines if line not in readme] == []
 
 
 def test_every_phase_is_reached() -> None:

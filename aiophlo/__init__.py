@@ -1,5 +1,8 @@
 """Warm transfers on Plivo's PHLO for asyncio services."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from aiophlo._version import __version__
 from aiophlo.accounts import Account, Quota
 from aiophlo.actions import (
@@ -44,11 +47,6 @@ from aiophlo.errors import (
     RejectedError,
     VerdictError,
 )
-from aiophlo.handover import Accept, Consult
-from aiophlo.handover_recovery import Recovered, Recovery
-from aiophlo.handover_table import OpenHandover
-from aiophlo.handover_tries import Ending, Tried
-from aiophlo.journal import Journal
 from aiophlo.nodes import BridgeMember, ConferenceBridge, Member, MultiPartyCall, Phlo
 from aiophlo.observing import ActionEnded, AttemptEnded, Observer
 from aiophlo.outcomes import (
@@ -62,8 +60,35 @@ from aiophlo.outcomes import (
 )
 from aiophlo.pool import SessionPool
 from aiophlo.retrying import RetryPolicy
-from aiophlo.routing import EventRouter
 from aiophlo.sending import AccountState
+
+if TYPE_CHECKING:
+    from aiophlo.handover import Accept, Consult
+    from aiophlo.handover_recovery import Recovered, Recovery
+    from aiophlo.handover_table import OpenHandover
+    from aiophlo.handover_tries import Ending, Tried
+    from aiophlo.journal import Journal
+    from aiophlo.routing import EventRouter
+
+# What most programs never touch is loaded when it is first asked for.
+_LATER = {
+    "Accept": "aiophlo.handover",
+    "Consult": "aiophlo.handover",
+    "Ending": "aiophlo.handover_tries",
+    "EventRouter": "aiophlo.routing",
+    "Journal": "aiophlo.journal",
+    "OpenHandover": "aiophlo.handover_table",
+    "Recovered": "aiophlo.handover_recovery",
+    "Recovery": "aiophlo.handover_recovery",
+    "Tried": "aiophlo.handover_tries",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
 
 __all__ = [
     "AbortTransfer",

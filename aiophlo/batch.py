@@ -1,5 +1,7 @@
 """Many actions: bounded, streaming, each with exactly one outcome."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections import Counter, deque
@@ -11,7 +13,7 @@ from collections.abc import (
     Iterable,
 )
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -20,9 +22,12 @@ from aiophlo.breakers import Breakers
 from aiophlo.checks import check_type
 from aiophlo.errands import Errand
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
-from aiophlo.journal import Journal, default_key
+from aiophlo.journal_keys import default_key
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.sending import Journey, Sender
+
+if TYPE_CHECKING:
+    from aiophlo.journal import Journal
 
 logger = logging.getLogger("aiophlo")
 

@@ -1,14 +1,19 @@
 """One action of a batch, from its turn to its line in the journal."""
 
+from __future__ import annotations
+
 import asyncio
+from typing import TYPE_CHECKING
 
 import attrs
 
 from aiophlo.breakers import Breakers
 from aiophlo.errors import PhloError
-from aiophlo.journal import Journal
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason
 from aiophlo.sending import Journey
+
+if TYPE_CHECKING:
+    from aiophlo.journal import Journal
 
 _UNTRIED = frozenset({Reason.STOPPED, Reason.CLOSED})
 

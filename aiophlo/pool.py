@@ -1,4 +1,10 @@
-"""SessionPool: the face of the library."""
+"""SessionPool: the face of the library.
+
+What only handovers and journals need is imported when there is one: most never
+begin any, and it would double what importing this library costs.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import logging
@@ -7,7 +13,7 @@ import ssl
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import aiohttp
 
@@ -31,11 +37,6 @@ from aiophlo.checks import (
     check_user_agent,
 )
 from aiophlo.errors import InvalidInputError
-from aiophlo.handover import Accept, Consult
-from aiophlo.handover_care import Care
-from aiophlo.handover_plan import ConsultOptions, Plan
-from aiophlo.handover_recovery import Recovered, Rescue
-from aiophlo.journal import Journal
 from aiophlo.nodes import AnyRole, MultiPartyCall, Phlo
 from aiophlo.observing import Observer, Observers
 from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
@@ -43,10 +44,17 @@ from aiophlo.pacing import Pacer
 from aiophlo.permits import Permits
 from aiophlo.retrying import RetryPolicy
 from aiophlo.rivals import Rivals
-from aiophlo.routing import EventRouter
 from aiophlo.sending import AccountState, Sender, UnderWay
 from aiophlo.slots import Slots
 from aiophlo.transport import Transport
+
+if TYPE_CHECKING:
+    from aiophlo.handover import Accept, Consult
+    from aiophlo.handover_care import Care
+    from aiophlo.handover_plan import ConsultOptions
+    from aiophlo.handover_recovery import Recovered
+    from aiophlo.journal import Journal
+    from aiophlo.routing import EventRouter
 
 BASE_URL = "https://phlorunner.plivo.com/v1"
 USER_AGENT = f"aiophlo/{__version__}"
@@ -134,7 +142,7 @@ class SessionPool:
         self._slots: dict[str, tuple[Slots, Slots | None]] = {}
         self._rivals = Rivals()
         self._under_way = UnderWay()
-        self._care = Care()
+        self._care: Care | None = None
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -184,7 +192,8 @@ class SessionPool:
         self._closed = True
         self._close_slots(Lane.AWAITED)
         try:
-            await self._care.close(2 * self._longest_exchange())
+            if self._care is not None:
+                await self._care.close(2 * self._longest_exchange())
             self._close_slots(Lane.URGENT)
             await self._until_idle()
         finally:
@@ -396,6 +405,9 @@ class SessionPool:
         Raises:
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
+        from aiophlo.handover import Consult  # noqa: PLC0415 -- see above
+        from aiophlo.handover_plan import Plan  # noqa: PLC0415
+
         plan = Plan(
             node=node,
             agent=agent,
@@ -410,7 +422,7 @@ class SessionPool:
             told_within=told_within,
             bring_back_within=bring_back_within,
         )
-        return Consult(plan, self._sender_for(node.phlo.account), self._care)
+        return Consult(plan, self._sender_for(node.phlo.account), self._caring())
 
     async def hand_over(
         self,
@@ -484,6 +496,9 @@ class SessionPool:
             JournalError: The journal is closed, or can't be read or written.
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
+        from aiophlo.handover_recovery import Rescue  # noqa: PLC0415 -- see above
+        from aiophlo.journal import Journal  # noqa: PLC0415
+
         check_type(journal, Journal, "journal")
         check_seconds(not_older_than, "not_older_than")
         check_seconds(bring_back_within, "bring_back_within")
@@ -491,12 +506,19 @@ class SessionPool:
             raise InvalidInputError(f"pool: expected an open one, got {self!r}")
         rescue = Rescue(
             journal.handovers,
-            self._care,
+            self._caring(),
             self._sender_for,
             not_older_than=not_older_than,
             within=bring_back_within,
         )
         return await rescue.run()
+
+    def _caring(self) -> Care:
+        from aiophlo.handover_care import Care  # noqa: PLC0415 -- see above
+
+        if self._care is None:
+            self._care = Care()
+        return self._care
 
     def _sender_for(self, account: Account | str | None) -> Sender:
         sender = self._senders.get(self._account(account).auth_id)

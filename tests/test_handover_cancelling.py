@@ -143,7 +143,7 @@ async def cancelled_at(work: Coroutine[Any, Any, None], steps: tuple[int, ...]) 
 
 async def settled(pool: SessionPool) -> None:
     """Wait until the pool has seen every handover through."""
-    tasks = pool._care._tasks  # noqa: SLF001 -- after two cancellations nobody waits
+    tasks = pool._caring()._tasks  # noqa: SLF001 -- nobody else waits for them
     while tasks:
         await asyncio.wait(set(tasks))
 

@@ -101,9 +101,14 @@ def test_every_public_name_is_there_and_explained() -> None:
     [
         "aiohttp.web",
         "aiophlo.cli",
+        "aiophlo.events",
+        "aiophlo.handover",
+        "aiophlo.journal",
         "aiophlo.pytest_plugin",
         "aiophlo.simulator",
         "rich",
+        "sqlite3",
+        "tenacity",
         "typer",
     ],
 )

@@ -179,16 +179,18 @@ class Stream:
         try:
             await reader
         finally:
-            self._readers.remove(reader)
+            self._readers.discard(reader)
 
     def _hand_out(self, number: int, outcome: Outcome) -> None:
         self.counts[outcome.verdict] += 1
         self._ready.append((number, outcome))
-        self._wake_readers()
+        if self._readers:
+            self._wake_readers()
 
     def _wake_readers(self) -> None:
         for reader in self._readers:
             _wake(reader)
+        self._readers.clear()  # once is enough, however many outcomes there are
 
     def _raise_failure(self) -> None:
         error, self._failure = self._failure, None

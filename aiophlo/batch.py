@@ -20,7 +20,7 @@ from aiophlo.breakers import Breakers
 from aiophlo.checks import check_type
 from aiophlo.errands import Errand
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
-from aiophlo.journal import Journal, default_key
+from aiophlo.journal import Journal
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.sending import Journey, Sender
 
@@ -232,14 +232,14 @@ class Stream:
             self._hand_out(number, outcome)
 
     def _recall_or_send(self, number: int, action: Action) -> Outcome | None:
-        check_type(action, Action, "actions")
+        if not isinstance(action, Action):
+            check_type(action, Action, "actions")  # which says what is wrong
         journal = self._options.journal
         if journal is None:
             self._send("", number, action)
             return None
-        key = action.key or default_key(number, journal.digest(action))
         again = self._options.include_in_doubt
-        known = journal.recall(key, action, include_in_doubt=again)
+        key, known = journal.recall_row(number, action, include_in_doubt=again)
         if known is None:
             try:
                 self._send(key, number, action)

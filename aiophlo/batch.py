@@ -22,7 +22,6 @@ from aiophlo.breakers import Breakers
 from aiophlo.checks import check_type
 from aiophlo.errands import Errand
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
-from aiophlo.journal_keys import default_key
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.sending import Journey, Sender
 
@@ -184,16 +183,18 @@ class Stream:
         try:
             await reader
         finally:
-            self._readers.remove(reader)
+            self._readers.discard(reader)
 
     def _hand_out(self, number: int, outcome: Outcome) -> None:
         self.counts[outcome.verdict] += 1
         self._ready.append((number, outcome))
-        self._wake_readers()
+        if self._readers:
+            self._wake_readers()
 
     def _wake_readers(self) -> None:
         for reader in self._readers:
             _wake(reader)
+        self._readers.clear()  # once is enough, however many outcomes there are
 
     def _raise_failure(self) -> None:
         error, self._failure = self._failure, None
@@ -235,14 +236,14 @@ class Stream:
             self._hand_out(number, outcome)
 
     def _recall_or_send(self, number: int, action: Action) -> Outcome | None:
-        check_type(action, Action, "actions")
+        if not isinstance(action, Action):
+            check_type(action, Action, "actions")  # which says what is wrong
         journal = self._options.journal
         if journal is None:
             self._send("", number, action)
             return None
-        key = action.key or default_key(number, journal.digest(action))
         again = self._options.include_in_doubt
-        known = journal.recall(key, action, include_in_doubt=again)
+        key, known = journal.recall_row(number, action, include_in_doubt=again)
         if known is None:
             try:
                 self._send(key, number, action)

@@ -20,12 +20,11 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
-from aiophlo.actions import Action, DialAction, MemberAction
-from aiophlo.addresses import mask, mask_id, mask_text
+from aiophlo.actions import Action
 from aiophlo.errors import JournalError
 from aiophlo.handover_table import HandoverTable
 from aiophlo.journal_file import (
@@ -35,20 +34,18 @@ from aiophlo.journal_file import (
     KnownRow,
 )
 from aiophlo.journal_keys import Digests, NewKeys, default_key, misused
+from aiophlo.journal_rows import is_final, masked_address, outcome_of, settled_values
 from aiophlo.journal_writer import JournalWriter
 from aiophlo.outcomes import (
-    Accepted,
     InDoubt,
     NotSent,
     Outcome,
     Reason,
-    Rejected,
     combine,
 )
 
 __all__ = ["Journal", "JournalReader", "JournalRecord", "JournalReport", "default_key"]
 
-_TEXT_LENGTH = 500  # what somebody else wrote is cut there
 _NEAR = 1_000  # rows; a batch that skips fewer is walking through the file
 
 
@@ -158,6 +155,26 @@ class Journal:
             JournalError: The journal is closed, has failed or can't be read.
         """
         return self._opened().recall(key, action, include_in_doubt=include_in_doubt)
+
+    def recall_row(
+        self, row: int, action: Action, *, include_in_doubt: bool = False
+    ) -> tuple[str, Outcome | None]:
+        """Do as `recall` does, for an action whose user may have given no key.
+
+        Args:
+            row: Where it stands in its list or file.
+            action: As for `recall`.
+            include_in_doubt: As for `recall`.
+
+        Returns:
+            The action's own key or its `default_key()`, and what is known.
+
+        Raises:
+            InvalidInputError: As for `recall`.
+            JournalError: As for `recall`.
+        """
+        opened = self._opened()
+        return opened.recall_row(row, action, include_in_doubt=include_in_doubt)
 
     def verdict_on(self, key: str, outcome: Outcome) -> Outcome:
         """Return what `outcome` of a claimed key comes to, as `settle()` notes it.
@@ -305,13 +322,35 @@ class _OpenJournal:
     def recall(
         self, key: str, action: Action, *, include_in_doubt: bool = False
     ) -> Outcome | None:
-        self._writer.check()
         digest = self._digests.action(action)
+        return self._recall(
+            key, self._digests.key(key), digest, action, include_in_doubt
+        )
+
+    def recall_row(
+        self, row: int, action: Action, *, include_in_doubt: bool
+    ) -> tuple[str, Outcome | None]:
+        digest = self._digests.action(action)
+        key = action.key
+        if key is None:
+            key = stored = default_key(row, digest)
+        else:
+            stored = self._digests.key(key)
+        return key, self._recall(key, stored, digest, action, include_in_doubt)
+
+    def _recall(
+        self,
+        key: str,
+        stored: str,
+        digest: str,
+        action: Action,
+        include_in_doubt: bool,  # noqa: FBT001 -- a name costs a million times
+    ) -> Outcome | None:
+        self._writer.check()
         claim = self._claims.get(key)
         if claim is not None:
             _compare(key, digest, claim.digest)
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
-        stored = self._digests.key(key)
         known = self._find(stored)
         if known is None:
             self._claims[key] = _Claim(action, stored, digest)
@@ -319,8 +358,8 @@ class _OpenJournal:
         _compare(key, digest, known[2])
         if self._ask(known[1]):
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
-        outcome = _outcome_of(known, action)
-        if _is_final(outcome, include_in_doubt=include_in_doubt):
+        outcome = outcome_of(known, action)
+        if is_final(outcome, include_in_doubt=include_in_doubt):
             return outcome
         self._claims[key] = _Claim(action, stored, digest, known[1], outcome)
         return None
@@ -361,7 +400,7 @@ class _OpenJournal:
                 claim.stored,
                 claim.digest,
                 type(action).__name__,
-                _masked_address(action),
+                masked_address(action),
                 time.time(),
             )
         )
@@ -375,18 +414,7 @@ class _OpenJournal:
             self._intend(claim).cancel()  # written all the same, awaited by nobody
         claim.settled = True
         outcome = self.verdict_on(key, outcome)
-        reason = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
-        values = (
-            time.time(),
-            outcome.verdict,
-            reason,
-            outcome.status,
-            None if outcome.api_id is None else _clean(mask_id(outcome.api_id)),
-            None if outcome.error is None else _clean(mask_text(outcome.error)),
-            outcome.attempts,
-            outcome.seconds,
-            claim.row,
-        )
+        values = (time.time(), *settled_values(outcome), claim.row)
         return self._writer.settle(values, outcome, key)
 
     def _find(self, stored: str) -> KnownRow | None:
@@ -415,49 +443,6 @@ class _OpenJournal:
         before = bool(self._asked[byte] & bit)
         self._asked[byte] |= bit
         return before
-
-
-def _masked_address(action: Action) -> str | None:
-    if isinstance(action, DialAction):
-        return mask(action.to)
-    return mask(action.member) if isinstance(action, MemberAction) else None
-
-
-def _clean(text: str) -> str:
-    # A surrogate, which JSON can smuggle in, would fail the whole journal.
-    return text[:_TEXT_LENGTH].encode(errors="replace").decode()
-
-
-def _outcome_of(known: KnownRow, action: Action) -> Outcome:
-    _, _, _, verdict, reason, status, api_id, error, attempts, seconds = known
-    facts: dict[str, Any] = {
-        "action": action,
-        "attempts": attempts or 0,
-        "seconds": seconds or 0.0,
-        "status": status,
-        "api_id": api_id,
-        "error": error,
-    }
-    if verdict == Accepted.verdict:
-        return Accepted(**facts)
-    if verdict == Rejected.verdict:
-        return Rejected(**facts)
-    if verdict == NotSent.verdict:
-        return NotSent(reason=_reason(reason), **facts)
-    return InDoubt(reason=_reason(reason), **facts)
-
-
-def _is_final(outcome: Outcome, *, include_in_doubt: bool) -> bool:
-    if isinstance(outcome, InDoubt):
-        return not include_in_doubt
-    return not isinstance(outcome, NotSent)
-
-
-def _reason(text: str | None) -> Reason:
-    try:
-        return Reason(text or "")
-    except ValueError:  # a newer aiophlo may know more of them
-        return Reason.UNKNOWN
 
 
 def _compare(key: str, digest: str, known: str) -> None:

@@ -817,14 +817,14 @@ async def test_journal_that_cannot_be_read_stops_the_batch(
     """Without its memory it can't know who has been dialled."""
     read: list[Outcome] = []
     async with Journal(path) as journal:
-        recall, asked = journal.recall, itertools.count()
+        recall, asked = journal.recall_row, itertools.count()
 
-        def fail(*args: Any, **options: Any) -> Outcome | None:  # noqa: ANN401 -- recall's
+        def fail(*args: Any, **options: Any) -> Any:  # noqa: ANN401 -- recall's
             if next(asked) == 5:
                 raise JournalError("an I/O error")
             return recall(*args, **options)
 
-        monkeypatch.setattr(journal, "recall", fail)
+        monkeypatch.setattr(journal, "recall_row", fail)
         stream = pool.stream(transfers(9), concurrency=1, journal=journal)
         with pytest.raises(JournalError, match="I/O"):
             await read_into(read, stream)

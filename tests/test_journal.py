@@ -114,6 +114,34 @@ async def test_intent_without_outcome_is_in_doubt_when_reopened(path: Path) -> N
     assert known == InDoubt(action=action, reason=Reason.INTERRUPTED)
 
 
+async def test_row_is_recalled_by_its_key_or_its_place(path: Path) -> None:
+    """A row found under another key than it was kept by rings a second time."""
+    named, nameless = transfer(1, key="k1"), transfer(2)
+    async with Journal(path) as journal:
+        key = default_key(7, journal.digest(nameless))
+        await send(journal, "k1", named, accepted(named))
+        await send(journal, key, nameless, accepted(nameless))
+    async with Journal(path) as journal:
+        assert journal.recall_row(6, named) == ("k1", accepted(named))
+        assert journal.recall_row(7, nameless) == (key, accepted(nameless))
+        again, unknown = journal.recall_row(8, nameless)
+        assert (again != key, unknown) == (True, None)
+
+
+async def test_verdict_on_a_row_in_doubt_is_doubt_unless_accepted(path: Path) -> None:
+    """Its phone may have rung in the run before, whatever this one was told."""
+    action = transfer()
+    doubt = InDoubt(action=action, reason=Reason.SILENT, attempts=2)
+    async with Journal(path) as journal:
+        await send(journal, "k", action, doubt)
+    async with Journal(path) as journal:
+        assert journal.recall("k", action, include_in_doubt=True) is None
+        unsent = NotSent(action=action, reason=Reason.STOPPED, attempts=0)
+        assert journal.verdict_on("k", unsent) == doubt
+        assert journal.verdict_on("k", accepted(action)).attempts == 3
+        assert journal.verdict_on("another", unsent) is unsent
+
+
 async def test_action_in_doubt_is_sent_again_on_request_alone(path: Path) -> None:
     """Only the user can know that the phone did not ring."""
     action = transfer()

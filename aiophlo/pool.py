@@ -287,7 +287,7 @@ class SessionPool:
         """
         if not callable(account):
             self._account(account)
-        return Stream(
+        stream = Stream(
             actions,
             lambda action: self._sender_for(
                 account(action) if callable(account) else account
@@ -299,6 +299,12 @@ class SessionPool:
                 include_in_doubt=include_in_doubt,
             ),
         )
+        if not self._opened:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        if include_in_doubt and journal is None:
+            message = "include_in_doubt: expected a journal that knows what is in doubt"
+            raise InvalidInputError(message, field="include_in_doubt")
+        return stream
 
     async def send_all(
         self,

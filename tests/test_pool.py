@@ -980,3 +980,15 @@ async def test_observer_that_raises_harms_nobody(
         await pool.send(TRANSFER)
     assert len(told.events) == 2
     assert caplog.text.count("dashboard is down") >= 2
+
+
+async def test_stream_says_at_once_what_it_can_not_do(simulator: Simulator) -> None:
+    """A night's batch must not turn out in the morning to have sent nothing."""
+    pool = pool_of(simulator)
+    with pytest.raises(InvalidInputError, match="open"):
+        pool.stream([])
+    async with pool:
+        with pytest.raises(InvalidInputError, match="include_in_doubt: expected a j"):
+            pool.stream([], include_in_doubt=True)
+        async with pool.stream([]) as outcomes:
+            assert [outcome async for outcome in outcomes] == []

@@ -258,6 +258,7 @@ class Stream:
         journey = Journey(sender, action, options.send_within, lane=Lane.STREAMED)
         errand = Errand(number, journey, key, options.journal)
         errand.task = journey.loop.create_task(self._see_to(errand))
+        errand.task.add_done_callback(lambda _: self._see_off(errand))
         self._errands.add(errand)
 
     async def _see_to(self, errand: Errand) -> None:
@@ -265,6 +266,13 @@ class Stream:
         self._errands.remove(errand)
         self._hand_out(errand.number, outcome)
         self._breakers.note(errand.journey.sender, outcome)
+
+    def _see_off(self, errand: Errand) -> None:
+        """End an errand whose task was cancelled before its first step."""
+        if errand in self._errands:
+            self._errands.remove(errand)
+            self._fail(asyncio.CancelledError())
+            self._hand_out(errand.number, errand.never_begun())
 
     async def _outcome_of(self, errand: Errand) -> Outcome:
         try:

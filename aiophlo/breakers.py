@@ -101,6 +101,8 @@ def _is_silent(outcome: Outcome) -> bool | None:
     match outcome:
         case InDoubt():
             return True
+        case NotSent(reason=Reason.EXPIRED, attempts=attempts):
+            return True if attempts else None  # it got no connection in its time
         case NotSent(reason=reason):
             return True if reason in _NO_ANSWER else None
     return False

@@ -111,6 +111,12 @@ class Errand:
             return attrs.evolve(outcome, reason=Reason.STOPPED)
         return outcome
 
+    def never_begun(self) -> Outcome:
+        """Return the verdict on one whose task never took a step."""
+        if self._journal is not None:
+            self._journal.release(self._key)
+        return self.stopped()
+
     def failed(self, error: BaseException) -> Outcome:
         """Return the verdict on one whose `send` raised `error`."""
         attempts = self.journey.attempts

@@ -68,6 +68,7 @@ class Pacer:
     ) -> None:
         self._interval = interval
         self._slack = (burst - 1) * interval + lateness
+        self._lateness = lateness
         self._longest_growth = longest_growth
         self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0] * len(Lane)
@@ -122,6 +123,15 @@ class Pacer:
         """Return the tickets that one who entered `lane` moved too far back."""
         behind = lane + 1
         return self._refuse_late(now, behind) if any(self._waiting[behind:]) else []
+
+    def left(self, now: float, *, slot: float) -> None:
+        """Take note that a request leaves now, though it had its slot at `slot`.
+
+        What a slow disk held up leaves all at once; as many slots are skipped,
+        or the server would count those in between too.
+        """
+        if now - slot > self._lateness:
+            self._next_free = self._start(now) + self._step(now)
 
     def leave(self, ticket: Ticket) -> None:
         """Give up a place in the queue, if it is still held."""

@@ -301,7 +301,9 @@ class Journey:
             if self.verdict is not None and not self._may_repeat():
                 return self._not_begun(Reason.EXPIRED)
             if self.before_leaving is not None and not self.attempts:
-                await self.before_leaving()
+                await self._prepare(self.before_leaving)
+                if self.word.overtaken:
+                    return self._not_begun(Reason.OVERTAKEN)
             departure = self._begin()
             try:
                 answer = await sender.transport.exchange(
@@ -337,6 +339,13 @@ class Journey:
             return None
         self._may_be_overtaken()
         return await slots.acquire(self.lane, self.deadline)
+
+    async def _prepare(self, before_leaving: Callable[[], Awaitable[None]]) -> None:
+        self._may_be_overtaken()
+        slot = self.loop.time()
+        await before_leaving()
+        for slots in self.sender.all_slots:
+            slots.left(slot=slot)
 
     def _begin(self) -> Departure:
         self.sent = self.loop.time()

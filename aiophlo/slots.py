@@ -63,6 +63,10 @@ class Slots:
         """Return the loop time of the slot of one who comes after `behind` more."""
         return self.pacer.slot_for(lane, self._loop.time(), behind=behind)
 
+    def left(self, *, slot: float) -> None:
+        """Take note that what had its slot at loop time `slot` leaves only now."""
+        self.pacer.left(self._loop.time(), slot=slot)
+
     def throttled(self, *, sent: float, retry_after: float | None) -> None:
         """Pause after a 429 to a request that left at loop time `sent`."""
         now = self._loop.time()

@@ -7,14 +7,17 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
 from aiophlo.cli import main
 from aiophlo.cli.exits import Exit
@@ -169,3 +172,33 @@ async def test_token_is_printed_only_when_it_is_made_up(
     assert (CANARY in out) is made_up
     assert CANARY not in err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A wrong file must be named before anybody connects."""
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("nothing")
+    for arguments in (["--certificate", str(nothing)], ["--key", str(nothing)]):
+        assert main(["simulate", *arguments]) == 2
+
+
+def test_tls_is_served_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    """Whoever tests through TLS must reach the simulator that way."""
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    pem = tmp_path / "own.pem"
+    own.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    command = [sys.executable, "-m", "aiophlo", "simulate", "--certificate", str(pem)]
+    with subprocess.Popen(  # noqa: S603 -- our own command
+        command, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        ledger = base_url.removesuffix("/v1") + "/_simulator/ledger"
+        with urllib.request.urlopen(ledger, context=trusting) as answer:  # noqa: S310
+            assert json.load(answer) == {"requests": [], "dials": []}
+        process.terminate()
+        assert process.wait(10.0) == 0
+    assert base_url.startswith("https://")

@@ -732,3 +732,22 @@ def test_full_pace_is_back_once_the_foreign_client_is_gone(other: str) -> None:
         run = SharedAccount().run(gone, until=230)
         assert count(run.admitted, 190, 230) >= 0.98 * FULL_RATE * 40
         assert count(run.refused, 190, 230) == 0
+
+
+def test_slots_are_skipped_for_what_leaves_late() -> None:
+    """A disk that halts for a moment must not make the account draw 429s."""
+    quota = Quota(300, per=5.0)
+    pacer = Pacer.of_quota(quota)
+    now, left = 0.0, []
+    while now < 12.0:
+        if not pacer.take(now):
+            now += 0.001
+            continue
+        halted = 3.0 <= now < 3.5
+        left.append(3.5 if halted else now)
+        if halted:
+            pacer.left(3.5, slot=now)  # all at once, when the disk is back
+            now = max(now, 3.0)
+    for end in left:
+        assert sum(end - quota.per < moment <= end for moment in left) <= quota.limit
+    assert len(left) > 0.94 * 12.0 / quota.interval

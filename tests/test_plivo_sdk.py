@@ -1,5 +1,6 @@
 """Plivo's own client, unchanged but for its base URI, runs against the simulator."""
 
+import asyncio
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from aiophlo import Account, SessionPool
 from aiophlo.simulator import Fault, Simulator
 
 with warnings.catch_warnings():
@@ -43,7 +45,7 @@ def actions(simulator: Simulator) -> list[str]:
 
 
 @pytest.mark.parametrize("action", ["call", "warm_transfer", "cold_transfer"])
-def test_documented_flow_takes_three_requests(
+def test_documented_flow_takes_three_requests_and_ours_one(
     client: Client,
     phlo_simulator: Simulator,
     action: str,
@@ -57,6 +59,16 @@ def test_documented_flow_takes_three_requests(
     assert answer.api_id
     assert actions(phlo_simulator) == ["get_phlo", "get_node", action]
     assert phlo_simulator.ledger.dials(to=SUPERVISOR) == 1
+
+    async def ours() -> None:
+        account = Account(phlo_simulator.auth_id, phlo_simulator.auth_token)
+        async with SessionPool(account, base_url=phlo_simulator.base_url) as pool:
+            node = pool.phlo("p-1").multi_party_call("n-1")
+            name = {"call": "add_user"}.get(action, action)
+            await getattr(node, name)(trigger_source=AGENT, to=SUPERVISOR)
+
+    asyncio.run(ours())
+    assert actions(phlo_simulator) == ["get_phlo", "get_node", action, action]
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,9 @@ def test_thread_ends_with_its_block() -> None:
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
     assert simulator.ledger.dials() == 0
+
+
+def test_simulator_that_can_not_start_says_so() -> None:
+    """A wrong argument must fail a test run, not hang it."""
+    with pytest.raises(OverflowError), in_thread(Simulator(port=99_999)):
+        pass

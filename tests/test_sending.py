@@ -48,6 +48,7 @@ from aiophlo import (
     Unhold,
     WarmTransfer,
 )
+from aiophlo.sending import Journey
 from aiophlo.simulator import Fault, Simulator
 from aiophlo.wire import Answer, NoAnswer, Request
 
@@ -1032,3 +1033,29 @@ def test_streams_that_wait_for_a_connection_hold_up_nobody(kind: type[Action]) -
     outcome = run_virtually(main())
     assert outcome.verdict == "accepted"
     assert outcome.waited < 0.25
+
+
+def test_what_is_being_noted_is_not_sent_once_it_was_undone() -> None:
+    """An abort during a slow commit must not be followed by its transfer."""
+    transport = ScriptedTransport(lambda _: asyncio.sleep(0, ACCEPTED))
+    party: dict[str, Any] = {"phlo_id": PHLO_ID, "node_id": "n"}
+    transfer = WarmTransfer(**party, trigger_source=address(1), to=address(2))
+    abort = AbortTransfer(**party, member=address(1))
+
+    async def main() -> Outcome:
+        async with ScriptedPool(ACCOUNT, transports=[transport]) as pool:
+            journey = Journey(
+                pool.sender(ACCOUNT),
+                transfer,
+                None,
+                before_leaving=lambda: asyncio.sleep(0.5),
+            )
+            noting = asyncio.create_task(journey.sender.run(journey))
+            await asyncio.sleep(0.1)
+            await pool.send(abort)
+            return await noting
+
+    outcome = run_virtually(main())
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason is Reason.OVERTAKEN
+    assert len(transport.requests) == 1

@@ -256,16 +256,17 @@ def _tell(order: Order, ending: Ending, console: "Console") -> None:
             f"{ending.open} requests may have left without their outcome being noted:"
             " the journal has them in doubt."
         )
-    if order.as_json:
-        say_json(_summary(order, ending))
-    else:
+    further = []
+    if ending.unfinished:
+        further.append(f"Go on, or look, with --journal {order.journal}")
+    if not order.as_json:
         say(f"{books.rows} of {order.rows} rows: {counted(books.verdicts)}.")
         reasons = {reason: count for (_, reason), count in books.reasons.items()}
         lines += advice(books.verdicts, reasons)
-    if ending.unfinished:
-        lines.append(f"Go on, or look, with --journal {order.journal}")
-    for line in lines:
+    for line in [*lines, *further]:
         _print(console, line)
+    if order.as_json:  # last: who reads it may be gone by now
+        say_json(_summary(order, ending))
 
 
 def _print(console: "Console", line: str) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
@@ -29,6 +31,7 @@ class _Options(TypedDict):
     latency: float
     seed: int
     faults: str
+    ssl: ssl.SSLContext | None
 
 
 def simulate(
@@ -53,6 +56,20 @@ def simulate(
             " all names each one.",
         ),
     ] = "",
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="PEM file to serve TLS with, self-signed or not; with its key.",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Its key, if in a file of its own."
+        ),
+    ] = None,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", hidden=True)
     ] = False,
@@ -73,6 +90,7 @@ def simulate(
         latency=latency,
         seed=seed,
         faults=faults,
+        ssl=_tls(certificate, key),
     )
     asyncio.run(
         serve(simulator, made_up=not account, until_stdin_closes=until_stdin_closes)
@@ -93,6 +111,20 @@ def _simulator(account: Account | None, **options: Unpack[_Options]) -> "Simulat
     if account is None:
         return Simulator(**options)
     return Simulator(auth_id=account.auth_id, auth_token=account.auth_token, **options)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        if key is not None:
+            raise UnusableError("--key: expected --certificate with it")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        message = "--certificate: expected a PEM certificate, with its key or --key"
+        raise UnusableError(message) from error
+    return context
 
 
 def _account() -> Account | None:

@@ -79,6 +79,7 @@ class Course:
         situation: Where it stands.
         partner: The one who is being rung, or has answered.
         started: Whether it has begun.
+        by_hand: Whether no block ends it, so that it must end by itself.
         patience: Seconds that its end may take, besides answers under way.
     """
 
@@ -98,6 +99,7 @@ class Course:
         "_untried",
         "_watch",
         "_written",
+        "by_hand",
         "entry",
         "partner",
         "plan",
@@ -110,6 +112,7 @@ class Course:
         self.situation = Situation()
         self.partner: str | None = None
         self.started = False
+        self.by_hand = False
         self._sender = sender
         self._care = care
         self._changed = asyncio.Event()

@@ -211,9 +211,8 @@ class Consult:
             await asyncio.wait({answer, leaving}, return_when="FIRST_COMPLETED")
             return answer.done() and bool(answer.result())
         finally:
-            for task in (answer, leaving):
-                task.cancel()
-            await asyncio.wait({answer, leaving})
+            for task in (answer, leaving):  # the customer can't wait for them
+                self._course.abandon(task)
 
 
 Accept: TypeAlias = Callable[[Consult], Awaitable[bool]]

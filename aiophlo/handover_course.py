@@ -179,7 +179,22 @@ class Course:
             self._wake()
             if self.situation.phase is Phase.ON_HOLD:
                 self._sound_alarm()
+            if self.situation.phase is Phase.CHECKING is not before.phase:
+                self._see_what_comes()
         return self.situation.phase is Phase.BRINGING_BACK
+
+    def _see_what_comes(self) -> None:
+        """Settle where the customer is, whatever the block does meanwhile.
+
+        That an operation settles it, too, does no harm: both only wait.
+        """
+        if self._ending is None:
+            _ = self._care.own(self._settle_by_itself())
+
+    async def _settle_by_itself(self) -> None:
+        await self._settle()
+        if self.by_hand and self.situation.ended:
+            _ = self.end()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -215,6 +230,10 @@ class Course:
             raise HandoverError(f"the handover can't do that now: {why} ({self!r})")
         self._operation = operation = self._care.own(work)
         return await asyncio.shield(operation)
+
+    def abandon(self, work: "asyncio.Future[Any]") -> None:
+        """Cancel what nobody waits for any more."""
+        self._care.abandon(work)
 
     async def reach(self) -> None:
         """Ring one after the other until somebody answers."""
@@ -425,7 +444,11 @@ class Course:
         ending = self.end()
         if isinstance(error, GeneratorExit):
             return  # nothing may be awaited; the pool sees to it
-        await asyncio.shield(ending)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            if not _is_given_up(ending):
+                raise
         if self._alarm is None or self._alarm_raised:
             return
         if error is None or isinstance(error, Exception):
@@ -480,6 +503,12 @@ class Course:
             raise CustomerLeftError("the customer has hung up")
         if self.situation.phase is Phase.ON_HOLD:
             raise self._on_hold()
+
+
+def _is_given_up(ending: "asyncio.Task[None]") -> bool:
+    """Say whether the pool cancelled the ending, and nobody the waiting task."""
+    waiting = asyncio.current_task()
+    return ending.cancelled() and (waiting is None or not waiting.cancelling())
 
 
 def _ending(outcome: Outcome, now: Situation) -> Ending:

@@ -119,6 +119,30 @@ async def test_voice_agent_hands_over_to_a_human(stage: Stage) -> None:
     assert stage.reached == {HUMANS[1]}
 
 
+async def test_second_human_is_rung_when_the_first_says_nothing(stage: Stage) -> None:
+    """Silence is no reason to give the caller up."""
+    stage.simulator.set_habit(Habit("machine"), address=HUMANS[0])
+    said = iter(["", "Yes."])
+
+    async def ask_partner(question: str) -> str:
+        assert question
+        answer = next(said)
+        if not answer:
+            raise TimeoutError  # as the tool's own patience does
+        return answer
+
+    result = await transfer_to_human(
+        stage.pool,
+        stage.node,
+        stage.router,
+        agent=AGENT,
+        caller=CUSTOMER,
+        ask_partner=ask_partner,
+    )
+    assert result == {"result": "transferred"}
+    assert stage.reached == {HUMANS[1]}
+
+
 async def test_voice_agent_goes_on_when_nobody_takes_it(stage: Stage) -> None:
     """The caller is back with it, and must not meet silence."""
 

@@ -26,7 +26,7 @@ from aiophlo.errors import (
 )
 from aiophlo.handover_care import Care, bring_back, logger, sound_alarm
 from aiophlo.handover_plan import Plan
-from aiophlo.handover_states import Input, Phase, Situation
+from aiophlo.handover_states import ENDS, Input, Phase, Situation
 from aiophlo.handover_tries import AbortAnswers, Ending, Tried, input_of
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason, Rejected, error_of
 from aiophlo.routing import Party, Presence, Watch
@@ -36,11 +36,13 @@ from aiophlo.transport import Departure
 _T = TypeVar("_T")
 _HANGUPS = 3  # requests to hang the agent up, while they stay in doubt
 _SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER})
+_WITHOUT_AGENT = ENDS | {Phase.CHECKING}
 _INPUTS = {
     (Party.PARTNER, Presence.INSIDE): Input.PARTNER_JOINED,
     (Party.PARTNER, Presence.LEFT): Input.PARTNER_LEFT,
     (Party.AGENT, Presence.LEFT): Input.AGENT_LEFT,
     (Party.CUSTOMER, Presence.LEFT): Input.CUSTOMER_LEFT,
+    (Party.FORMER, Presence.INSIDE): Input.FORMER_JOINED,
 }
 
 
@@ -171,6 +173,9 @@ class Course:
         what = _INPUTS.get((party, presence))
         if what is not None:
             self.tell(what)
+        if what is Input.FORMER_JOINED and self.situation.phase not in _WITHOUT_AGENT:
+            logger.warning("a phone given up was answered after all: %r ends", self)
+            _ = self.end()
 
     def tell(self, what: Input) -> bool:
         """Take an input; say whether the customer is still to be brought back."""
@@ -291,12 +296,17 @@ class Course:
         self.raise_if_ended()
         if self.partner is not None:
             self._tried.append(Tried(self.partner, ending))
-            if self.situation.may_ask:
+            if self.situation.may_ask and not self._may_join_late:
                 self._care.release(self.partner, self)
+
+    @property
+    def _may_join_late(self) -> bool:
+        """Whether the last transfer may take effect though nobody was seen."""
+        return self._in_doubt and self.situation.partner is Presence.UNSEEN
 
     async def _ring(self, target: str) -> Outcome:
         if self._watch is not None and self.plan.router is not None:
-            self.plan.router.follow(self._watch, target)
+            self.plan.router.follow(self._watch, target, keep=self._may_join_late)
         self.partner = target
         return await self.run(self._ask(target))
 
@@ -393,8 +403,10 @@ class Course:
         self.tell(Input.GIVE_UP)
         await self._settle()
         now = self.situation
-        if now.phase is Phase.WITH_AGENT and now.partner is Presence.INSIDE:
-            await self._while_in(now)  # there is no transfer: they may just have left
+        doubtful = self._may_join_late and not self._giving_up
+        inside = now.partner is Presence.INSIDE  # no transfer: they may just have left
+        if now.phase is Phase.WITH_AGENT and (inside or doubtful):
+            await self._while_in(now)
             await self._settle()
 
     async def _settle(self) -> None:
@@ -410,7 +422,7 @@ class Course:
 
     async def _bring_back(self) -> None:
         plan = self.plan
-        late = self._in_doubt and self.situation.partner is Presence.UNSEEN
+        late = self._may_join_late
 
         async def abort(within: float) -> Outcome:
             return await self._sender.run(Journey(self._sender, plan.abort(), within))

@@ -11,9 +11,12 @@ from handover_stage import AGENT, FIRST, SECOND, Stage, set_stage
 from aiophlo import (
     Consult,
     CustomerOnHoldError,
+    HandoverError,
     Journal,
     NotFoundError,
 )
+from aiophlo.events import parse_event
+from aiophlo.simulator import Fault
 
 
 @pytest.fixture
@@ -147,3 +150,33 @@ async def test_alarm_is_raised_when_the_pool_gives_up(stage: Stage) -> None:
     await asyncio.wait({holding}, timeout=2.0)
     assert not holding.cancelled()
     assert isinstance(holding.exception(), CustomerOnHoldError)
+
+
+async def test_customer_is_back_when_a_phone_given_up_is_answered_late(
+    stage: Stage,
+) -> None:
+    """Hanging the agent up would leave the customer to two strangers."""
+    stage.people_are("declines", FIRST)
+    stage.simulator.answer_next(502, action="warm_transfer")
+    async with stage.consult(to=[FIRST, SECOND]) as consult:
+        assert consult.partner == SECOND
+        late = {"event": "ConferenceEnter", "direction": "outbound", "to": FIRST}
+        where = {"conference_uuid": stage.call.conference_uuid, "call_uuid": "late"}
+        assert stage.router.feed(parse_event({**late, **where}))
+        with pytest.raises(HandoverError, match="ending"):
+            await consult.complete()
+    assert stage.customer_is_with_agent
+    assert stage.alarms == []
+    assert stage.simulator.ledger.applied("hangup", AGENT) == 0
+
+
+async def test_next_one_is_not_rung_before_events_could_have_told_of_the_first(
+    stage: Stage,
+) -> None:
+    """Two refused aborts within a moment don't say what a slow request will do."""
+    stage.simulator.fault_next(Fault.DROP_BEFORE_READ, action="warm_transfer")
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    async with stage.consult(to=[FIRST, SECOND], ring_for=0.01, told_within=0.6):
+        assert clock() - started > 0.6
+        assert stage.rung == [SECOND]

@@ -58,10 +58,12 @@ class Care:
 
     def abandon(self, work: asyncio.Future[Any]) -> None:
         """Cancel `work`, and hear of how it ends instead of who began it."""
-        if not work.done():
-            work.cancel()
-            self._tasks.add(work)
-            work.add_done_callback(self._ended)
+        if work.done():
+            _ = work.cancelled() or work.exception()  # which asyncio wants seen
+            return
+        work.cancel()
+        self._tasks.add(work)
+        work.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)

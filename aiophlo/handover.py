@@ -134,6 +134,7 @@ class Consult:
             message = "to: expected one address: by hand nobody sees who answers"
             raise InvalidInputError(message, field="to")
         course.begin()
+        course.by_hand = True
         try:
             await course.reach_the_only_one()
         except BaseException as error:
@@ -163,8 +164,7 @@ class Consult:
             InvalidInputError: Nobody has answered.
         """
         course = self._course
-        by_hand = course.plan.router is None
-        if by_hand and course.situation.phase is Phase.RINGING:
+        if course.plan.router is None and course.situation.phase is Phase.RINGING:
             course.tell(Input.PARTNER_JOINED)
         if not course.started or course.situation.partner is Presence.UNSEEN:
             raise InvalidInputError("complete: expected somebody to have answered")
@@ -173,7 +173,7 @@ class Consult:
         try:
             await course.run(course.complete())
         finally:
-            if by_hand and course.situation.ended:
+            if course.by_hand and course.situation.ended:
                 await course.leave(None)
         return self.partner
 
@@ -211,9 +211,8 @@ class Consult:
             await asyncio.wait({answer, leaving}, return_when="FIRST_COMPLETED")
             return answer.done() and bool(answer.result())
         finally:
-            for task in (answer, leaving):
-                task.cancel()
-            await asyncio.wait({answer, leaving})
+            for task in (answer, leaving):  # the customer can't wait for them
+                self._course.abandon(task)
 
 
 Accept: TypeAlias = Callable[[Consult], Awaitable[bool]]

@@ -44,7 +44,7 @@ class Care:
         self.closed = False
         self._open: dict[Open, set[str]] = {}
         self._engaged: dict[str, Open] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,7 +56,16 @@ class Care:
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def abandon(self, work: asyncio.Future[Any]) -> None:
+        """Cancel `work`, and hear of how it ends instead of who began it."""
+        if work.done():
+            _ = work.cancelled() or work.exception()  # which asyncio wants seen
+            return
+        work.cancel()
+        self._tasks.add(work)
+        work.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, PhloError):

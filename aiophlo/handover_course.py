@@ -26,7 +26,7 @@ from aiophlo.errors import (
 )
 from aiophlo.handover_care import Care, bring_back, logger, sound_alarm
 from aiophlo.handover_plan import Plan
-from aiophlo.handover_states import Input, Phase, Situation
+from aiophlo.handover_states import ENDS, Input, Phase, Situation
 from aiophlo.handover_tries import AbortAnswers, Ending, Tried, input_of
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason, Rejected, error_of
 from aiophlo.routing import Party, Presence, Watch
@@ -36,11 +36,13 @@ from aiophlo.transport import Departure
 _T = TypeVar("_T")
 _HANGUPS = 3  # requests to hang the agent up, while they stay in doubt
 _SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER})
+_WITHOUT_AGENT = ENDS | {Phase.CHECKING}
 _INPUTS = {
     (Party.PARTNER, Presence.INSIDE): Input.PARTNER_JOINED,
     (Party.PARTNER, Presence.LEFT): Input.PARTNER_LEFT,
     (Party.AGENT, Presence.LEFT): Input.AGENT_LEFT,
     (Party.CUSTOMER, Presence.LEFT): Input.CUSTOMER_LEFT,
+    (Party.FORMER, Presence.INSIDE): Input.FORMER_JOINED,
 }
 
 
@@ -79,6 +81,7 @@ class Course:
         situation: Where it stands.
         partner: The one who is being rung, or has answered.
         started: Whether it has begun.
+        by_hand: Whether no block ends it, so that it must end by itself.
         patience: Seconds that its end may take, besides answers under way.
     """
 
@@ -98,6 +101,7 @@ class Course:
         "_untried",
         "_watch",
         "_written",
+        "by_hand",
         "entry",
         "partner",
         "plan",
@@ -110,6 +114,7 @@ class Course:
         self.situation = Situation()
         self.partner: str | None = None
         self.started = False
+        self.by_hand = False
         self._sender = sender
         self._care = care
         self._changed = asyncio.Event()
@@ -168,6 +173,9 @@ class Course:
         what = _INPUTS.get((party, presence))
         if what is not None:
             self.tell(what)
+        if what is Input.FORMER_JOINED and self.situation.phase not in _WITHOUT_AGENT:
+            logger.warning("a phone given up was answered after all: %r ends", self)
+            _ = self.end()
 
     def tell(self, what: Input) -> bool:
         """Take an input; say whether the customer is still to be brought back."""
@@ -176,7 +184,22 @@ class Course:
             self._wake()
             if self.situation.phase is Phase.ON_HOLD:
                 self._sound_alarm()
+            if self.situation.phase is Phase.CHECKING is not before.phase:
+                self._see_what_comes()
         return self.situation.phase is Phase.BRINGING_BACK
+
+    def _see_what_comes(self) -> None:
+        """Settle where the customer is, whatever the block does meanwhile.
+
+        That an operation settles it, too, does no harm: both only wait.
+        """
+        if self._ending is None:
+            _ = self._care.own(self._settle_by_itself())
+
+    async def _settle_by_itself(self) -> None:
+        await self._settle()
+        if self.by_hand and self.situation.ended:
+            _ = self.end()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -212,6 +235,10 @@ class Course:
             raise HandoverError(f"the handover can't do that now: {why} ({self!r})")
         self._operation = operation = self._care.own(work)
         return await asyncio.shield(operation)
+
+    def abandon(self, work: "asyncio.Future[Any]") -> None:
+        """Cancel what nobody waits for any more."""
+        self._care.abandon(work)
 
     async def reach(self) -> None:
         """Ring one after the other until somebody answers."""
@@ -269,12 +296,17 @@ class Course:
         self.raise_if_ended()
         if self.partner is not None:
             self._tried.append(Tried(self.partner, ending))
-            if self.situation.may_ask:
+            if self.situation.may_ask and not self._may_join_late:
                 self._care.release(self.partner, self)
+
+    @property
+    def _may_join_late(self) -> bool:
+        """Whether the last transfer may take effect though nobody was seen."""
+        return self._in_doubt and self.situation.partner is Presence.UNSEEN
 
     async def _ring(self, target: str) -> Outcome:
         if self._watch is not None and self.plan.router is not None:
-            self.plan.router.follow(self._watch, target)
+            self.plan.router.follow(self._watch, target, keep=self._may_join_late)
         self.partner = target
         return await self.run(self._ask(target))
 
@@ -371,8 +403,10 @@ class Course:
         self.tell(Input.GIVE_UP)
         await self._settle()
         now = self.situation
-        if now.phase is Phase.WITH_AGENT and now.partner is Presence.INSIDE:
-            await self._while_in(now)  # there is no transfer: they may just have left
+        doubtful = self._may_join_late and not self._giving_up
+        inside = now.partner is Presence.INSIDE  # no transfer: they may just have left
+        if now.phase is Phase.WITH_AGENT and (inside or doubtful):
+            await self._while_in(now)
             await self._settle()
 
     async def _settle(self) -> None:
@@ -388,7 +422,7 @@ class Course:
 
     async def _bring_back(self) -> None:
         plan = self.plan
-        late = self._in_doubt and self.situation.partner is Presence.UNSEEN
+        late = self._may_join_late
 
         async def abort(within: float) -> Outcome:
             return await self._sender.run(Journey(self._sender, plan.abort(), within))
@@ -422,7 +456,11 @@ class Course:
         ending = self.end()
         if isinstance(error, GeneratorExit):
             return  # nothing may be awaited; the pool sees to it
-        await asyncio.shield(ending)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            if not _is_given_up(ending):
+                raise
         if self._alarm is None or self._alarm_raised:
             return
         if error is None or isinstance(error, Exception):
@@ -477,6 +515,12 @@ class Course:
             raise CustomerLeftError("the customer has hung up")
         if self.situation.phase is Phase.ON_HOLD:
             raise self._on_hold()
+
+
+def _is_given_up(ending: "asyncio.Task[None]") -> bool:
+    """Say whether the pool cancelled the ending, and nobody the waiting task."""
+    waiting = asyncio.current_task()
+    return ending.cancelled() and (waiting is None or not waiting.cancelling())
 
 
 def _ending(outcome: Outcome, now: Situation) -> Ending:

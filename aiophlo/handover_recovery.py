@@ -27,7 +27,7 @@ class Recovery(StrEnum):
     NO_TRANSFER = "no_transfer"  # there was none any more: nobody is on hold
     UNKNOWN = "unknown"  # act now: the customer may be on hold
     ENGAGED = "engaged"  # the agent is in a newer handover; nothing was sent
-    TOO_OLD = "too_old"  # nothing was sent
+    TOO_OLD = "too_old"  # nothing was sent: look yourself whether they are on hold
 
 
 _ENDS: Final = {
@@ -89,7 +89,7 @@ class Rescue:
         try:
             recovery = await self._recovery_of(handover)
         finally:
-            if recovery is Recovery.UNKNOWN:
+            if recovery in {Recovery.UNKNOWN, Recovery.TOO_OLD}:
                 sound_alarm(handover, handover.targets)
             if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
                 self._table.let_go(handover)
@@ -129,7 +129,7 @@ class Rescue:
             told.append(what)
             return situation.after(what).phase is Phase.BRINGING_BACK
 
-        answers = AbortAnswers(late=False)
+        answers = AbortAnswers(late=True)  # a killed process may just have asked
         await bring_back(abort, tell, answers, within=self._within, pause=_PAUSE)
         return _ENDS.get(told[-1], Recovery.UNKNOWN)
 

@@ -74,6 +74,7 @@ class Input(StrEnum):
     PARTNER_LEFT = "partner_left"
     AGENT_LEFT = "agent_left"
     CUSTOMER_LEFT = "customer_left"
+    FORMER_JOINED = "former_joined"  # one whose transfer was taken for none
 
 
 EVENTS: Final = frozenset(
@@ -82,6 +83,7 @@ EVENTS: Final = frozenset(
         Input.PARTNER_LEFT,
         Input.AGENT_LEFT,
         Input.CUSTOMER_LEFT,
+        Input.FORMER_JOINED,
     }
 )
 
@@ -96,6 +98,8 @@ class Situation:
         agent_left: Whether the agent is known to have left.
         customer_left: Whether the customer is known to have left.
         hangup_in_doubt: Whether the agent may have been hung up.
+        former_inside: Whether somebody has joined whose transfer was in doubt and
+            then taken for none: nobody can say whom the customer would meet.
     """
 
     phase: Phase = Phase.WITH_AGENT
@@ -103,6 +107,7 @@ class Situation:
     agent_left: bool = False
     customer_left: bool = False
     hangup_in_doubt: bool = False
+    former_inside: bool = False
 
     @property
     def ended(self) -> bool:
@@ -115,7 +120,7 @@ class Situation:
         return (
             self.phase is Phase.WITH_AGENT
             and self.partner is not Presence.INSIDE
-            and not (self.agent_left or self.customer_left)
+            and not (self.agent_left or self.customer_left or self.former_inside)
         )
 
     @property
@@ -124,7 +129,7 @@ class Situation:
         return (
             self.phase in {Phase.CONSULTING, Phase.COMPLETING}
             and self.partner is Presence.INSIDE
-            and not (self.agent_left or self.customer_left)
+            and not (self.agent_left or self.customer_left or self.former_inside)
         )
 
     def after(self, what: Input) -> "Situation":
@@ -149,6 +154,8 @@ class Situation:
                 return attrs.evolve(self, agent_left=True)
             case Input.CUSTOMER_LEFT:
                 return attrs.evolve(self, customer_left=True)
+            case Input.FORMER_JOINED:
+                return attrs.evolve(self, former_inside=True)
         return self
 
 
@@ -181,6 +188,8 @@ def _with_agent(now: Situation, what: Input) -> Situation:
         return _without_agent(now)
     if what is Input.PARTNER_JOINED and _inside(now):
         return _to(now, Phase.BRINGING_BACK)  # a transfer took effect late
+    if now.former_inside and what in {Input.FORMER_JOINED, Input.GIVE_UP}:
+        return _to(now, Phase.BRINGING_BACK)
     return now
 
 
@@ -244,7 +253,9 @@ def _checking(now: Situation, what: Input) -> Situation:
 def _bringing_back(now: Situation, what: Input) -> Situation:
     match what:
         case Input.ACCEPTED:
-            return _returned(attrs.evolve(now, partner=Presence.LEFT))
+            return _returned(
+                attrs.evolve(now, partner=Presence.LEFT, former_inside=False)
+            )
         case Input.NO_TRANSFER if now.hangup_in_doubt:
             return _without_agent(now)
         case Input.NO_TRANSFER:

@@ -487,11 +487,12 @@ class SessionPool:
 
         Call it once the journal is open again. Handovers of this process are
         left alone. What can't be settled is logged as CRITICAL and stays in the
-        journal.
+        journal; what is too old is logged as CRITICAL, too.
 
         Args:
             journal: Open, and the one that they were begun with.
-            not_older_than: Seconds. Of older ones nothing is sent, and they are
+            not_older_than: Seconds since they began, so above your longest talk
+                of agent and partner. Of older ones nothing is sent, and they are
                 forgotten: by now an abort might end somebody's newer transfer.
             bring_back_within: Seconds for which an abort is tried again.
 

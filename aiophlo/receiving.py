@@ -178,7 +178,8 @@ class Receiver:
         return HTTPStatus.OK
 
     def _let_it_come_again(self, headers: Mapping[str, str]) -> None:
-        if self.nonces is not None and is_signed(headers):
+        checked = self.auth_tokens and is_signed(headers)
+        if self.nonces is not None and checked:
             self.nonces.forget(find_nonce(headers))
 
 

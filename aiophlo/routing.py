@@ -7,7 +7,7 @@ two settles none.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -30,6 +30,7 @@ class Party(StrEnum):
     AGENT = "agent"
     CUSTOMER = "customer"
     PARTNER = "partner"
+    FORMER = "former"  # rung before, and might still answer
 
 
 class Presence(StrEnum):
@@ -86,13 +87,21 @@ class Watch:
     opened: int = attrs.field(default=0, repr=False)
     rung: int = attrs.field(default=0, repr=False)
     left: set[str] = attrs.field(factory=set, repr=False)
+    former: dict[str, int] = attrs.field(factory=dict, repr=False)  # as `rung`
 
     def parties(self) -> dict[str, Party]:
         """Return who has which address."""
-        known = {self.agent: Party.AGENT, self.customer: Party.CUSTOMER}
+        known = dict.fromkeys(self.former, Party.FORMER)
+        known |= {self.agent: Party.AGENT, self.customer: Party.CUSTOMER}
         if self.partner is not None:
             known[self.partner] = Party.PARTNER
         return known
+
+    def since(self, address: str) -> int:
+        """Return after which number somebody's calls count."""
+        if address == self.partner:
+            return self.rung
+        return self.former.get(address, -1)
 
 
 class EventRouter:
@@ -189,12 +198,20 @@ class EventRouter:
             self._bind(watch, conversation)
         return watch
 
-    def follow(self, watch: Watch, partner: str) -> None:
+    def follow(self, watch: Watch, partner: str, *, keep: bool = False) -> None:
         """Listen for another partner, who is about to be rung.
 
         Calls of theirs that were heard of before don't count.
+
+        Args:
+            watch: As `watch` returned it.
+            partner: Address.
+            keep: Whether the one before might still answer, and is listened for.
         """
-        self._unindex(watch, watch.partner)
+        if keep and watch.partner is not None:
+            watch.former[watch.partner] = watch.rung
+        else:
+            self._unindex(watch, watch.partner)
         self._number += 1
         watch.partner, watch.rung = partner, self._number
         watch.left.discard(partner)
@@ -206,7 +223,7 @@ class EventRouter:
     def forget(self, watch: Watch) -> None:
         """Listen no more to a watch that `watch` returned."""
         self._open -= 1
-        for address in (watch.agent, watch.customer, watch.partner):
+        for address in watch.parties():
             self._unindex(watch, address)
         conversation = self._conversations.get(watch.conference_uuid or "")
         if conversation is not None and conversation.watch is watch:
@@ -295,7 +312,7 @@ class EventRouter:
         party = watch.parties().get(address)
         if party is None:
             return False
-        presence = conversation.presence(address, _since(watch, party))
+        presence = conversation.presence(address, watch.since(address))
         if address in watch.left:
             presence = Presence.LEFT
         if presence is not Presence.UNSEEN:
@@ -312,16 +329,12 @@ def _has_left(event: Event) -> bool | None:
     return False if isinstance(event, MemberJoined) else None
 
 
-def _since(watch: Watch, party: Party) -> int:
-    return watch.rung if party is Party.PARTNER else -1
-
-
 def _fit(watch: Watch, conversation: _Conversation) -> int:
     """Count the parties who are in a conversation, or were since this was opened."""
-    parties: Iterable[tuple[str, Party]] = watch.parties().items()
+    known = [one for one, who in watch.parties().items() if who is not Party.FORMER]
     return sum(
-        conversation.presence(address, _since(watch, party)) is Presence.INSIDE
-        or conversation.presence(address, max(watch.opened, _since(watch, party)))
+        conversation.presence(address, watch.since(address)) is Presence.INSIDE
+        or conversation.presence(address, max(watch.opened, watch.since(address)))
         is Presence.LEFT
-        for address, party in parties
+        for address in known
     )

@@ -25,7 +25,8 @@ from handover_stage import (
 )
 
 from aiophlo import Journal, SessionPool
-from aiophlo.simulator import Callback, Habit, Simulator
+from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Simulator
+from aiophlo.webhooks import sign
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,34 @@ async def test_service_hands_a_call_over(
     assert call[AGENT].state is (LEFT if answered else TALKING)
 
 
+async def test_service_refuses_an_event_that_was_sent_before(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """A recorded one could say that a partner is there who has left."""
+    pool = SessionPool(account_of(simulator), base_url=simulator.base_url)
+    app = application(pool, Journal(tmp_path / "journal"), simulator.auth_token)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/phlo/events"
+        fields = {"Event": "ConferenceEnter", "To": FIRST, "ConferenceUUID": "c"}
+        nonce = "12345678901234567890"
+        signature = sign("POST", url, fields, nonce=nonce, auth_token=AUTH_TOKEN)
+        headers = {
+            "X-Plivo-Signature-V3": signature,
+            "X-Plivo-Signature-V3-Nonce": nonce,
+        }
+        statuses = []
+        async with ClientSession(headers=headers) as session:
+            for _ in range(2):
+                async with session.post(url, data=fields) as answer:
+                    statuses.append(answer.status)
+    finally:
+        await runner.cleanup()
+    assert statuses == [200, 403]
+
+
 async def test_chat_command_hands_a_call_over(stage: Stage) -> None:
     """The same for whoever starts from the bot."""
     command = TransferCommand(stage.pool, stage.node, stage.router)
@@ -116,6 +145,30 @@ async def test_voice_agent_hands_over_to_a_human(stage: Stage) -> None:
     )
     assert result == {"result": "transferred"}
     assert stage.call[CUSTOMER].state is TALKING
+    assert stage.reached == {HUMANS[1]}
+
+
+async def test_second_human_is_rung_when_the_first_says_nothing(stage: Stage) -> None:
+    """Silence is no reason to give the caller up."""
+    stage.simulator.set_habit(Habit("machine"), address=HUMANS[0])
+    said = iter(["", "Yes."])
+
+    async def ask_partner(question: str) -> str:
+        assert question
+        answer = next(said)
+        if not answer:
+            raise TimeoutError  # as the tool's own patience does
+        return answer
+
+    result = await transfer_to_human(
+        stage.pool,
+        stage.node,
+        stage.router,
+        agent=AGENT,
+        caller=CUSTOMER,
+        ask_partner=ask_partner,
+    )
+    assert result == {"result": "transferred"}
     assert stage.reached == {HUMANS[1]}
 
 

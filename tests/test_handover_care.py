@@ -1,6 +1,7 @@
 """What a pool does for its handovers, apart from any call."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -61,3 +62,15 @@ async def test_mistake_in_a_task_is_logged(caplog: pytest.LogCaptureFixture) -> 
         task = Care().own(mistake())
         await asyncio.wait({task})
     assert "a handover failed" in caplog.text
+
+
+async def test_mistake_of_what_is_abandoned_is_seen_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Python's own complaint about it would come at any time."""
+    done = asyncio.get_running_loop().create_future()
+    done.set_exception(ZeroDivisionError())
+    Care().abandon(done)
+    del done
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -138,6 +138,7 @@ async def test_old_handover_is_only_told_of(stage: Stage, journal: Journal) -> N
     await crash(stage, journal, age=400.0)
     (found,) = await stage.pool.recover_handovers(journal)
     assert found.recovery is Recovery.TOO_OLD
+    assert len(stage.alarms) == 1  # the talk may just have been a long one
     assert stage.states()[:2] == (CONSULTING, ON_HOLD)
     assert journal.handovers.left_open() == []
     await remember(stage, journal, age=400.0)

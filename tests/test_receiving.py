@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -320,6 +321,17 @@ async def test_event_can_come_again_when_the_sink_failed(
     sink.failing = False
     assert (await post(receiver, headers=signed(LEFT), body=BODY))[0] == 200
     assert len(sink.events) == 1
+
+
+def test_failing_sink_is_answered_500_when_nobody_checks_signatures() -> None:
+    """A header that nobody asked for must not end in another error."""
+    sink = Sink()
+    sink.failing = True
+    nonces = NonceCache(time.monotonic)
+    receiver = Receiver(sink.feed, allow_unsigned=True, nonces=nonces)
+    headers = {"Content-Type": FORM, "X-Plivo-Signature-V3": "x"}
+    body = urlencode(LEFT).encode()
+    assert receiver.receive("POST", "http://x/y", headers, body) == 500
 
 
 async def test_failing_sink_is_answered_500_without_nonces_too(

@@ -9,6 +9,7 @@ from aiophlo import (
     EventRouter,
     HandoverError,
     SessionPool,
+    VerdictError,
 )
 from aiophlo.nodes import MultiPartyCall
 
@@ -35,8 +36,11 @@ async def transfer_to_human(
 
     async def accept(consult: Consult) -> bool:
         del consult
-        async with asyncio.timeout(10.0):
-            answer = await ask_partner("I have a caller for you. Will you take it?")
+        try:
+            async with asyncio.timeout(10.0):
+                answer = await ask_partner("I have a caller for you. Will you take it?")
+        except TimeoutError:  # it may be a machine: let the next one ring
+            return False
         return answer.strip().lower().startswith("yes")
 
     try:
@@ -45,6 +49,6 @@ async def transfer_to_human(
         )
     except CustomerOnHoldError:
         raise  # nothing to say to anybody: the operators have been alarmed
-    except (HandoverError, TimeoutError):
+    except (HandoverError, VerdictError):
         return {"result": "failed", "say": "Nobody is free, so let me go on."}
     return {"result": "transferred"}

@@ -1,0 +1,182 @@
+"""What has begun in a handover ends, whoever waits for it or doesn't."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from handover_stage import AGENT, FIRST, SECOND, Stage, set_stage
+
+from aiophlo import (
+    Consult,
+    CustomerOnHoldError,
+    HandoverError,
+    Journal,
+    NotFoundError,
+)
+from aiophlo.events import parse_event
+from aiophlo.simulator import Fault
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """Give a call whose agent wants to hand the customer over."""
+    async with set_stage() as stage:
+        yield stage
+
+
+async def comes(condition: Callable[[], bool]) -> bool:
+    """Say whether something holds within two seconds."""
+    for _ in range(200):
+        if condition():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def heard(phase: str, consult: Consult) -> None:
+    """Wait until events have led somewhere."""
+    assert await comes(lambda: phase in repr(consult))
+
+
+async def test_handover_ends_when_started_by_hand_with_a_router(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """The agent could never hand anybody over again."""
+    async with Journal(tmp_path / "journal") as journal:
+        consult = stage.consult(journal=journal)
+        await consult.start()
+        await heard("consulting", consult)
+        assert await consult.complete() == FIRST
+    async with Journal(tmp_path / "journal") as journal:
+        assert journal.handovers.left_open() == []
+    with pytest.raises(NotFoundError):  # not refused as engaged: the call is over
+        await stage.consult().start()
+
+
+async def test_alarm_is_raised_in_the_block_when_the_customer_is_left_alone(
+    stage: Stage,
+) -> None:
+    """The agent's screen may stay in the block for an hour."""
+    consult = await stage.consult().__aenter__()
+    stage.call.leave(stage.call[AGENT])
+    await heard("checking", consult)
+    stage.call.leave(stage.call[FIRST])
+    assert await comes(lambda: len(stage.alarms) == 1)
+    with pytest.raises(CustomerOnHoldError):
+        await consult.abort()
+    assert len(stage.alarms) == 1
+
+
+async def test_handover_ends_by_itself_when_the_agent_completed_it_by_hand(
+    stage: Stage,
+) -> None:
+    """Nobody calls complete() after hanging up."""
+    consult = stage.consult()
+    await consult.start()
+    await heard("consulting", consult)
+    stage.call.leave(stage.call[AGENT])
+    await heard("with_partner", consult)
+    with pytest.raises(NotFoundError):  # not refused as engaged: the call is over
+        await stage.consult().start()
+    assert await consult.complete() == FIRST
+
+
+async def test_customer_is_back_at_once_when_accept_is_stuck(stage: Stage) -> None:
+    """A speech model that hangs must not keep the caller on hold."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def accept(consult: Consult) -> bool:
+        del consult
+        begun.set()
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        raise ZeroDivisionError
+
+    handing = asyncio.ensure_future(
+        stage.pool.hand_over(stage.node, **stage.options(), accept=accept)
+    )
+    await asyncio.wait_for(begun.wait(), 2.0)
+    handing.cancel()
+    try:
+        await asyncio.wait({handing}, timeout=1.0)
+        assert handing.cancelled()
+        assert stage.customer_is_with_agent
+    finally:
+        go_on.set()
+
+
+async def test_next_one_is_rung_when_accept_is_stuck_and_the_partner_left(
+    stage: Stage,
+) -> None:
+    """It asks somebody who is gone."""
+    go_on = asyncio.Event()
+
+    async def accept(consult: Consult) -> bool:
+        if consult.partner == FIRST:
+            stage.call.leave(stage.call[FIRST])
+            while not go_on.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go_on.wait()
+        return True
+
+    options = stage.options(to=[FIRST, SECOND])
+    try:
+        async with asyncio.timeout(3.0):
+            partner = await stage.pool.hand_over(stage.node, **options, accept=accept)
+        assert partner == SECOND
+    finally:
+        go_on.set()
+
+
+async def test_alarm_is_raised_when_the_pool_gives_up(stage: Stage) -> None:
+    """A cancellation that nobody asked for would hide who is on hold."""
+    stage.simulator.answer_next(502, action="abort_transfer", dialled=False, times=None)
+
+    async def hold() -> None:
+        async with stage.consult():
+            pass
+
+    holding = asyncio.ensure_future(hold())
+    requests = stage.simulator.ledger.requests
+    await stage.simulator.wait_for(
+        lambda _: any(one.action == "abort_transfer" for one in requests)
+    )
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__name__", "") == "_clean_up":
+            task.cancel()
+    await asyncio.wait({holding}, timeout=2.0)
+    assert not holding.cancelled()
+    assert isinstance(holding.exception(), CustomerOnHoldError)
+
+
+async def test_customer_is_back_when_a_phone_given_up_is_answered_late(
+    stage: Stage,
+) -> None:
+    """Hanging the agent up would leave the customer to two strangers."""
+    stage.people_are("declines", FIRST)
+    stage.simulator.answer_next(502, action="warm_transfer")
+    async with stage.consult(to=[FIRST, SECOND]) as consult:
+        assert consult.partner == SECOND
+        late = {"event": "ConferenceEnter", "direction": "outbound", "to": FIRST}
+        where = {"conference_uuid": stage.call.conference_uuid, "call_uuid": "late"}
+        assert stage.router.feed(parse_event({**late, **where}))
+        with pytest.raises(HandoverError, match="ending"):
+            await consult.complete()
+    assert stage.customer_is_with_agent
+    assert stage.alarms == []
+    assert stage.simulator.ledger.applied("hangup", AGENT) == 0
+
+
+async def test_next_one_is_not_rung_before_events_could_have_told_of_the_first(
+    stage: Stage,
+) -> None:
+    """Two refused aborts within a moment don't say what a slow request will do."""
+    stage.simulator.fault_next(Fault.DROP_BEFORE_READ, action="warm_transfer")
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    async with stage.consult(to=[FIRST, SECOND], ring_for=0.01, told_within=0.6):
+        assert clock() - started > 0.6
+        assert stage.rung == [SECOND]

@@ -10,6 +10,8 @@ from aiophlo.wire import Request
 
 _Joiners = dict[asyncio.Future[Outcome | None], None]
 
+_CUTTING = (AbortTransfer, Hangup)
+_REMEMBERED = (Accepted, InDoubt)
 MEMORY = 3.0  # seconds after its end in which a flight still answers its equals
 
 
@@ -56,7 +58,7 @@ class Flights:
 
     def note(self, action: Action) -> None:
         """Take note that `action` begins, whatever it is."""
-        if isinstance(action, AbortTransfer | Hangup):
+        if isinstance(action, _CUTTING):
             self._forget()
             party = party_of(action)
             self._count += 1
@@ -64,19 +66,28 @@ class Flights:
             self._since[number] = 0
             self._cut.append((self._loop.time(), party, number))
 
-    async def join(self, key: str) -> Outcome | None:
-        """Return the outcome of an equal flight, waiting for it.
+    def lead(self, key: str) -> bool:
+        """Begin a flight, unless there is an equal one to `join`.
 
         Returns:
-            None if there is none: the caller leads one now, and must `land` it.
+            Whether the caller leads one now, and must `land` it.
         """
         self._forget()
+        if key in self._ended or key in self._under_way:
+            return False
+        self._under_way[key] = None
+        self._counted(key, 1)
+        return True
+
+    async def join(self, key: str) -> Outcome | None:
+        """Return the outcome of the equal flight that there is, waiting for it.
+
+        Returns:
+            None if its leader went away before anything left: the caller leads
+            it now, and must `land` it.
+        """
         if key in self._ended:
             return self._ended[key]
-        if key not in self._under_way:
-            self._under_way[key] = None
-            self._counted(key, 1)
-            return None
         joiners = self._under_way[key]
         if joiners is None:
             joiners = self._under_way[key] = {}
@@ -103,7 +114,7 @@ class Flights:
         for joiner in self._under_way.pop(key) or ():
             if not joiner.done():
                 joiner.set_result(outcome)
-        if isinstance(outcome, Accepted | InDoubt):
+        if isinstance(outcome, _REMEMBERED):
             self._ended[key] = outcome
             self._endings.append((self._loop.time(), key))
         else:

@@ -5,6 +5,7 @@ import math
 
 from aiophlo.actions import Lane
 
+_URGENT = Lane.URGENT
 _LANES_THAT_WAIT = (Lane.AWAITED, Lane.STREAMED)
 
 
@@ -33,7 +34,7 @@ class Permits:
 
     def take(self, lane: Lane) -> bool:
         """Take a permit if one is free."""
-        if lane is Lane.URGENT:
+        if lane is _URGENT:
             return True
         if self.free > self._reserved[lane]:
             self.free -= 1
@@ -59,7 +60,7 @@ class Permits:
 
     def release(self, lane: Lane) -> None:
         """Give back what `acquire` in this lane took."""
-        if lane is not Lane.URGENT:
+        if lane is not _URGENT:
             self._pass_on()
 
     def _pass_on(self) -> None:

@@ -28,6 +28,8 @@ from aiophlo.slots import Slots
 from aiophlo.transport import Departure, Transport, departure_of
 from aiophlo.wire import Answer, NoAnswer, Request, decode, encode
 
+_CLEAR = (Accepted, Rejected)  # nothing is left to try
+
 
 @attrs.frozen
 class AccountState:
@@ -168,7 +170,8 @@ class Sender:
         key = None
         if once:
             key = self.flights.key(journey.action, journey.request)
-            joined = await self.flights.join(key)
+            leads = self.flights.lead(key)
+            joined = None if leads else await self.flights.join(key)
             if joined is not None:
                 return attrs.evolve(joined, action=journey.action, joined=True)
         journey.word = self.rivals.begin(journey.action)
@@ -176,7 +179,7 @@ class Sender:
         self.under_way.begin()
         try:
             outcome = await journey.attempt()
-            if not isinstance(outcome, Accepted | Rejected):
+            if not isinstance(outcome, _CLEAR):
                 outcome = await journey.go_on(outcome)
         except BaseException:
             self._end(journey, journey.cancelled(), key)
@@ -187,7 +190,7 @@ class Sender:
     def _end(self, journey: "Journey", outcome: Outcome, key: str | None) -> None:
         self.rivals.end(journey.word)
         self.under_way.end()
-        if isinstance(outcome, Accepted | Rejected):
+        if isinstance(outcome, _CLEAR):
             self.budget.settled()
         if key is not None:
             self.flights.land(key, outcome)
@@ -293,9 +296,10 @@ class Journey:
         if not sender.permits.take(self.lane) and not await self._permit():
             return self._not_begun(Reason.EXPIRED)
         try:
-            refusal = await self._slot()
-            if refusal is not None:
-                return self._not_begun(refusal)
+            if not self._takes_slot():
+                refusal = await self._slot()
+                if refusal is not None:
+                    return self._not_begun(refusal)
             if self.word.overtaken:
                 return self._not_begun(Reason.OVERTAKEN)
             if self.verdict is not None and not self._may_repeat():
@@ -326,6 +330,13 @@ class Journey:
         if self.sender.slots.slot_for(self.lane, behind=behind) > self.deadline:
             return False
         return await permits.acquire(self.lane, self.deadline)
+
+    def _takes_slot(self) -> bool:
+        """Take the slot that is free at this moment, if there is one."""
+        sender = self.sender
+        if sender.dial_slots is not None and self.action.dials:
+            return False  # it needs one of each
+        return sender.slots.take(self.lane, self.deadline)
 
     async def _slot(self) -> Reason | None:
         dial_slots = self.sender.dial_slots

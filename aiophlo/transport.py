@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -48,7 +49,9 @@ class Departure(aiohttp.BytesPayload):
     may_leave: Callable[[], bool] | None = None
 
     async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002 -- the body's own
     ) -> None:
         """Write the body, and note that it leaves.
 
@@ -59,7 +62,7 @@ class Departure(aiohttp.BytesPayload):
             raise ConnectionAbortedError("it may not leave any more")
         if not _is_closing(writer):
             self.left = True
-        await super().write_with_length(writer, content_length)
+        await writer.write(self._value)
 
 
 def _is_closing(writer: AbstractStreamWriter) -> bool:
@@ -98,14 +101,20 @@ class Transport:
     ) -> None:
         self._session = session
         self._base_url = base_url
-        self._get_headers = headers
-        # Said outright, as a borrowed session may have another as its default.
-        self._post_headers = headers and {**headers, "Content-Type": "application/json"}
         self._connect = connect
         self._answer_within = answer_within
-        self._proxy = proxy
-        self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._timeout = self._timeout_for(connect)
+        options: dict[str, Any] = {"allow_redirects": False}
+        if proxy is not None:
+            options["proxy"] = proxy
+        if tls is not None:
+            options["ssl"] = tls
+        self._get_options = self._post_options = options
+        if headers is not None:  # a borrowed session, which may have other defaults
+            options |= {"raise_for_status": False, "middlewares": ()}
+            as_json = {**headers, "Content-Type": "application/json"}
+            self._get_options = {**options, "headers": headers}
+            self._post_options = {**options, "headers": as_json}
 
     async def exchange(
         self, request: Request, departure: Departure, *, within: float
@@ -129,13 +138,8 @@ class Transport:
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
                 data=None if is_get else departure,
-                headers=self._get_headers if is_get else self._post_headers,
-                allow_redirects=False,
-                raise_for_status=False,
                 timeout=self._timeout if in_time else self._timeout_for(within),
-                proxy=self._proxy,
-                ssl=self._tls,
-                middlewares=(),
+                **(self._get_options if is_get else self._post_options),
             ) as response:
                 status = response.status
                 body = await _read(response)

@@ -33,6 +33,7 @@ _SEGMENT = "!$&'()*+,;=:@"
 _TEXT_LENGTH = 500  # of an error: enough to read
 _API_ID_LENGTH = 128
 _BOM = b"\xef\xbb\xbf"
+_WHITESPACE = " \t\n\r"  # JSON's
 _SECONDS = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
 
 
@@ -40,7 +41,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_json = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _repr_text(text: str) -> str:
@@ -133,20 +134,17 @@ def _get_path(action: GetPhlo | GetNode) -> str:
 def _post(action: Action, auth_id: str) -> tuple[str, str]:
     if isinstance(action, RunPhlo):
         return f"/account/{auth_id}/phlo/{action.phlo_id}", action.parameters.text
+    # A verb, a role and an address hold nothing that JSON would escape.
     if action.verb and isinstance(action, DialAction):
-        body = {
-            "action": action.verb,
-            "to": action.to,
-            "role": action.role,
-            "trigger_source": action.trigger_source,
-        }
-        return f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}", _dumps(
-            body
+        body = (
+            f'{{"action":"{action.verb}","to":"{action.to}","role":"{action.role}",'
+            f'"trigger_source":"{action.trigger_source}"}}'
         )
+        return f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}", body
     if action.verb and isinstance(action, MemberAction):
         member = quote(action.member, safe=_SEGMENT)
         node = f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
-        return f"{node}/members/{member}", _dumps({"action": action.verb})
+        return f"{node}/members/{member}", f'{{"action":"{action.verb}"}}'
     name = type(action).__name__
     message = f"action: expected one of aiophlo's actions, got {name}"
     raise InvalidInputError(message, field="action")
@@ -188,8 +186,10 @@ def decode(
         return verdict(**known, reason=answer.reason, error=error)
     status = answer.status
     body = _json_object(answer.body)
-    error = _error_text(body)
-    known |= {"api_id": _api_id(body), "body": body or {}, "error": error}
+    known["error"] = error = _error_text(body)
+    if body:
+        known["body"] = body
+        known["api_id"] = _api_id(body)
     if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success range
         if error is not None:
             return Rejected(**known)
@@ -220,10 +220,11 @@ def _doubt(status: int) -> Reason | None:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        value = _loads(content.removeprefix(_BOM).decode())
+        text = content.removeprefix(_BOM).decode().strip(_WHITESPACE)
+        value, end = _json.raw_decode(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and end == len(text) else None
 
 
 def _error_text(body: Mapping[str, Any] | None) -> str | None:

@@ -82,7 +82,8 @@ class Clicks:
 
     async def _click(self, name: str, key: str) -> None:
         try:
-            outcome = await self.flights.join(key)
+            leads = self.flights.lead(key)
+            outcome = None if leads else await self.flights.join(key)
             if outcome is None:
                 self.leaders.append(name)
                 outcome = await self._lead(key)
@@ -314,12 +315,12 @@ async def test_nothing_is_kept_once_the_memory_has_passed() -> None:
     """A service that runs for months must not remember every transfer."""
     clicks = Clicks()
     for number in range(200):
-        assert await clicks.flights.join(f"{number}") is None
+        assert clicks.flights.lead(f"{number}")
         clicks.flights.land(f"{number}", ACCEPTED)
         clicks.loop.now += 0.1
     assert len(clicks.flights) <= 31
     clicks.loop.now += MEMORY
-    assert await clicks.flights.join("last") is None
+    assert clicks.flights.lead("last")
     clicks.flights.land("last", REJECTED)
     assert len(clicks.flights) == 0
 
@@ -371,7 +372,7 @@ class Dials:
     async def rings(self, *, end: Outcome | None = ACCEPTED) -> bool:
         """Dial, and say whether the phone rings; without an end, it goes on."""
         key = self.flights.key(ACTION, REQUEST)
-        if await self.flights.join(key) is not None:
+        if not self.flights.lead(key):
             return False
         if end is not None:
             self.flights.land(key, end)
@@ -426,7 +427,7 @@ def test_aborts_are_forgotten_with_the_dials_that_followed(end: Outcome) -> None
             await dials.rings(end=end)
         for later in (9.2, 12.7, 20.0):  # kept for its dial at first, then no longer
             dials.at(later + MEMORY)
-            await dials.flights.join("last")
+            assert dials.flights.lead("last")
             dials.flights.land("last", REJECTED)
         return len(dials.flights)
 

@@ -278,7 +278,7 @@ class Day:
         assert sender.permits.waiting(Lane.STREAMED) == 0
         assert len(sender.rivals) == 0
         await asyncio.sleep(3.0)  # as long as an ended flight is remembered
-        assert await sender.flights.join("a newcomer") is None
+        assert sender.flights.lead("a newcomer")
         assert len(sender.flights) == 1
 
 

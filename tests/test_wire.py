@@ -116,6 +116,26 @@ def test_action_has_its_documented_request(
     slashed = encode(action, auth_id=AUTH_ID, trailing_slash=True)
     assert slashed.path == (path if method == "GET" else f"{path}/")
     assert slashed.body == request.body
+
+
+def test_no_address_breaks_out_of_its_body() -> None:
+    """Whoever may choose an endpoint's name could choose the action, too."""
+    accepted = 0
+    for number in range(0x3000):
+        for text in (f"sip:a{chr(number)}b@h", f"sip:a@h;p={chr(number)}b"):
+            try:
+                action = WarmTransfer(**NODE, to=text, trigger_source=text)
+            except InvalidAddressError:
+                continue
+            accepted += 1
+            body = json.loads(encode(action, auth_id=AUTH_ID).body or b"")
+            assert body == {
+                "action": "warm_transfer",
+                "to": action.to,
+                "role": "agent",
+                "trigger_source": action.trigger_source,
+            }
+    assert accepted > 2 * 62  # letters and digits at least
     assert URL(BASE + path, encoded=True).raw_path == f"/v1{path}"
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiophlo import handover_states
-from aiophlo.handover_states import ENDS, EVENTS, Input, Phase, Situation
+from aiophlo.handover import states
+from aiophlo.handover.states import ENDS, EVENTS, Input, Phase, Situation
 from aiophlo.routing import Presence
 
 I, P = Input, Phase  # noqa: E741 -- the tables below are read by columns
@@ -118,13 +118,13 @@ def test_step_leads_where_it_is_drawn(inputs: tuple[Input, ...], phase: Phase) -
 
 def test_every_phase_is_drawn() -> None:
     """A picture that lacks a state is worse than none."""
-    drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
+    drawing = (inspect.getdoc(states) or "").partition("::")[2]
     assert set(Phase) <= set(re.findall(r"\w+", drawing))
 
 
 def test_drawing_is_the_readme_s() -> None:
     """Whoever reads it there must not be told of last year's."""
-    drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
+    drawing = (inspect.getdoc(states) or "").partition("::")[2]
     lines = [line.strip() for line in drawing.splitlines() if set(line) & set("│─▼")]
     readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
     assert lines

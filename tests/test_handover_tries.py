@@ -3,8 +3,8 @@
 import pytest
 
 from aiophlo.actions import AbortTransfer
-from aiophlo.handover_states import Input
-from aiophlo.handover_tries import AbortAnswers, Ending, Tried, input_of
+from aiophlo.handover.states import Input
+from aiophlo.handover.tries import AbortAnswers, Ending, Tried, input_of
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 
 ABORT = AbortTransfer(phlo_id="p", node_id="n", member="+14152223333")

@@ -9,7 +9,7 @@
         await consult.complete()  # the customer talks to the partner
 
 Leaving the block without `complete()`, in whatever way, brings the customer back
-to the agent. What a handover may believe, and when, is in `handover_states`.
+to the agent. What a handover may believe, and when, is in `states`.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from aiophlo.errors import InvalidInputError, PartnerLeftError
-from aiophlo.handover_care import Care
-from aiophlo.handover_course import Course
-from aiophlo.handover_plan import Plan
-from aiophlo.handover_states import Input, Phase
-from aiophlo.handover_tries import Ending
+from aiophlo.handover.care import Care
+from aiophlo.handover.course import Course
+from aiophlo.handover.plan import Plan
+from aiophlo.handover.states import Input, Phase
+from aiophlo.handover.tries import Ending
 from aiophlo.routing import Presence
 from aiophlo.sending import Sender
 

@@ -24,10 +24,10 @@ from aiophlo.errors import (
     NotFoundError,
     PartnerLeftError,
 )
-from aiophlo.handover_care import Care, bring_back, logger, sound_alarm
-from aiophlo.handover_plan import Plan
-from aiophlo.handover_states import ENDS, Input, Phase, Situation
-from aiophlo.handover_tries import AbortAnswers, Ending, Tried, input_of
+from aiophlo.handover.care import Care, bring_back, logger, sound_alarm
+from aiophlo.handover.plan import Plan
+from aiophlo.handover.states import ENDS, Input, Phase, Situation
+from aiophlo.handover.tries import AbortAnswers, Ending, Tried, input_of
 from aiophlo.outcomes import InDoubt, NotSent, Outcome, Reason, Rejected, error_of
 from aiophlo.routing import Party, Presence, Watch
 from aiophlo.sending import Journey, Sender

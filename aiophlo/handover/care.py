@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from aiophlo.addresses import mask
 from aiophlo.errors import PhloError
-from aiophlo.handover_states import Input
-from aiophlo.handover_table import OpenHandover
-from aiophlo.handover_tries import AbortAnswers
+from aiophlo.handover.states import Input
+from aiophlo.handover.table import OpenHandover
+from aiophlo.handover.tries import AbortAnswers
 from aiophlo.outcomes import NotSent, Outcome, Reason
 
 _LONGEST_PAUSE = 5.0  # seconds between two aborts

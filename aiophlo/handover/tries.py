@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from aiophlo.addresses import mask
-from aiophlo.handover_states import Input
+from aiophlo.handover.states import Input
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome
 
 # Plivo's words for it aren't known; these can mean nothing else.

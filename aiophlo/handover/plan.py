@@ -9,7 +9,7 @@ from aiophlo.actions import AbortTransfer, Hangup, Role, WarmTransfer
 from aiophlo.addresses import mask, parse_address
 from aiophlo.checks import check_optional, check_seconds, check_type
 from aiophlo.errors import InvalidInputError
-from aiophlo.handover_table import OpenHandover
+from aiophlo.handover.table import OpenHandover
 from aiophlo.journal import Journal
 from aiophlo.nodes import AnyRole, MultiPartyCall
 from aiophlo.routing import EventRouter

@@ -64,7 +64,8 @@ class Consult:
                 be rung either; the customer is with the agent.
             HandoverError: The pool was closed meanwhile.
             InvalidInputError: There is no router, an open handover is about the
-                agent or about everybody to be reached, or this one was used.
+                agent or about everybody to be reached, or has `conference_uuid`,
+                or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
         if self._standing.plan.router is None:
@@ -129,7 +130,8 @@ class Consult:
             VerdictError: It was not accepted; the customer is with the agent.
             CustomerOnHoldError: It is in doubt, and so is the customer's return.
             InvalidInputError: More than one is to be reached, an open handover is
-                about the agent or the one to be reached, or this one was used.
+                about the agent or the one to be reached, or has `conference_uuid`,
+                or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
         course = self._course

@@ -83,8 +83,8 @@ class Course:
         """Take hold of the agent, and listen.
 
         Raises:
-            InvalidInputError: This one was used, or another is open about the agent
-                or about everybody to be reached.
+            InvalidInputError: This one was used, or another is open about the
+                agent, about everybody to be reached, or in the same conversation.
             NotSentError: The pool is closed.
         """
         plan = self.standing.plan
@@ -97,9 +97,6 @@ class Course:
             if all(map(self._care.is_engaged, some)):
                 message = f"{field}: expected nobody of whom a handover is open"
                 raise InvalidInputError(message, field=field)
-        self.started = True
-        self._care.begin(self)
-        self._care.engage(plan.agent, self)
         if plan.router is not None:
             self._watch = plan.router.watch(
                 agent=plan.agent,
@@ -107,6 +104,9 @@ class Course:
                 tell=self._heard,
                 conference_uuid=plan.conference_uuid,
             )
+        self.started = True
+        self._care.begin(self)
+        self._care.engage(plan.agent, self)
 
     def engage(self, target: str) -> bool:
         """Keep somebody for this handover; False if another has them."""

@@ -21,8 +21,9 @@ async def end_attempt(standing: Standing, sender: Sender) -> None:
 
 async def look_again(standing: Standing, sender: Sender) -> None:
     """Wait for news that may contradict what was inferred, and act on them."""
-    await standing.while_so()
-    await settle(standing, sender)
+    if not standing.situation.ended:  # an end can't be contradicted
+        await standing.while_so()
+        await settle(standing, sender)
 
 
 async def settle(standing: Standing, sender: Sender) -> None:

@@ -101,6 +101,7 @@ class Stage:
         await _see_it_end(consult)
         witness.ended_at = self.lags.clock()
         witness.alarm = consult.id in self.alarms.ids
+        await asyncio.sleep(witness.too_early)
         await self.lags.all_told(witness.call, self.told_within)
         return witness
 

@@ -132,6 +132,17 @@ class Witness:
         by_agent = self._last.address == self.scenario.agent
         return by_agent or self.ended_at - self._agent_left_at >= self.told_within
 
+    @property
+    def too_early(self) -> float:
+        """Seconds until the customer's fate can be judged.
+
+        A handover that leaves the customer to a partner ends no sooner than that;
+        of one that does, it must be seen what comes of it.
+        """
+        if self.alarm or self.customer == "gone" or math.isnan(self._agent_left_at):
+            return 0.0
+        return max(0.0, self._agent_left_at + self.told_within - self.lags.clock())
+
     def violations(self, simulator: Simulator) -> list[str]:
         """Name what must never happen, and has."""
         dials = [simulator.ledger.dials(to=one) for one in self.scenario.targets]

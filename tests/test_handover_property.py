@@ -14,6 +14,8 @@ async def test_nobody_is_forgotten() -> None:
         errors = await drive(it, NUMBER, at_once=AT_ONCE, seed=seed, shrink=True)
         await it.pool.close()
         table = it.table()
-    assert not errors, f"seed {seed}: {errors}\n{table}"
+    for error in errors:
+        error.add_note(f"seed {seed}\n{table}")
+        raise error
     assert not table.violated, f"seed {seed}: {table.worst}\n{table}"
     assert table.handovers >= NUMBER

@@ -106,6 +106,21 @@ def test_customer_is_alone_when_the_handover_did_not_wait_for_news(
     assert scene.violations() == ["alone"]
 
 
+def test_judgement_waits_for_what_a_handover_should_have_waited_for(
+    scene: Scene,
+) -> None:
+    """Of one that ends at once, the partner's leaving would come too late to count."""
+    assert scene.witness.too_early == 0.0
+    scene.answer()
+    scene.leave(AGENT, 1.0, told=1.25)
+    assert scene.witness.too_early == TOLD_WITHIN - 0.25
+    scene.now = 1.0 + TOLD_WITHIN
+    assert scene.witness.too_early == 0.0
+    scene.now = 1.25
+    scene.leave(CUSTOMER, 1.25)
+    assert scene.witness.too_early == 0.0
+
+
 def test_customer_is_alone_when_the_leaving_is_never_told(scene: Scene) -> None:
     """An event that is lost excuses nothing that came before the end."""
     scene.answer()

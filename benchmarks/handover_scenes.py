@@ -6,6 +6,7 @@ played on one event loop, at the same time, and hypothesis hears how each one en
 
 import asyncio
 import logging
+import threading
 import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -262,45 +263,53 @@ async def drive(
     """
     loop = asyncio.get_running_loop()
     workers = min(number, at_once)
+    stopped = threading.Event()
+
+    def play(scenario: Scenario) -> Witness:
+        if stopped.is_set():
+            raise KeyboardInterrupt  # which hypothesis doesn't take for a finding
+        return asyncio.run_coroutine_threadsafe(it.play(scenario), loop).result()
 
     def work(which: int) -> None:
         share = number // workers + (which < number % workers)
-        _explore(it, loop, share, seed=seed * workers + which, shrink=shrink)
+        explore = _explorer(play, it.simulator, share, shrink=shrink)
+        hypothesis.seed(seed * workers + which)(explore)()
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as threads:
+    threads = ThreadPoolExecutor(workers)
+    with warnings.catch_warnings():
         # One thread draws while the pool, on another, uses `random` for its jitter.
         warnings.simplefilter("ignore", HypothesisDeprecationWarning)
-        results = await asyncio.gather(
-            *(loop.run_in_executor(threads, work, which) for which in range(workers)),
-            return_exceptions=True,
-        )
+        try:
+            results = await asyncio.gather(
+                *(loop.run_in_executor(threads, work, one) for one in range(workers)),
+                return_exceptions=True,
+            )
+        finally:
+            stopped.set()
+            threads.shutdown(wait=False)  # whose last plays need this loop to end
     return [one for one in results if isinstance(one, Exception)]
 
 
-def _explore(
-    it: Stage,
-    loop: asyncio.AbstractEventLoop,
+def _explorer(
+    play: Callable[[Scenario], Witness],
+    simulator: Simulator,
     number: int,
     *,
-    seed: int,
     shrink: bool,
-) -> None:
-    """Draw and play one handover after the other, in a thread of its own."""
-    phases = [hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * shrink]
+) -> Callable[[], None]:
+    """Return what draws, plays and judges one handover after the other."""
 
-    @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=number,
         database=None,
         deadline=None,
-        phases=phases,
+        phases=[hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * shrink],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     @hypothesis.given(scenarios())
     def nobody_is_forgotten(scenario: Scenario) -> None:
-        playing = asyncio.run_coroutine_threadsafe(it.play(scenario), loop)
-        witness = playing.result()
-        found = witness.violations(it.simulator)
+        witness = play(scenario)
+        found = witness.violations(simulator)
         assert not found, f"{', '.join(found)}: {witness}"  # noqa: S101 -- which hypothesis hears
 
-    nobody_is_forgotten()
+    return nobody_is_forgotten

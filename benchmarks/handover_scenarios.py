@@ -1,8 +1,8 @@
 """What hypothesis makes up for one handover: its people, its faults, its mishaps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import count
+from itertools import cycle
 from typing import Final
 
 import attrs
@@ -13,13 +13,14 @@ from aiophlo.simulator.api import Asked
 from aiophlo.simulator.chance import Chances
 from aiophlo.simulator.scripts import Strike
 
-_REQUESTS: Final = 12  # of a handover have a fate of their own; then it starts anew
 _SECONDS: Final = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.39, 0.5)
 _STAYS: Final = (*[None] * 9, 0.0, 0.05, 0.2, 1.0)
-# Hypothesis simplifies towards what stands first: no fault, people who answer. It
-# also tries the simplest more often than the rest, so that a third is three in ten.
-_SOUND: Final = 2 * len(Fault)
-_FATES: Final[tuple[Fault | None, ...]] = (*[None] * _SOUND, *Fault)
+# So many requests of each kind have a fate of their own, then it starts anew. Of the
+# fates, this share is sound: hypothesis tries the simplest more often than the rest,
+# and most hang-ups follow where nothing else went wrong, so that in the end three in
+# ten of each kind are faulty.
+_FATES: Final = {"warm_transfer": (3, 2), "abort_transfer": (8, 2), "hangup": (6, 1)}
+# Hypothesis simplifies towards what stands first: no fault, people who answer.
 _REACTIONS: Final = (*[Reaction.ANSWERS] * 5, *Reaction)
 
 
@@ -46,7 +47,7 @@ class Scenario:
         habits: Of those to be reached.
         deed: What is done.
         moment: Seconds until it is, where it isn't done by the block.
-        faults: What becomes of its requests, one after the other.
+        faults: What becomes of its requests of each kind, one after the other.
         returns_customer: Whether a transfer that fails ends by itself.
         ring_for: Seconds for which each may ring.
         number: Makes everybody's address.
@@ -55,7 +56,7 @@ class Scenario:
     habits: Sequence[Habit]
     deed: Deed
     moment: float
-    faults: Sequence[Fault | None] = (None,)
+    faults: Mapping[str, Sequence[Fault | None]] = attrs.field(factory=dict)
     returns_customer: bool = True
     ring_for: float = 0.4
     number: int = 0
@@ -89,9 +90,15 @@ def scenarios() -> st.SearchStrategy[Scenario]:
         st.lists(habits, min_size=1, max_size=3),
         st.sampled_from(Deed),
         st.sampled_from(_SECONDS),
-        st.lists(st.sampled_from(_FATES), min_size=_REQUESTS, max_size=_REQUESTS),
+        st.fixed_dictionaries({kind: _fates(*fate) for kind, fate in _FATES.items()}),
         st.booleans(),
     )
+
+
+def _fates(number: int, sound: int) -> st.SearchStrategy[list[Fault | None]]:
+    """Return what draws fates, so many times as many sound ones as faults."""
+    fates = st.sampled_from((*[None] * sound * len(Fault), *Fault))
+    return st.lists(fates, min_size=number, max_size=number)
 
 
 class Fates(Chances):
@@ -99,17 +106,15 @@ class Fates(Chances):
 
     def __init__(self) -> None:
         super().__init__(0, {})
-        self._drawn: dict[str, Sequence[Fault | None]] = {}
-        self._numbers: dict[str, count[int]] = {}
+        self._left: dict[tuple[str, str], Iterator[Fault | None]] = {}
 
     def expect(self, scenario: Scenario) -> None:
         """Take note of what is to become of a handover's requests."""
-        self._drawn[scenario.agent] = scenario.faults
-        self._numbers[scenario.agent] = count()
+        for kind, faults in scenario.faults.items():
+            self._left[scenario.agent, kind] = cycle(faults)
 
     def next(self, asked: Asked) -> Strike | None:
         """Say what strikes a request, if anything does."""
         agent = asked.trigger_source or asked.member
-        faults = self._drawn[agent]
-        fault = faults[next(self._numbers[agent]) % len(faults)]
+        fault = next(self._left.get((agent, asked.action), iter(())), None)
         return None if fault is None else Strike(fault=fault)

@@ -63,24 +63,24 @@ from aiophlo.retrying import RetryPolicy
 from aiophlo.sending import AccountState
 
 if TYPE_CHECKING:
-    from aiophlo.handover import Accept, Consult
-    from aiophlo.handover_recovery import Recovered, Recovery
-    from aiophlo.handover_table import OpenHandover
-    from aiophlo.handover_tries import Ending, Tried
+    from aiophlo.handover.consult import Accept, Consult
+    from aiophlo.handover.recovery import Recovered, Recovery
+    from aiophlo.handover.table import OpenHandover
+    from aiophlo.handover.tries import Ending, Tried
     from aiophlo.journal import Journal
     from aiophlo.routing import EventRouter
 
 # What most programs never touch is loaded when it is first asked for.
 _LATER = {
-    "Accept": "aiophlo.handover",
-    "Consult": "aiophlo.handover",
-    "Ending": "aiophlo.handover_tries",
+    "Accept": "aiophlo.handover.consult",
+    "Consult": "aiophlo.handover.consult",
+    "Ending": "aiophlo.handover.tries",
     "EventRouter": "aiophlo.routing",
     "Journal": "aiophlo.journal",
-    "OpenHandover": "aiophlo.handover_table",
-    "Recovered": "aiophlo.handover_recovery",
-    "Recovery": "aiophlo.handover_recovery",
-    "Tried": "aiophlo.handover_tries",
+    "OpenHandover": "aiophlo.handover.table",
+    "Recovered": "aiophlo.handover.recovery",
+    "Recovery": "aiophlo.handover.recovery",
+    "Tried": "aiophlo.handover.tries",
 }
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiophlo.handover_table import OpenHandover
-    from aiophlo.handover_tries import Tried
+    from aiophlo.handover.table import OpenHandover
+    from aiophlo.handover.tries import Tried
     from aiophlo.outcomes import InDoubt, NotSent, Outcome, Rejected
 
 

@@ -26,7 +26,7 @@ import attrs
 
 from aiophlo.actions import Action
 from aiophlo.errors import JournalError
-from aiophlo.handover_table import HandoverTable
+from aiophlo.handover.table import HandoverTable
 from aiophlo.journal_file import (
     JournalReader,
     JournalRecord,

@@ -28,7 +28,7 @@ seconds      real  from asking to knowing
 
 A null verdict means that a runner is at work or was killed; the next runner
 to open the file makes it `in_doubt`, `interrupted`. `settings` holds the salt.
-`handovers` holds the handovers that are open: see `handover_table`.
+`handovers` holds the handovers that are open: see `handover.table`.
 Version 1 is the first; tables may join these without a new version.
 """
 

@@ -49,10 +49,10 @@ from aiophlo.slots import Slots
 from aiophlo.transport import Transport
 
 if TYPE_CHECKING:
-    from aiophlo.handover import Accept, Consult
-    from aiophlo.handover_care import Care
-    from aiophlo.handover_plan import ConsultOptions
-    from aiophlo.handover_recovery import Recovered
+    from aiophlo.handover.care import Care
+    from aiophlo.handover.consult import Accept, Consult
+    from aiophlo.handover.plan import ConsultOptions
+    from aiophlo.handover.recovery import Recovered
     from aiophlo.journal import Journal
     from aiophlo.routing import EventRouter
 
@@ -411,8 +411,8 @@ class SessionPool:
         Raises:
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
-        from aiophlo.handover import Consult  # noqa: PLC0415 -- see above
-        from aiophlo.handover_plan import Plan  # noqa: PLC0415
+        from aiophlo.handover.consult import Consult  # noqa: PLC0415 -- see above
+        from aiophlo.handover.plan import Plan  # noqa: PLC0415
 
         plan = Plan(
             node=node,
@@ -503,7 +503,7 @@ class SessionPool:
             JournalError: The journal is closed, or can't be read or written.
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
-        from aiophlo.handover_recovery import Rescue  # noqa: PLC0415 -- see above
+        from aiophlo.handover.recovery import Rescue  # noqa: PLC0415 -- see above
         from aiophlo.journal import Journal  # noqa: PLC0415
 
         check_type(journal, Journal, "journal")
@@ -521,7 +521,7 @@ class SessionPool:
         return await rescue.run()
 
     def _caring(self) -> Care:
-        from aiophlo.handover_care import Care  # noqa: PLC0415 -- see above
+        from aiophlo.handover.care import Care  # noqa: PLC0415 -- see above
 
         if self._care is None:
             self._care = Care()

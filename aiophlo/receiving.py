@@ -78,7 +78,9 @@ class Receiver:
             anybody who knows the URL can say who joined and left.
         public_url: The URL that Plivo calls, where a proxy changes it on the way;
             `https://cc.example.com` alone if the path stays.
-        nonces: Refuses requests that were accepted before.
+        nonces: Recognises requests that were accepted before. They are answered
+            200, so that nobody sends them again, and not fed: whoever recorded a
+            request learns what they know already, and nothing happens.
         max_body: Bytes that a request's body may have.
 
     Raises:
@@ -125,9 +127,9 @@ class Receiver:
             body: Its body, decompressed.
 
         Returns:
-            200 once the event is passed on; 400 for a body or query that is
-            neither form nor JSON object, 403 without a valid signature or for a
-            replay, 405 for other methods than GET and POST, 413 for too large a
+            200 once the event is passed on, or if it was before; 400 for a body
+            or query that is neither form nor JSON object, 403 without a valid
+            signature, 405 for other methods than GET and POST, 413 for too large a
             body, 500 if `feed` raised.
         """
         if method not in _METHODS:
@@ -139,19 +141,20 @@ class Receiver:
             params = _params(method, headers, body)
         except InvalidInputError:
             return HTTPStatus.BAD_REQUEST
-        if not self._may_pass(method, url, headers, params):
-            return HTTPStatus.FORBIDDEN
-        return self._pass_on(parse_event(join_fields(query, params)), headers)
+        nonce = ""
+        if not self.allow_unsigned or (self.auth_tokens and is_signed(headers)):
+            if not self._is_genuine(method, url, headers, params):
+                return HTTPStatus.FORBIDDEN
+            nonce = find_nonce(headers)
+        return self._pass_on_once(parse_event(join_fields(query, params)), nonce)
 
-    def _may_pass(
+    def _is_genuine(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
         params: Mapping[str, object],
     ) -> bool:
-        if self.allow_unsigned and not (self.auth_tokens and is_signed(headers)):
-            return True
         if verify_signature(
             method,
             url,
@@ -159,28 +162,28 @@ class Receiver:
             params,
             auth_tokens=self.auth_tokens,
             public_url=self.public_url,
-            nonces=self.nonces,
         ):
             return True
         _logger.warning(
-            "an event was refused: its V3 signature is missing, wrong or a replay"
+            "an event was refused: its V3 signature is missing or wrong"
             " (behind a proxy, give the receiver its public_url)"
         )
         return False
 
-    def _pass_on(self, event: Event, headers: Mapping[str, str]) -> HTTPStatus:
+    def _pass_on_once(self, event: Event, nonce: str) -> HTTPStatus:
+        """Pass an event on, unless its nonce, if it was signed, is known."""
+        nonces = self.nonces if nonce else None
+        if nonces is not None and not nonces.add(nonce):
+            _logger.info("an event came again, and is not fed twice: %r", event)
+            return HTTPStatus.OK
         try:
             self.feed(event)
         except Exception:
             _logger.exception("an event could not be handled: %r", event)
-            self._let_it_come_again(headers)
+            if nonces is not None:
+                nonces.forget(nonce)  # it may come again
             return HTTPStatus.INTERNAL_SERVER_ERROR
         return HTTPStatus.OK
-
-    def _let_it_come_again(self, headers: Mapping[str, str]) -> None:
-        checked = self.auth_tokens and is_signed(headers)
-        if self.nonces is not None and checked:
-            self.nonces.forget(find_nonce(headers))
 
 
 def aiohttp_handler(

@@ -21,6 +21,7 @@ from aiophlo.events import BaseEvent, Event, MemberJoined, MemberLeft
 _UNANSWERED: Final = frozenset(
     {"busy", "cancel", "canceled", "failed", "no-answer", "rejected", "timeout"}
 )
+_NAMELESS: Final = ""  # the id of all of a member's calls that were told without one
 _ENOUGH: Final = 2  # of agent, customer and partner, to know a conversation by
 
 
@@ -57,14 +58,18 @@ class _Conversation:
     watch: "Watch | None" = None
 
     def presence(self, address: str, since: int = -1) -> Presence:
-        legs = [
-            leg for leg in self.legs.get(address, {}).values() if leg.number > since
-        ]
-        if any(leg.joined and not leg.left for leg in legs):
+        legs = {
+            uuid: leg
+            for uuid, leg in self.legs.get(address, {}).items()
+            if leg.number > since
+        }
+        left = any(leg.left for leg in legs.values())
+        # Calls can't be told apart where one has no id: what left may be any.
+        if not (left and _NAMELESS in legs) and any(
+            leg.joined and not leg.left for leg in legs.values()
+        ):
             return Presence.INSIDE
-        if any(leg.left for leg in legs):
-            return Presence.LEFT
-        return Presence.UNSEEN
+        return Presence.LEFT if left else Presence.UNSEEN
 
 
 @attrs.define(eq=False)
@@ -123,7 +128,8 @@ class EventRouter:
         Plivo docs, "PHLO components": a Multi-Party Call's events and variables.
         Assumed: `conference_uuid` is one conversation's from its first event to its
         last, `call_uuid` is one member's; the call statuses of Plivo's Voice API
-        mean the same here.
+        mean the same here. Where events come without `call_uuid`, who has left is
+        taken to stay away for as long as the handover is open.
     """
 
     def __init__(self, *, remember: int = 10_000) -> None:
@@ -163,7 +169,7 @@ class EventRouter:
         if event.conference_uuid is None:
             return self._feed_unplaced(event.member, left=left)
         conversation = self._conversation(event.conference_uuid)
-        self._note(conversation, event.member, event.call_uuid or "", left=left)
+        self._note(conversation, event.member, event.call_uuid or _NAMELESS, left=left)
         watch = conversation.watch or self._recognise(conversation)
         return watch is not None and self._tell(watch, conversation, event.member)
 
@@ -183,20 +189,32 @@ class EventRouter:
             tell: Called with each party that is heard of, and its presence now;
                 perhaps before this returns.
             conference_uuid: The handover's conversation, if the caller knows it.
+
+        Raises:
+            InvalidInputError: Another open handover has that conversation: its
+                events would fit both, and so settle neither.
         """
+        if conference_uuid is not None and self._is_held(conference_uuid):
+            message = "conference_uuid: expected no other open handover's conversation"
+            raise InvalidInputError(message, field="conference_uuid")
         self._number += 1
         self._open += 1
         watch = Watch(agent, customer, tell, opened=self._number)
         for address in (agent, customer):
             self._watches.setdefault(address, {})[watch] = None
+            self._forget_nameless(watch, address, over=True)
         conversation = (
             self._best(watch)
             if conference_uuid is None
             else self._conversation(conference_uuid)
         )
-        if conversation is not None and conversation.watch is None:
+        if conversation is not None:
             self._bind(watch, conversation)
         return watch
+
+    def _is_held(self, uuid: str) -> bool:
+        conversation = self._conversations.get(uuid)
+        return conversation is not None and conversation.watch is not None
 
     def follow(self, watch: Watch, partner: str, *, keep: bool = False) -> None:
         """Listen for another partner, who is about to be rung.
@@ -216,9 +234,23 @@ class EventRouter:
         watch.partner, watch.rung = partner, self._number
         watch.left.discard(partner)
         self._watches.setdefault(partner, {})[watch] = None
-        conversation = self._conversations.get(watch.conference_uuid or "")
-        if conversation is not None:
-            conversation.legs.get(partner, {}).pop("", None)
+        self._forget_nameless(watch, partner, over=False)
+
+    def _forget_nameless(self, watch: Watch, address: str, *, over: bool) -> None:
+        """Forget somebody's calls without an id, which the next ones are taken for.
+
+        Args:
+            watch: Who begins to listen.
+            address: To whom.
+            over: Whether only those that are over are forgotten.
+        """
+        for uuid in self._where.get(address, ()):
+            conversation = self._conversations[uuid]
+            legs = conversation.legs[address]
+            if conversation.watch not in {None, watch} or _NAMELESS not in legs:
+                continue
+            if legs[_NAMELESS].left or not over:
+                del legs[_NAMELESS]
 
     def forget(self, watch: Watch) -> None:
         """Listen no more to a watch that `watch` returned."""

@@ -1,22 +1,23 @@
-"""Handovers that meet everything at once: people, faults, and witnesses.
+"""Handovers that meet everything at once, made up and driven by hypothesis.
 
-The simulator's calls know where everybody is; what was said of each customer is
-held against them.
+Many threads each let hypothesis draw one handover after the other; all of them are
+played on one event loop, at the same time, and hypothesis hears how each one ended.
 """
 
 import asyncio
 import logging
-import random
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from enum import StrEnum
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Final
+from itertools import count
 
 import attrs
+import hypothesis
 from aiohttp import web
+from hypothesis.errors import HypothesisDeprecationWarning
 
 from aiophlo import (
     Account,
@@ -27,182 +28,14 @@ from aiophlo import (
     RetryPolicy,
     SessionPool,
 )
-from aiophlo.events import Event, MemberLeft
+from aiophlo.events import Event
 from aiophlo.nodes import MultiPartyCall
 from aiophlo.receiving import Receiver, aiohttp_handler
-from aiophlo.simulator import (
-    AUTH_ID,
-    AUTH_TOKEN,
-    Call,
-    Callback,
-    Fault,
-    Habit,
-    Member,
-    Reaction,
-    Simulator,
-    State,
-)
+from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Call, Callback, Simulator
+from benchmarks.handover_scenarios import Deed, Fates, Scenario, scenarios
+from benchmarks.handover_witness import Alarms, Lags, Table, Watched, Witness
 
 PHLO, NODE = "p", "n"
-TROUBLE: Final = 0.3  # share of requests that go wrong
-
-
-class Deed(StrEnum):
-    """What the one who hands over does, or what happens to them."""
-
-    COMPLETE = "complete"
-    RETURN = "return"
-    RAISE = "raise"
-    TIMEOUT = "timeout"
-    CANCEL = "cancel"
-    CANCEL_TWICE = "cancel_twice"
-    HAND_OVER = "hand_over"
-    DECLINE = "decline"
-    AGENT_LEAVES = "agent_leaves"
-    CUSTOMER_LEAVES = "customer_leaves"
-
-
-@attrs.frozen
-class Scenario:
-    """One handover.
-
-    Attributes:
-        number: Makes everybody's address.
-        habits: Of those to be reached.
-        deed: What is done.
-        moment: Seconds until it is, where it isn't done by the block.
-        ring_for: Seconds for which each may ring.
-    """
-
-    number: int
-    habits: Sequence[Habit]
-    deed: Deed
-    moment: float
-    ring_for: float = 0.4
-
-    @property
-    def agent(self) -> str:
-        """Address of the agent."""
-        return f"+1415{self.number:06}0"
-
-    @property
-    def customer(self) -> str:
-        """Address of the customer."""
-        return f"+1415{self.number:06}1"
-
-    @property
-    def targets(self) -> list[str]:
-        """Addresses of those to be reached."""
-        return [f"+1415{self.number:06}{2 + one}" for one in range(len(self.habits))]
-
-
-@attrs.define
-class Witness:
-    """Looks at one call whenever something in it has changed.
-
-    Attributes:
-        scenario: Whose call.
-        call: The call, which knows where everybody is.
-        alarm: Whether somebody was told that the customer may be on hold.
-        two_joined: Whether two targets were ever inside at once.
-        was_joined: Whether the customer talked to a partner once the agent had left.
-        ended: How it ended for the one who handed over.
-        handover: Its id.
-    """
-
-    scenario: Scenario
-    call: Call
-    alarm: bool = False
-    two_joined: bool = False
-    was_joined: bool = False
-    ended: str = ""
-    handover: str = ""
-
-    def look(self) -> None:
-        """Take note of who is where."""
-        members = self.call.members
-        inside = [
-            members[one]
-            for one in self.scenario.targets
-            if one in members and members[one].inside
-        ]
-        self.two_joined |= len(inside) > 1
-        agent, customer = members[self.scenario.agent], members[self.scenario.customer]
-        if not agent.present and inside and customer.state is State.TALKING:
-            self.was_joined = True
-
-    @property
-    def customer(self) -> str:
-        """Where the customer is: `well`, `gone`, `on_hold` or `alone`."""
-        members = self.call.members
-        customer = members[self.scenario.customer]
-        if not customer.inside:
-            return "gone"
-        if customer.state is State.ON_HOLD:
-            return "on_hold"
-        others = [one for one in members.values() if one is not customer and one.inside]
-        return "well" if others or self.was_joined else "alone"
-
-
-class _Watched:
-    """The world of a call, with a witness in it."""
-
-    def __init__(self, call: Call, witness: Witness, lags: "Lags") -> None:
-        self._world = call._world  # noqa: SLF001 -- the simulator's own hook has one user
-        self._witness = witness
-        self._lags = lags
-
-    def habit_of(self, address: str) -> Habit:
-        return self._world.habit_of(address)
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._world.later(seconds, callback)
-
-    def entered(self, call: Call, member: Member) -> None:
-        self._world.entered(call, member)
-        self._witness.look()
-
-    def exited(self, call: Call, member: Member) -> None:
-        self._world.exited(call, member)
-        self._lags.left(member.call_uuid)
-
-    def changed(self, call: Call) -> None:
-        self._world.changed(call)
-        self._witness.look()
-
-
-class Lags:
-    """Measures how late it is told that somebody has left.
-
-    Attributes:
-        longest: Seconds, until somebody's leaving was heard of first.
-    """
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self._left: dict[str | None, float] = {}
-
-    def left(self, call_uuid: str) -> None:
-        """Note that somebody leaves now."""
-        self._left[call_uuid] = time.monotonic()
-
-    def told(self, event: Event) -> None:
-        """Note that an event has come."""
-        if isinstance(event, MemberLeft):
-            lag = time.monotonic() - self._left.pop(event.call_uuid, time.monotonic())
-            self.longest = max(self.longest, lag)
-
-
-class Alarms(logging.Handler):
-    """Collects the ids of the handovers that were cried out about."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.CRITICAL)
-        self.ids: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a record."""
-        self.ids.add(getattr(record, "phlo_handover", ""))
 
 
 class Stage:
@@ -213,6 +46,11 @@ class Stage:
         pool: The pool.
         router: What the events are fed to.
         told_within: Seconds by which they may be late.
+        bring_back_within: Seconds for which an abort is tried again.
+        lags: Measures how late they are.
+
+    Attributes:
+        witnesses: Of all that was played.
     """
 
     def __init__(
@@ -220,29 +58,33 @@ class Stage:
         simulator: Simulator,
         pool: SessionPool,
         router: EventRouter,
+        *,
         told_within: float,
+        bring_back_within: float,
+        lags: Lags,
     ) -> None:
         self.simulator = simulator
         self.pool = pool
         self.router = router
         self.told_within = told_within
+        self.bring_back_within = bring_back_within
+        self.lags = lags
         self.alarms = Alarms()
-        self.lags = Lags()
+        self.witnesses: list[Witness] = []
+        self._numbers = count()
+        self._fates = Fates()
+        simulator._desk._chances = self._fates  # noqa: SLF001 -- faults are drawn here, not there
 
     @property
     def node(self) -> MultiPartyCall:
         """The node in which all happens."""
         return self.pool.phlo(PHLO).multi_party_call(NODE)
 
-    async def play(self, scenario: Scenario) -> Witness:
+    async def play(self, drawn: Scenario) -> Witness:
         """Play one scenario to its end."""
-        for address, habit in zip(scenario.targets, scenario.habits, strict=True):
-            self.simulator.set_habit(habit, address=address)
-        call = self.simulator.place_call(
-            PHLO, NODE, agent=scenario.agent, customer=scenario.customer
-        )
-        witness = Witness(scenario, call)
-        call._world = _Watched(call, witness, self.lags)  # noqa: SLF001 -- as above
+        scenario = attrs.evolve(drawn, number=next(self._numbers))
+        witness = self._prepare(scenario)
+        self.witnesses.append(witness)
         consult = self.pool.consult(
             self.node,
             agent=scenario.agent,
@@ -251,11 +93,29 @@ class Stage:
             ring_for=scenario.ring_for,
             router=self.router,
             told_within=self.told_within,
+            bring_back_within=self.bring_back_within,
         )
-        task = asyncio.ensure_future(_do(scenario, consult))
-        await self._interfere(scenario, call, task)
-        witness.ended = await _how_it_ended(task)
         witness.handover = consult.id
+        task = asyncio.ensure_future(_do(scenario, consult))
+        await self._interfere(scenario, witness.call, task)
+        witness.ended = await _how_it_ended(task)
+        await _see_it_end(consult)
+        witness.ended_at = self.lags.clock()
+        witness.alarm = consult.id in self.alarms.ids
+        await asyncio.sleep(witness.too_early)
+        await self.lags.all_told(witness.call, self.told_within)
+        return witness
+
+    def _prepare(self, scenario: Scenario) -> Witness:
+        self._fates.expect(scenario)
+        for address, habit in zip(scenario.targets, scenario.habits, strict=True):
+            self.simulator.set_habit(habit, address=address)
+        call = self.simulator.place_call(
+            PHLO, NODE, agent=scenario.agent, customer=scenario.customer
+        )
+        call._returns_customer = scenario.returns_customer  # noqa: SLF001 -- of each call, not of all
+        witness = Witness(scenario, call, self.lags, self.told_within)
+        call._world = Watched(witness)  # noqa: SLF001 -- its hook has one user
         return witness
 
     async def _interfere(
@@ -280,6 +140,16 @@ class Stage:
         if scenario.deed is Deed.CANCEL_TWICE:
             await asyncio.wait({task}, timeout=scenario.moment / 2)
             task.cancel()
+
+    def table(self) -> Table:
+        """Count what has become of everybody by now."""
+        table = Table(longest_lag=self.lags.longest)
+        missed = (post.status != HTTPStatus.OK for post in self.simulator.posts)
+        table.events_missed = sum(missed)
+        table.add_requests(self.simulator)
+        for witness in self.witnesses:
+            table.add(witness, self.simulator)
+        return table
 
 
 class _OnPurposeError(Exception):
@@ -317,26 +187,24 @@ async def _how_it_ended(task: "asyncio.Future[None]") -> str:
     return "returned"
 
 
+async def _see_it_end(consult: Consult) -> None:
+    """Wait for what a second cancellation left to the pool."""
+    with suppress(CustomerOnHoldError):  # the alarm was logged as well
+        await consult.abort()
+
+
 @asynccontextmanager
 async def stage(
-    *, seed: int, returns_customer: bool, told_within: float
+    *, seed: int, told_within: float, bring_back_within: float = 30.0
 ) -> AsyncIterator[Stage]:
     """Set everything up, with events late, twice and out of order."""
     router, lags = EventRouter(), Lags()
 
     def feed(event: Event) -> None:
-        lags.told(event)
+        lags.tell(event)
         router.feed(event)
 
-    # A request is spared by each of the faults in turn.
-    each = 1 - (1 - TROUBLE) ** (1 / len(Fault))
-    simulator = Simulator(
-        quota=None,
-        strict=True,
-        seed=seed,
-        faults=dict.fromkeys(Fault, each),
-        returns_customer=returns_customer,
-    )
+    simulator = Simulator(quota=None, strict=True, seed=seed)
     async with simulator, webhook(feed) as url:
         simulator.post_events(
             Callback(url=url, delay=0.005, late=0.3, late_by=0.05, twice=0.3)
@@ -348,8 +216,14 @@ async def stage(
             retry=RetryPolicy(first_wait=0.02),
         )
         async with pool:
-            it = Stage(simulator, pool, router, told_within)
-            it.lags = lags
+            it = Stage(
+                simulator,
+                pool,
+                router,
+                told_within=told_within,
+                bring_back_within=bring_back_within,
+                lags=lags,
+            )
             logging.getLogger("aiophlo").addHandler(it.alarms)
             try:
                 yield it
@@ -372,109 +246,70 @@ async def webhook(feed: Callable[[Event], object]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def some_scenario(number: int, chance: random.Random) -> Scenario:
-    """Make up a scenario."""
-    habits = [
-        Habit(
-            chance.choice([*Reaction, *[Reaction.ANSWERS] * 5]),
-            after=chance.choice([0.0, 0.02, 0.1, 0.2, 0.39, 0.6]),
-            stays=chance.choice([*[None] * 9, 0.0, 0.05, 0.2, 1.0]),
-        )
-        for _ in range(chance.randint(1, 3))
-    ]
-    moment = chance.choice([0.0, 0.001, 0.01, 0.05, 0.2, 0.5])
-    return Scenario(number, habits, chance.choice(list(Deed)), moment)
+async def drive(
+    it: Stage, number: int, *, at_once: int, seed: int, shrink: bool
+) -> list[Exception]:
+    """Let hypothesis make up handovers and play them, so many at once.
+
+    Args:
+        it: Where.
+        number: How many are made up; what hypothesis repeats comes on top.
+        at_once: How many are open at the same time.
+        seed: Of what is made up.
+        shrink: Whether hypothesis looks for the simplest one that fails.
+
+    Returns:
+        What hypothesis found.
+    """
+    loop = asyncio.get_running_loop()
+    workers = min(number, at_once)
+    stopped = threading.Event()
+
+    def play(scenario: Scenario) -> Witness:
+        if stopped.is_set():
+            raise KeyboardInterrupt  # which hypothesis doesn't take for a finding
+        return asyncio.run_coroutine_threadsafe(it.play(scenario), loop).result()
+
+    def work(which: int) -> None:
+        share = number // workers + (which < number % workers)
+        explore = _explorer(play, it.simulator, share, shrink=shrink)
+        hypothesis.seed(seed * workers + which)(explore)()
+
+    threads = ThreadPoolExecutor(workers)
+    with warnings.catch_warnings():
+        # One thread draws while the pool, on another, uses `random` for its jitter.
+        warnings.simplefilter("ignore", HypothesisDeprecationWarning)
+        try:
+            results = await asyncio.gather(
+                *(loop.run_in_executor(threads, work, one) for one in range(workers)),
+                return_exceptions=True,
+            )
+        finally:
+            stopped.set()
+            threads.shutdown(wait=False)  # whose last plays need this loop to end
+    return [one for one in results if isinstance(one, Exception)]
 
 
-@attrs.define
-class Table:
-    """What became of everybody; the first four lines must be 0."""
-
-    handovers: int = 0
-    on_hold_unsaid: int = 0
-    rung_twice: int = 0
-    two_joined: int = 0
-    alone_unsaid: int = 0
-    alarms: int = 0
-    false_alarms: int = 0
-    endings: Counter[str] = attrs.field(factory=Counter)
-    customers: Counter[str] = attrs.field(factory=Counter)
-    longest_lag: float = 0.0
-    events_missed: int = 0
-    worst: list[Witness] = attrs.field(factory=list)
-    cried_wolf: list[Witness] = attrs.field(factory=list)
-
-    @property
-    def violations(self) -> int:
-        """How much of what must never happen has happened."""
-        return (
-            self.on_hold_unsaid + self.rung_twice + self.two_joined + self.alone_unsaid
-        )
-
-    def add(self, witness: Witness, simulator: Simulator) -> None:
-        """Count one handover."""
-        before = self.violations
-        where = witness.customer
-        self.handovers += 1
-        self.endings[f"{witness.scenario.deed}: {witness.ended}"] += 1
-        self.customers[where] += 1
-        self.on_hold_unsaid += where == "on_hold" and not witness.alarm
-        self.alone_unsaid += where == "alone" and not witness.alarm
-        self.two_joined += witness.two_joined
-        dials = [simulator.ledger.dials(to=one) for one in witness.scenario.targets]
-        self.rung_twice += any(number > 1 for number in dials)
-        self.alarms += witness.alarm
-        self.false_alarms += witness.alarm and where in {"well", "gone"}
-        if self.violations > before:
-            self.worst.append(witness)
-        elif witness.alarm and where in {"well", "gone"}:
-            self.cried_wolf.append(witness)
-
-    def __str__(self) -> str:
-        lines = [
-            ("handovers", self.handovers),
-            ("customers left on hold without an error", self.on_hold_unsaid),
-            ("targets rung twice", self.rung_twice),
-            ("two targets joined", self.two_joined),
-            ("customers alone without an alarm", self.alone_unsaid),
-            ("alarms", self.alarms),
-            (
-                "  of these, the customer is well, was joined or is gone",
-                self.false_alarms,
-            ),
-            ("events that never came", self.events_missed),
-            ("latest event of a leaving, ms", round(self.longest_lag * 1e3)),
-            *((f"customer {where}", n) for where, n in self.customers.most_common()),
-            *sorted(self.endings.items()),
-        ]
-        return "\n".join(f"{name:<55}{number:>8,}" for name, number in lines)
-
-
-async def play(
-    scenarios: Sequence[Scenario],
+def _explorer(
+    play: Callable[[Scenario], Witness],
+    simulator: Simulator,
+    number: int,
     *,
-    seed: int,
-    returns_customer: bool,
-    table: Table,
-    at_once: int,
-    told_within: float,
-) -> None:
-    """Play scenarios, so many at once, and count what became of them."""
-    places = asyncio.Semaphore(at_once)
+    shrink: bool,
+) -> Callable[[], None]:
+    """Return what draws, plays and judges one handover after the other."""
 
-    async def play_one(it: Stage, scenario: Scenario) -> Witness:
-        async with places:
-            return await it.play(scenario)
+    @hypothesis.settings(
+        max_examples=number,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * shrink],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(scenarios())
+    def nobody_is_forgotten(scenario: Scenario) -> None:
+        witness = play(scenario)
+        found = witness.violations(simulator)
+        assert not found, f"{', '.join(found)}: {witness}"  # noqa: S101 -- which hypothesis hears
 
-    async with stage(
-        seed=seed, returns_customer=returns_customer, told_within=told_within
-    ) as it:
-        witnesses = await asyncio.gather(*(play_one(it, one) for one in scenarios))
-        await it.pool.close()  # which waits for what two cancellations left
-        posts = it.simulator.posts
-        table.longest_lag = max(table.longest_lag, it.lags.longest)
-        table.events_missed += sum(post.status != HTTPStatus.OK for post in posts)
-        for witness in witnesses:
-            raised = witness.ended == CustomerOnHoldError.__name__
-            witness.alarm = raised or witness.handover in it.alarms.ids
-            table.add(witness, it.simulator)
+    return nobody_is_forgotten

@@ -5,8 +5,9 @@
     python -m benchmarks.handovers --number 10000
     python -m benchmarks.handovers --open 1000
 
-People of every habit, faults on three requests in ten, events late, twice and out
-of order, cancellation, agents and customers who hang up: see `handover_scenes`.
+Hypothesis makes up and drives them: people of every habit, faults on three requests
+in ten, events late, twice and out of order, cancellation, agents and customers who
+hang up. See `handover_scenarios`, `handover_scenes` and `handover_witness`.
 """
 
 import argparse
@@ -14,9 +15,9 @@ import asyncio
 import gc
 import logging
 import multiprocessing
-import random
 import resource
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -33,34 +34,20 @@ from aiophlo.simulator import (
     Habit,
     Simulator,
 )
-from benchmarks.handover_scenes import (
-    NODE,
-    PHLO,
-    Deed,
-    Scenario,
-    Table,
-    play,
-    some_scenario,
-    webhook,
-)
+from benchmarks.handover_scenarios import Deed, Scenario
+from benchmarks.handover_scenes import NODE, PHLO, drive, stage, webhook
+from benchmarks.handover_witness import Table
 
 TOLD_WITHIN: Final = 4.0  # seconds: a busy machine is late with its events
 
 
 async def _run_many(number: int, seed: int, at_once: int) -> Table:
-    chance = random.Random(seed)  # noqa: S311 -- scenarios, not secrets
-    table = Table()
-    scenarios = [some_scenario(one, chance) for one in range(number)]
-    for half in (0, 1):
-        await play(
-            scenarios[half::2],
-            seed=seed + half,
-            returns_customer=bool(half),
-            table=table,
-            at_once=at_once,
-            told_within=TOLD_WITHIN,
-        )
-    return table
+    async with stage(seed=seed, told_within=TOLD_WITHIN) as it:
+        errors = await drive(it, number, at_once=at_once, seed=seed, shrink=False)
+        await it.pool.close()
+        for error in errors:
+            print("".join(traceback.format_exception(error)))
+        return it.table()
 
 
 def _serve(pipe: Connection, number: int) -> None:
@@ -72,7 +59,7 @@ def _serve(pipe: Connection, number: int) -> None:
             url = await asyncio.to_thread(pipe.recv)
             simulator.post_events(Callback(url=url))
             for one in range(number):
-                quiet = Scenario(one, [Habit()], Deed.COMPLETE, 0.0)
+                quiet = Scenario([Habit()], Deed.COMPLETE, 0.0, number=one)
                 simulator.place_call(
                     PHLO, NODE, agent=quiet.agent, customer=quiet.customer
                 )
@@ -102,7 +89,7 @@ async def _hold_open(number: int) -> str:
         go_on = asyncio.Event()
 
         async def one(number: int) -> None:
-            quiet = Scenario(number, [Habit()], Deed.COMPLETE, 0.0)
+            quiet = Scenario([Habit()], Deed.COMPLETE, 0.0, number=number)
             async with pool.consult(
                 node,
                 agent=quiet.agent,
@@ -145,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=0, help="handovers to play")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--at-once", type=int, default=200, help="of these, at once")
+    parser.add_argument("--at-once", type=int, default=150, help="of these, at once")
     parser.add_argument("--open", type=int, default=0, help="open so many, hold them")
     arguments = parser.parse_args()
     logging.getLogger("aiophlo").addHandler(logging.NullHandler())

@@ -22,8 +22,8 @@ from aiophlo.errors import (
     RejectedError,
     VerdictError,
 )
-from aiophlo.handover_table import OpenHandover
-from aiophlo.handover_tries import Ending, Tried
+from aiophlo.handover.table import OpenHandover
+from aiophlo.handover.tries import Ending, Tried
 from aiophlo.outcomes import InDoubt, Reason
 
 OUTCOME = InDoubt(

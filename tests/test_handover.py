@@ -885,6 +885,7 @@ async def test_question_must_be_callable(stage: Stage) -> None:
         ("router", "router"),
         ("journal", "journal.db"),
         ("conference_uuid", 5),
+        ("conference_uuid", ""),
         ("send_within", None),
         ("told_within", -1),
         ("bring_back_within", float("inf")),

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from aiophlo.handover_care import Care
+from aiophlo.handover.care import Care
 
 
 class Endless:

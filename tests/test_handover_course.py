@@ -12,6 +12,7 @@ from aiophlo import (
     Consult,
     CustomerOnHoldError,
     HandoverError,
+    InvalidInputError,
     Journal,
     NotFoundError,
 )
@@ -168,6 +169,20 @@ async def test_customer_is_back_when_a_phone_given_up_is_answered_late(
     assert stage.customer_is_with_agent
     assert stage.alarms == []
     assert stage.simulator.ledger.applied("hangup", AGENT) == 0
+
+
+async def test_second_handover_in_one_conversation_is_refused_when_it_is_named(
+    stage: Stage,
+) -> None:
+    """It would hear of no answer, and give up on a partner who is there."""
+    uuid = stage.call.conference_uuid
+    another = {"agent": "+14152228888", "to": [SECOND], "conference_uuid": uuid}
+    async with stage.consult() as consult:
+        for _ in "12":  # nothing is left of the first try
+            with pytest.raises(InvalidInputError, match="conference_uuid"):
+                await stage.consult(**another).__aenter__()
+        await consult.complete()
+    assert stage.rung == [FIRST]
 
 
 async def test_next_one_is_not_rung_before_events_could_have_told_of_the_first(

@@ -8,6 +8,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ async def test_nothing_is_done_when_nobody_is_on_hold(
     assert found.recovery is Recovery.NO_TRANSFER
     assert stage.alarms == []
     assert journal.handovers.left_open() == []
+
+
+async def test_customer_is_back_when_a_killed_process_was_still_asking(
+    stage: Stage, journal: Journal
+) -> None:
+    """Its request is slower than the restart: one refused abort proves nothing."""
+    await remember(stage, journal)
+    recovering = asyncio.ensure_future(stage.pool.recover_handovers(journal))
+    requests = stage.simulator.ledger.requests
+    await stage.simulator.wait_for(
+        lambda _: [one.answered for one in requests] == [HTTPStatus.CONFLICT]
+    )
+    stage.call.start_transfer(stage.call[AGENT], stage.call.ring(FIRST, "agent"))
+    (found,) = await recovering
+    assert found.recovery is Recovery.BROUGHT_BACK
+    assert stage.customer_is_with_agent
+    assert stage.alarms == []
 
 
 async def test_alarm_is_raised_when_the_customer_cannot_be_brought_back(

@@ -3,14 +3,15 @@
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiophlo import handover_states
-from aiophlo.handover_states import ENDS, EVENTS, Input, Phase, Situation
+from aiophlo.handover import states
+from aiophlo.handover.states import ENDS, EVENTS, Input, Phase, Situation
 from aiophlo.routing import Presence
 
 I, P = Input, Phase  # noqa: E741 -- the tables below are read by columns
@@ -82,6 +83,7 @@ IN_DOUBT = (*TALKING, I.COMPLETE, I.IN_DOUBT)
         ((*TALKING, I.COMPLETE, I.REFUSED), P.CONSULTING),
         ((*TALKING, I.COMPLETE, I.NOT_SENT), P.CONSULTING),
         ((*TALKING, I.COMPLETE, I.AGENT_LEFT), P.CHECKING),
+        ((*TALKING, I.COMPLETE, I.CUSTOMER_LEFT, I.ACCEPTED), P.OVER),
         (HUNG_UP, P.CHECKING),
         ((*HUNG_UP, I.TIME_OVER), P.WITH_PARTNER),
         ((*HUNG_UP, I.PARTNER_LEFT, I.TIME_OVER), P.ON_HOLD),
@@ -116,19 +118,92 @@ def test_step_leads_where_it_is_drawn(inputs: tuple[Input, ...], phase: Phase) -
     assert after(*inputs).phase is phase
 
 
-def test_every_phase_is_drawn() -> None:
-    """A picture that lacks a state is worse than none."""
-    drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
-    assert set(Phase) <= set(re.findall(r"\w+", drawing))
+def drawn(text: str) -> list[str]:
+    """Return the drawing's lines, without their indent."""
+    lines = text.partition("stateDiagram-v2\n")[2].splitlines()
+    return [line.strip() for line in takewhile(lambda line: "-->" in line, lines)]
+
+
+def test_drawing_shows_every_step_and_no_other() -> None:
+    """A picture that lacks an arrow, or shows one too many, is worse than none."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for situation, what, then in steps():
+        if then.phase is not situation.phase:
+            found.setdefault((situation.phase, then.phase), set()).add(what)
+    pictured = {}
+    for line in drawn(inspect.getdoc(states) or ""):
+        start, end, label = re.findall(r"^(\S+) --> (\S+)(?: : (.+))?$", line)[0]
+        if "[*]" not in {start, end}:
+            inputs = label.replace("answer", ", ".join(ANSWERS))
+            assert (start, end) not in pictured
+            pictured[start, end] = set(inputs.split(", "))
+    assert pictured == found
+
+
+def test_drawing_shows_where_it_begins_and_ends() -> None:
+    """Else nobody finds a way into it."""
+    lines = set(drawn(inspect.getdoc(states) or ""))
+    assert {line for line in lines if "[*]" in line} == {
+        f"[*] --> {Situation().phase}",
+        *(f"{phase} --> [*]" for phase in ENDS),
+    }
 
 
 def test_drawing_is_the_readme_s() -> None:
     """Whoever reads it there must not be told of last year's."""
-    drawing = (inspect.getdoc(handover_states) or "").partition("::")[2]
-    lines = [line.strip() for line in drawing.splitlines() if set(line) & set("│─▼")]
     readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-    assert lines
-    assert [line for line in lines if line not in readme] == []
+    assert drawn(readme) == drawn(inspect.getdoc(states) or "")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "phase"),
+    [
+        ((), P.BRINGING_BACK),
+        ((I.ASK,), P.ASKING),
+        (RUNG, P.RINGING),
+        (TALKING, P.CONSULTING),
+        ((*TALKING, I.COMPLETE), P.COMPLETING),
+        (HUNG_UP, P.CHECKING),
+        ((*HUNG_UP, I.TIME_OVER), P.WITH_PARTNER),
+        (GIVEN_UP, P.BRINGING_BACK),
+    ],
+)
+def test_former_who_joins_leads_back_only_from_the_agent(
+    inputs: tuple[Input, ...], phase: Phase
+) -> None:
+    """The customer is where they are; only a transfer nobody asked for is ended."""
+    assert after(*inputs, I.FORMER_JOINED).phase is phase
+
+
+@pytest.mark.parametrize("before", [TALKING, (*TALKING, I.COMPLETE)])
+def test_agent_is_not_hung_up_once_a_former_has_joined(
+    before: tuple[Input, ...],
+) -> None:
+    """The customer would be left to two strangers."""
+    situation = after(*before, I.FORMER_JOINED)
+    assert not situation.may_complete
+    assert situation.after(I.REFUSED).after(I.COMPLETE).phase is P.CONSULTING
+    assert situation.after(I.REFUSED).after(I.GIVE_UP).phase is P.BRINGING_BACK
+
+
+def test_nobody_is_rung_until_the_former_is_known_to_be_out() -> None:
+    """A refused abort says nothing about who is on the line."""
+    met = after(*GIVEN_UP, I.FORMER_JOINED)
+    refused, accepted = met.after(I.NO_TRANSFER), met.after(I.ACCEPTED)
+    assert refused.phase is accepted.phase is P.WITH_AGENT
+    assert not refused.may_ask
+    assert refused.after(I.ASK) == refused
+    assert refused.after(I.GIVE_UP).phase is P.BRINGING_BACK
+    assert accepted.may_ask
+
+
+def test_former_in_the_call_stops_everything_new() -> None:
+    """Nobody can say whom the customer would meet."""
+    for situation, what, then in steps():
+        if situation.former_inside and then.phase is not situation.phase:
+            assert then.phase not in {P.ASKING, P.COMPLETING}
+            gone = what is I.ACCEPTED and situation.phase is P.BRINGING_BACK
+            assert then.former_inside is not gone
 
 
 def test_every_phase_is_reached() -> None:

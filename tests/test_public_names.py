@@ -125,3 +125,15 @@ def test_import_leaves_the_optional_parts_alone(module: str) -> None:
         env=bare,  # counting coverage would load sqlite3 itself
     )
     assert done.stdout.strip() == "False"
+
+
+def test_journal_leaves_all_of_the_handover_alone_but_its_table() -> None:
+    """A batch's memory must not cost what only live calls need."""
+    code = (
+        "import sys, aiophlo.journal;"
+        "print(*sorted(m for m in sys.modules if m.startswith('aiophlo.handover')))"
+    )
+    done = subprocess.run(  # noqa: S603 -- this very interpreter, fixed code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["aiophlo.handover", "aiophlo.handover.table"]

@@ -303,10 +303,41 @@ async def test_duplicate_reaches_the_sink_unless_nonces_are_kept(
     receiver = Receiver(sink.feed, auth_tokens=TOKEN)
     twice = [await post(receiver, headers=signed(LEFT), body=BODY) for _ in "12"]
     assert [status for status, _ in twice] == [200, 200]
+    assert len(sink.events) == 2
+
+
+async def test_event_delivered_again_is_answered_but_not_fed(
+    post: Post, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A provider that is refused sends for ever; an attacker must get nothing."""
+    caplog.set_level("INFO", "aiophlo")
     receiver = Receiver(sink.feed, auth_tokens=TOKEN, nonces=NonceCache(lambda: 0.0))
-    twice = [await post(receiver, headers=signed(LEFT), body=BODY) for _ in "12"]
-    assert [status for status, _ in twice] == [200, 403]
-    assert len(sink.events) == 3
+    thrice = [await post(receiver, headers=signed(LEFT), body=BODY) for _ in "123"]
+    assert [status for status, _ in thrice] == [200, 200, 200]
+    assert len(sink.events) == 1
+    assert "came again" in caplog.text
+    assert "4155550101" not in caplog.text
+
+
+async def test_recorded_signature_is_refused_on_another_event(
+    post: Post, sink: Sink
+) -> None:
+    """A known nonce must not open the door to what nobody signed."""
+    receiver = Receiver(sink.feed, auth_tokens=TOKEN, nonces=NonceCache(lambda: 0.0))
+    assert (await post(receiver, headers=signed(LEFT), body=BODY))[0] == 200
+    forged = BODY.replace(b"ConferenceExit", b"ConferenceEnter")
+    assert forged != BODY
+    assert (await post(receiver, headers=signed(LEFT), body=forged))[0] == 403
+    assert len(sink.events) == 1
+
+
+async def test_nonce_of_a_forgery_is_not_used_up(post: Post, sink: Sink) -> None:
+    """Else whoever guesses nonces could have genuine events dropped."""
+    receiver = Receiver(sink.feed, auth_tokens=TOKEN, nonces=NonceCache(lambda: 0.0))
+    forged = {**signed(LEFT), "X-Plivo-Signature-V3": "forged"}
+    assert (await post(receiver, headers=forged, body=BODY))[0] == 403
+    assert (await post(receiver, headers=signed(LEFT), body=BODY))[0] == 200
+    assert len(sink.events) == 1
 
 
 async def test_event_can_come_again_when_the_sink_failed(

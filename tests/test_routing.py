@@ -2,6 +2,7 @@
 
 import itertools
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +118,20 @@ def test_partner_is_seen_when_the_conversation_is_given() -> None:
     assert told == [(Party.PARTNER, INSIDE)]
 
 
+def test_conversation_of_another_open_handover_is_refused() -> None:
+    """Without its events this one would wait for an answer that nobody tells of."""
+    router = EventRouter()
+    first, _ = in_a_call(router)
+    options = {"customer": CUSTOMER, "tell": lambda *_: None, "conference_uuid": HERE}
+    with pytest.raises(InvalidInputError, match="conference_uuid") as caught:
+        router.watch(agent=OTHER_AGENT, **options)  # type: ignore[arg-type]
+    assert caught.value.field == "conference_uuid"
+    assert repr(router) == "<EventRouter 1 handovers, 1 conversations>"
+    router.forget(first)
+    watch = router.watch(agent=OTHER_AGENT, **options)  # type: ignore[arg-type]
+    assert watch.conference_uuid == HERE
+
+
 def test_earlier_conversation_of_the_same_people_is_not_this_one() -> None:
     """A customer who calls again must not meet the ghost of their first call."""
     router = EventRouter()
@@ -229,6 +244,89 @@ def test_earlier_call_without_id_is_no_answer_either() -> None:
     router.follow(watch, PARTNER)
     router.feed(parse_event({**fields, "event": "ConferenceEnter"}))
     assert told == [(Party.PARTNER, INSIDE)]
+
+
+def nameless(event: Event) -> Event:
+    """Return an event without the member's call_uuid."""
+    return attrs.evolve(event, call_uuid=None)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (enter(PARTNER, leg="now"), nameless(leave(PARTNER))),
+        (nameless(enter(PARTNER)), leave(PARTNER, leg="now")),
+        (nameless(enter(PARTNER)), nameless(leave(PARTNER))),
+    ],
+    ids=["leaving", "joining", "neither"],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_partner_has_left_when_an_event_has_no_id(
+    events: tuple[Event, Event], order: int
+) -> None:
+    """The agent would be hung up, and the customer be alone."""
+    router = EventRouter()
+    watch, told = in_a_call(router)
+    router.follow(watch, PARTNER)
+    for event in events[::order]:
+        router.feed(event)
+    assert told[-1] == (Party.PARTNER, LEFT)
+
+
+def test_members_without_ids_are_not_each_other() -> None:
+    """The agent's leaving would be taken for the partner's."""
+    router = EventRouter()
+    watch, told = listen(router)
+    router.follow(watch, PARTNER)
+    for member in (CUSTOMER, AGENT, PARTNER):
+        router.feed(nameless(enter(member)))
+    router.feed(nameless(leave(AGENT)))
+    assert dict(told) == {
+        Party.CUSTOMER: INSIDE,
+        Party.AGENT: LEFT,
+        Party.PARTNER: INSIDE,
+    }
+
+
+def test_partner_without_id_is_seen_when_they_were_there_before() -> None:
+    """In a conversation that isn't known yet, they would never be seen to answer."""
+    router = EventRouter()
+    for event in (enter(PARTNER), leave(PARTNER), enter(CUSTOMER)):
+        router.feed(nameless(event))
+    watch, told = listen(router)
+    assert watch.conference_uuid is None
+    router.follow(watch, PARTNER)
+    router.feed(nameless(enter(PARTNER)))
+    assert (Party.PARTNER, INSIDE) in told
+
+
+def test_agent_without_id_who_came_back_before_has_not_left() -> None:
+    """A handover that is just beginning would cry out at once."""
+    router = EventRouter()
+    for event in (enter(CUSTOMER), enter(AGENT), leave(AGENT), enter(AGENT)):
+        router.feed(nameless(event))
+    told: Told = []
+    router.watch(
+        agent=AGENT,
+        customer=CUSTOMER,
+        tell=lambda *what: told.append(what),
+        conference_uuid=HERE,
+    )
+    assert (Party.AGENT, LEFT) not in told
+    router.feed(nameless(leave(AGENT)))
+    assert told[-1] == (Party.AGENT, LEFT)
+
+
+def test_another_handovers_nameless_calls_are_left_alone() -> None:
+    """Whoever has left there would seem never to have come."""
+    router = EventRouter()
+    watch, told = in_a_call(router)
+    router.follow(watch, PARTNER)
+    router.feed(nameless(leave(PARTNER)))
+    other, _ = listen(router, OTHER_AGENT, STRANGER)
+    router.follow(other, PARTNER)
+    router.feed(enter(PARTNER))
+    assert told[-1] == (Party.PARTNER, LEFT)
 
 
 @pytest.mark.parametrize("status", ["busy", "no-answer", "FAILED", "timeout"])

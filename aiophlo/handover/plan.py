@@ -9,7 +9,7 @@ from aiophlo.actions import AbortTransfer, Hangup, Role, WarmTransfer
 from aiophlo.addresses import mask, parse_address
 from aiophlo.checks import check_optional, check_seconds, check_type
 from aiophlo.errors import InvalidInputError
-from aiophlo.handover_table import OpenHandover
+from aiophlo.handover.table import OpenHandover
 from aiophlo.journal import Journal
 from aiophlo.nodes import AnyRole, MultiPartyCall
 from aiophlo.routing import EventRouter
@@ -85,6 +85,9 @@ class Plan:
         check_optional(self.router, EventRouter, "router")
         check_optional(self.journal, Journal, "journal")
         check_optional(self.conference_uuid, str, "conference_uuid")
+        if self.conference_uuid == "":
+            message = "conference_uuid: expected text, or None to have it found"
+            raise InvalidInputError(message, field="conference_uuid")
         if self.customer == self.agent:
             message = "customer: expected somebody other than the agent"
             raise InvalidInputError(message, field="customer")

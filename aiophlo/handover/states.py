@@ -1,32 +1,62 @@
 """Where a handover stands, and what each thing that happens makes of it.
 
 Pure: no I/O, no clock. What is known of the call is what Plivo answered and what
-events told; that nothing was heard proves nothing. ::
+events told; that nothing was heard proves nothing. When all goes well, it is ::
 
-    with_agent ──ask──▶ asking ──rejected, not sent──▶ with_agent
-                          │ accepted, in doubt
-                          ▼
-                       ringing ──partner joined──▶ consulting ◀─┐ refused,
-                          │                          │  │       │ not sent
-       partner left,      │        give up           │  └─complete─▶ completing
-       customer left,     │  ┌───────────────────────┘                │  │
-       give up            ▼  ▼         still in doubt                │  │
-            ┌──────── bringing_back ◀────────────────────────────────┘  │
-            │ accepted,   │     │                    accepted, or the    │
-            │ no transfer │     │ agent was gone     agent has left      │
-            ▼             │     └──────▶ checking ◀───────────────────────┘
-       with_agent         │                 │
-                          ▼ nothing helps   │ the partner stayed
-                       on_hold ◀────────────┼──▶ with_partner
-                                the partner │
-                                had left    └──▶ over (the customer hung up)
+    with_agent, asking, ringing, consulting, completing, checking, with_partner
+
+and these are all the steps there are, with the inputs that may cause them; `answer`
+is any of the first five. Where one input leads to several phases, what is known of
+agent, customer and partner decides. ::
+
+    stateDiagram-v2
+        [*] --> with_agent
+        with_agent --> asking : ask
+        with_agent --> checking : agent_left
+        with_agent --> bringing_back : give_up, partner_joined, former_joined
+        with_agent --> over : customer_left
+        with_agent --> on_hold : agent_left
+        asking --> with_agent : refused, no_transfer, not_sent
+        asking --> ringing : accepted, in_doubt
+        asking --> consulting : answer
+        asking --> checking : answer
+        asking --> bringing_back : accepted, in_doubt
+        asking --> over : answer
+        asking --> on_hold : answer
+        ringing --> consulting : partner_joined
+        ringing --> checking : partner_joined
+        ringing --> bringing_back : give_up, partner_left, customer_left
+        ringing --> on_hold : give_up, partner_left
+        consulting --> completing : complete
+        consulting --> checking : agent_left
+        consulting --> bringing_back : give_up
+        consulting --> over : agent_left
+        consulting --> on_hold : agent_left
+        completing --> consulting : refused, no_transfer, not_sent
+        completing --> checking : accepted, agent_left
+        completing --> bringing_back : time_over, give_up
+        completing --> over : accepted, agent_left
+        checking --> with_partner : time_over
+        checking --> over : customer_left
+        checking --> on_hold : time_over
+        bringing_back --> with_agent : accepted, no_transfer
+        bringing_back --> checking : refused, no_transfer, not_sent, in_doubt, time_over
+        bringing_back --> over : answer, time_over
+        bringing_back --> on_hold : answer, time_over
+        with_partner --> [*]
+        over --> [*]
+        on_hold --> [*]
 
 `with_agent` (customer and agent talk) is where it begins and where a next partner
-may be asked. `with_partner`, `over` and `on_hold` are ends; the last one is the
-alarm: nobody can say that the customer isn't alone or hearing music.
+may be asked. `with_partner`, `over` (the customer has hung up) and `on_hold` are
+ends; the last one is the alarm: nobody can say that the customer isn't alone or
+hearing music.
 
 An agent who hangs up by themselves in the consult has completed it; one who
 hangs up before anybody has answered leaves the customer to whoever still does.
+Somebody who was given up and joins after all (`former_joined`) leads back from
+`with_agent`; in every other phase it is remembered, and nobody is rung, nor the
+agent hung up, until an abort has been accepted.
 """
 
 from collections.abc import Callable
@@ -232,7 +262,8 @@ def _consulting(now: Situation, what: Input) -> Situation:
 
 def _completing(now: Situation, what: Input) -> Situation:
     if what is Input.ACCEPTED or now.agent_left:
-        return attrs.evolve(now, phase=Phase.CHECKING, agent_left=True)
+        phase = Phase.OVER if now.customer_left else Phase.CHECKING
+        return attrs.evolve(now, phase=phase, agent_left=True)
     if what is Input.IN_DOUBT:
         return attrs.evolve(now, hangup_in_doubt=True)
     if what in {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT}:

@@ -10,10 +10,11 @@ import attrs
 
 from aiophlo.actions import AbortTransfer
 from aiophlo.errors import InvalidInputError
-from aiophlo.handover_care import Care, bring_back, logger, sound_alarm
-from aiophlo.handover_states import Input, Phase, Situation
-from aiophlo.handover_table import HandoverTable, OpenHandover
-from aiophlo.handover_tries import AbortAnswers
+from aiophlo.handover.aborting import AbortAnswers, bring_back
+from aiophlo.handover.alarm import logger, sound_alarm
+from aiophlo.handover.care import Care
+from aiophlo.handover.states import Input, Phase, Situation
+from aiophlo.handover.table import HandoverTable, OpenHandover
 from aiophlo.outcomes import Outcome
 from aiophlo.sending import Journey, Sender
 

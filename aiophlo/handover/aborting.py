@@ -1,14 +1,13 @@
-"""What a handover makes of Plivo's answers: who was tried, what a refusal proves."""
+"""Aborting a transfer: what each answer proves, and when to ask again."""
 
+import asyncio
+import itertools
 import re
-from enum import StrEnum
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-import attrs
-
-from aiophlo.addresses import mask
-from aiophlo.handover_states import Input
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome
+from aiophlo.handover.states import Input
+from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 
 # Plivo's words for it aren't known; these can mean nothing else.
 _NO_TRANSFER: Final = re.compile(
@@ -21,29 +20,7 @@ _CONFLICT: Final = 409
 _BARE: Final = 3  # conflicts in a row that prove as much as words do
 _LATE: Final = 2  # refusals for one whose transfer may take effect late
 _REFUSALS: Final = 5  # of another kind in a row, until repeating is pointless
-
-
-class Ending(StrEnum):
-    """What came of trying to reach somebody."""
-
-    NO_ANSWER = "no_answer"  # nobody answered in time: ignored, busy or declined
-    LEFT = "left"  # they left before the customer could be joined
-    NOT_TAKEN = "not_taken"  # `accept` said no
-    REFUSED = "refused"  # Plivo refused to ring them
-    ENGAGED = "engaged"  # another open handover is about them: they were not rung
-
-
-@attrs.frozen
-class Tried:
-    """Somebody who was to be reached.
-
-    Attributes:
-        to: Address.
-        ending: What came of it.
-    """
-
-    to: str = attrs.field(repr=mask)
-    ending: Ending
+_LONGEST_PAUSE: Final = 5.0  # seconds between two aborts
 
 
 class AbortAnswers:
@@ -94,13 +71,33 @@ class AbortAnswers:
         return Input.REFUSED
 
 
-def input_of(outcome: Outcome) -> Input:
-    """Say what a transfer's or a hang-up's outcome means."""
-    match outcome:
-        case Accepted():
-            return Input.ACCEPTED
-        case NotSent():
-            return Input.NOT_SENT
-        case InDoubt():
-            return Input.IN_DOUBT
-    return Input.REFUSED
+async def bring_back(
+    abort: Callable[[float], Awaitable[Outcome]],
+    tell: Callable[[Input], bool],
+    answers: AbortAnswers,
+    *,
+    within: float,
+    pause: float,
+) -> None:
+    """Abort a transfer, again and again, until something is known.
+
+    Args:
+        abort: Sends an abort within so many seconds.
+        tell: Called with what each abort proves, and with `TIME_OVER` when no
+            more will be sent; says whether to go on.
+        answers: Weighs them.
+        within: Seconds after which none is sent any more.
+        pause: Seconds between the first two; it doubles.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + within
+    for number in itertools.count():
+        outcome = await abort(deadline - clock())
+        if not tell(answers.weigh(outcome)):
+            return
+        wait = min(pause * 2**number, _LONGEST_PAUSE)
+        closed = isinstance(outcome, NotSent) and outcome.reason is Reason.CLOSED
+        if answers.pointless or closed or clock() + wait >= deadline:
+            tell(Input.TIME_OVER)
+            return
+        await asyncio.sleep(wait)

@@ -9,7 +9,7 @@
         await consult.complete()  # the customer talks to the partner
 
 Leaving the block without `complete()`, in whatever way, brings the customer back
-to the agent. What a handover may believe, and when, is in `handover_states`.
+to the agent. What a handover may believe, and when, is in `states`.
 """
 
 import asyncio
@@ -19,11 +19,13 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from aiophlo.errors import InvalidInputError, PartnerLeftError
-from aiophlo.handover_care import Care
-from aiophlo.handover_course import Course
-from aiophlo.handover_plan import Plan
-from aiophlo.handover_states import Input, Phase
-from aiophlo.handover_tries import Ending
+from aiophlo.handover.asking import Asking
+from aiophlo.handover.care import Care
+from aiophlo.handover.completing import complete
+from aiophlo.handover.course import Course
+from aiophlo.handover.plan import Plan
+from aiophlo.handover.states import Input, Phase
+from aiophlo.handover.tries import Ending
 from aiophlo.routing import Presence
 from aiophlo.sending import Sender
 
@@ -41,13 +43,15 @@ class Consult:
         care: Where the pool keeps its open handovers.
     """
 
-    __slots__ = ("_course",)
+    __slots__ = ("_asking", "_course", "_standing")
 
     def __init__(self, plan: Plan, sender: Sender, care: Care) -> None:
         self._course = Course(plan, sender, care)
+        self._asking = Asking(self._course)
+        self._standing = self._course.standing
 
     def __repr__(self) -> str:
-        return f"<Consult of {self._course!r}>"
+        return f"<Consult of {self._standing!r}>"
 
     async def __aenter__(self) -> Self:
         """Ring one after the other until somebody answers.
@@ -60,21 +64,21 @@ class Consult:
                 be rung either; the customer is with the agent.
             HandoverError: The pool was closed meanwhile.
             InvalidInputError: There is no router, an open handover is about the
-                agent or about everybody to be reached, or this one was used.
+                agent or about everybody to be reached, or has `conference_uuid`,
+                or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
-        course = self._course
-        if course.plan.router is None:
+        if self._standing.plan.router is None:
             message = (
                 "router: expected an EventRouter: without events nobody can see who"
                 " answers; use start(), complete() and abort() by hand"
             )
             raise InvalidInputError(message, field="router")
-        course.begin()
+        self._course.begin()
         try:
-            await course.reach()
+            await self._asking.reach()
         except BaseException as error:
-            await course.leave(error)
+            await self._course.leave(error)
             raise
         return self
 
@@ -96,7 +100,7 @@ class Consult:
     @property
     def id(self) -> str:
         """Random; log records call it `phlo_handover`, the journal `id`."""
-        return self._course.entry.id
+        return self._standing.entry.id
 
     @property
     def partner(self) -> str:
@@ -105,16 +109,16 @@ class Consult:
         Raises:
             InvalidInputError: Nobody has yet.
         """
-        partner = self._course.partner
-        if partner is None or self._course.situation.partner is Presence.UNSEEN:
+        standing = self._standing
+        if standing.partner is None or standing.situation.partner is Presence.UNSEEN:
             raise InvalidInputError("partner: expected somebody to have answered")
-        return partner
+        return standing.partner
 
     async def partner_left(self) -> None:
         """Wait until events say that the partner has left, or all has ended."""
-        course = self._course
-        await course.until(
-            lambda: course.ending or course.situation.partner is Presence.LEFT
+        standing = self._standing
+        await standing.until(
+            lambda: standing.ending or standing.situation.partner is Presence.LEFT
         )
 
     async def start(self) -> None:
@@ -126,17 +130,18 @@ class Consult:
             VerdictError: It was not accepted; the customer is with the agent.
             CustomerOnHoldError: It is in doubt, and so is the customer's return.
             InvalidInputError: More than one is to be reached, an open handover is
-                about the agent or the one to be reached, or this one was used.
+                about the agent or the one to be reached, or has `conference_uuid`,
+                or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
         course = self._course
-        if len(course.plan.targets) != 1:
+        if len(self._standing.plan.targets) != 1:
             message = "to: expected one address: by hand nobody sees who answers"
             raise InvalidInputError(message, field="to")
         course.begin()
         course.by_hand = True
         try:
-            await course.reach_the_only_one()
+            await self._asking.reach_the_only_one()
         except BaseException as error:
             await course.leave(error)
             raise
@@ -163,17 +168,17 @@ class Consult:
             HandoverError: The handover is ending.
             InvalidInputError: Nobody has answered.
         """
-        course = self._course
-        if course.plan.router is None and course.situation.phase is Phase.RINGING:
-            course.tell(Input.PARTNER_JOINED)
-        if not course.started or course.situation.partner is Presence.UNSEEN:
+        course, standing = self._course, self._standing
+        if standing.plan.router is None and standing.phase is Phase.RINGING:
+            standing.tell(Input.PARTNER_JOINED)
+        if not course.started or standing.situation.partner is Presence.UNSEEN:
             raise InvalidInputError("complete: expected somebody to have answered")
-        if course.situation.phase is Phase.WITH_PARTNER:
+        if standing.phase is Phase.WITH_PARTNER:
             return self.partner
         try:
-            await course.run(course.complete())
+            await course.run(complete(standing, course.sender))
         finally:
-            if course.by_hand and course.situation.ended:
+            if course.by_hand and standing.situation.ended:
                 await course.leave(None)
         return self.partner
 
@@ -188,20 +193,18 @@ class Consult:
 
     async def hand_over(self, accept: "Accept") -> str:
         """Do as `SessionPool.hand_over` says."""
-        course = self._course
         async with self:
             while True:
                 ending = Ending.NOT_TAKEN
                 if await self._is_taken(accept):
                     with suppress(PartnerLeftError):
                         return await self.complete()
-                if course.situation.partner is Presence.LEFT:
+                if self._standing.situation.partner is Presence.LEFT:
                     ending = Ending.LEFT
-                await course.run(course.end_attempt())
-                if course.situation.phase is Phase.WITH_PARTNER:
+                if await self._asking.end_attempt():
                     return self.partner  # the agent had hung up already
-                course.note(ending)
-                await course.reach()
+                self._asking.note(ending)
+                await self._asking.reach()
 
     async def _is_taken(self, accept: "Accept") -> bool:
         """Ask whether the partner took it, for as long as there is a partner."""

@@ -1,22 +1,13 @@
 """What a pool does for its handovers: one per phone, and an end for every one."""
 
 import asyncio
-import itertools
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
-from aiophlo.addresses import mask
 from aiophlo.errors import PhloError
-from aiophlo.handover_states import Input
-from aiophlo.handover_table import OpenHandover
-from aiophlo.handover_tries import AbortAnswers
-from aiophlo.outcomes import NotSent, Outcome, Reason
+from aiophlo.handover.alarm import logger
 
-_LONGEST_PAUSE = 5.0  # seconds between two aborts
 _T = TypeVar("_T")
-
-logger = logging.getLogger("aiophlo")
 
 
 class Open(Protocol):
@@ -119,62 +110,3 @@ class Care:
                 task.cancel()
             if left:
                 await asyncio.wait(left)
-
-
-async def bring_back(
-    abort: Callable[[float], Awaitable[Outcome]],
-    tell: Callable[[Input], bool],
-    answers: AbortAnswers,
-    *,
-    within: float,
-    pause: float,
-) -> None:
-    """Abort a transfer, again and again, until something is known.
-
-    Args:
-        abort: Sends an abort within so many seconds.
-        tell: Called with what each abort proves, and with `TIME_OVER` when no
-            more will be sent; says whether to go on.
-        answers: Weighs them.
-        within: Seconds after which none is sent any more.
-        pause: Seconds between the first two; it doubles.
-    """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + within
-    for number in itertools.count():
-        outcome = await abort(deadline - clock())
-        if not tell(answers.weigh(outcome)):
-            return
-        wait = min(pause * 2**number, _LONGEST_PAUSE)
-        closed = isinstance(outcome, NotSent) and outcome.reason is Reason.CLOSED
-        if answers.pointless or closed or clock() + wait >= deadline:
-            tell(Input.TIME_OVER)
-            return
-        await asyncio.sleep(wait)
-
-
-def sound_alarm(handover: OpenHandover, targets: str) -> str:
-    """Log that a customer may be alone, and return the sentence that says so.
-
-    Args:
-        handover: Which one.
-        targets: Whom the customer might be with, masked.
-    """
-    text = (
-        "customer %s may be on hold or alone: it isn't known that they are back with"
-        " agent %s or with %s"
-    )
-    agent = mask(handover.agent)
-    values = (handover.customer, agent, targets)
-    fields = {
-        "phlo_account": handover.account,
-        "phlo_handover": handover.id,
-        "phlo_id": handover.phlo_id,
-        "phlo_node_id": handover.node_id,
-        "phlo_agent": agent,
-        "phlo_customer": handover.customer,
-        "phlo_targets": targets,
-        "phlo_began_at": handover.began_at,
-    }
-    logger.critical(text, *values, extra=fields)
-    return text % values

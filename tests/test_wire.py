@@ -116,6 +116,7 @@ def test_action_has_its_documented_request(
     slashed = encode(action, auth_id=AUTH_ID, trailing_slash=True)
     assert slashed.path == (path if method == "GET" else f"{path}/")
     assert slashed.body == request.body
+    assert URL(BASE + path, encoded=True).raw_path == f"/v1{path}"
 
 
 def test_no_address_breaks_out_of_its_body() -> None:
@@ -136,7 +137,6 @@ def test_no_address_breaks_out_of_its_body() -> None:
                 "trigger_source": action.trigger_source,
             }
     assert accepted > 2 * 62  # letters and digits at least
-    assert URL(BASE + path, encoded=True).raw_path == f"/v1{path}"
 
 
 def test_warm_transfer_is_the_documented_json() -> None:

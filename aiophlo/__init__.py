@@ -29,7 +29,6 @@ from aiophlo.actions import (
     WarmTransfer,
 )
 from aiophlo.addresses import mask, mask_text, parse_address
-from aiophlo.batch import BatchReport, Stream
 from aiophlo.errors import (
     CredentialsError,
     CustomerLeftError,
@@ -63,6 +62,7 @@ from aiophlo.retrying import RetryPolicy
 from aiophlo.sending import AccountState
 
 if TYPE_CHECKING:
+    from aiophlo.batch import BatchReport, Stream
     from aiophlo.handover.consult import Accept, Consult
     from aiophlo.handover.recovery import Recovered, Recovery
     from aiophlo.handover.table import OpenHandover
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 # What most programs never touch is loaded when it is first asked for.
 _LATER = {
     "Accept": "aiophlo.handover.consult",
+    "BatchReport": "aiophlo.batch",
     "Consult": "aiophlo.handover.consult",
     "Ending": "aiophlo.handover.tries",
     "EventRouter": "aiophlo.routing",
@@ -80,6 +81,7 @@ _LATER = {
     "OpenHandover": "aiophlo.handover.table",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
+    "Stream": "aiophlo.batch",
     "Tried": "aiophlo.handover.tries",
 }
 

@@ -1,7 +1,7 @@
 """SessionPool: the face of the library.
 
-What only handovers and journals need is imported when there is one: most never
-begin any, and it would double what importing this library costs.
+What only batches, journals and handovers need is imported when there is one:
+most never begin any, and it would double what importing this library costs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import aiohttp
 from aiophlo._version import __version__
 from aiophlo.accounts import Account
 from aiophlo.actions import Action, DialAction, Lane, Role
-from aiophlo.batch import BatchReport, Stream, StreamOptions
 from aiophlo.checks import (
     check_accounts,
     check_base_url,
@@ -49,6 +48,7 @@ from aiophlo.slots import Slots
 from aiophlo.transport import Transport
 
 if TYPE_CHECKING:
+    from aiophlo.batch import BatchReport, Stream
     from aiophlo.handover.care import Care
     from aiophlo.handover.consult import Accept, Consult
     from aiophlo.handover.plan import ConsultOptions
@@ -285,6 +285,8 @@ class SessionPool:
         Raises:
             InvalidInputError: An argument can't be right; nothing was sent.
         """
+        from aiophlo.batch import Stream, StreamOptions  # noqa: PLC0415 -- see above
+
         if not callable(account):
             self._account(account)
         stream = Stream(
@@ -328,6 +330,8 @@ class SessionPool:
         Raises:
             InvalidInputError: An argument can't be right; nothing was sent.
         """
+        from aiophlo.batch import BatchReport  # noqa: PLC0415 -- see above
+
         async with self.stream(
             actions, concurrency=concurrency, send_within=send_within, account=account
         ) as stream:

@@ -102,6 +102,7 @@ def test_every_public_name_is_there_and_explained() -> None:
     [
         "aiohttp.web",
         "aiophlo.cli",
+        "aiophlo.batch",
         "aiophlo.events",
         "aiophlo.handover",
         "aiophlo.journal",

@@ -6,7 +6,6 @@ from collections import deque
 from aiophlo.actions import AbortTransfer, Action, DialAction, Hangup
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.rivals import Party, party_of
-from aiophlo.wire import Request
 
 _Joiners = dict[asyncio.Future[Outcome | None], None]
 
@@ -39,21 +38,20 @@ class Flights:
         cuts = len(self._cuts) + len(self._since)
         return len(self._under_way) + len(self._ended) + cuts
 
-    def key(self, action: Action, request: Request) -> str:
+    def key(self, action: DialAction) -> str:
         """Return what the dials that are one double click have in common.
 
         An abort or a hang-up in between, of who dials or who is dialled, makes
         two of them: who dials again after it means it.
         """
+        place = (action.verb, action.phlo_id, action.node_id)
+        key = " ".join((*place, action.trigger_source, action.to, action.role))
         cuts = self._cuts_of(action) if self._cuts else []
-        if not cuts:
-            return request.identity
-        return f"{max(cuts, key=int)} {request.identity}"
+        return f"{max(cuts, key=int)} {key}" if cuts else key
 
-    def _cuts_of(self, action: Action) -> list[str]:
-        parties = [party_of(action)]
-        if isinstance(action, DialAction):
-            parties.append((action.phlo_id, action.node_id, action.to))
+    def _cuts_of(self, action: DialAction) -> list[str]:
+        called = (action.phlo_id, action.node_id, action.to)
+        parties = (party_of(action), called)
         return [self._cuts[party] for party in parties if party in self._cuts]
 
     def note(self, action: Action) -> None:

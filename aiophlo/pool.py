@@ -19,7 +19,7 @@ import aiohttp
 
 from aiophlo._version import __version__
 from aiophlo.accounts import Account
-from aiophlo.actions import Action, DialAction, Lane, Role
+from aiophlo.actions import Action, Lane, Role
 from aiophlo.checks import (
     check_accounts,
     check_base_url,
@@ -243,7 +243,7 @@ class SessionPool:
         outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,
-            once=on_duplicate == "join" and isinstance(action, DialAction),
+            once=on_duplicate == "join",
         )
         return accepted_or_raise(outcome)
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from aiophlo.accounts import Account
-from aiophlo.actions import Action, Lane
+from aiophlo.actions import Action, DialAction, Lane
 from aiophlo.flights import Flights
 from aiophlo.observing import Observers
 from aiophlo.outcomes import (
@@ -143,8 +143,8 @@ class Sender:
             action: What is asked.
             send_within: Seconds after which sending is worthless.
             lane: Where to queue for a slot; None leaves it to the action.
-            once: Join an equal action that is under way, or was only just
-                accepted or left in doubt.
+            once: Let a dial join an equal one that is under way, or was only
+                just accepted or left in doubt.
 
         Raises:
             InvalidInputError: `action` is none of this library's.
@@ -168,8 +168,8 @@ class Sender:
     async def run(self, journey: "Journey", *, once: bool = False) -> Outcome:
         """Take `journey` to its outcome, and tell of it; `once` is as for `send`."""
         key = None
-        if once:
-            key = self.flights.key(journey.action, journey.request)
+        if once and isinstance(journey.action, DialAction):
+            key = self.flights.key(journey.action)
             leads = self.flights.lead(key)
             joined = None if leads else await self.flights.join(key)
             if joined is not None:

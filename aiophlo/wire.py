@@ -66,11 +66,6 @@ class Request:
     path: str = attrs.field(repr=_repr_text)
     body: bytes | None = attrs.field(default=None, repr=_repr_bytes)
 
-    @property
-    def identity(self) -> str:
-        """What is the same for requests that ask for the same."""
-        return f"{self.path} {(self.body or b'').decode()}"
-
 
 @attrs.frozen
 class Answer:

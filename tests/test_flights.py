@@ -8,16 +8,14 @@ import attrs
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
-from aiophlo.actions import AbortTransfer, Hangup, WarmTransfer
+from aiophlo.actions import AbortTransfer, ColdTransfer, Hangup, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
-from aiophlo.wire import encode
 
 ACTION = WarmTransfer(
     phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550199"
 )
 ACCEPTED = Accepted(action=ACTION)
-REQUEST = encode(ACTION, auth_id="MA")
 ABORT = AbortTransfer(phlo_id="p", node_id="n", member="+14155550100")
 REJECTED = Rejected(action=ACTION, status=404)
 IN_DOUBT = InDoubt(action=ACTION, reason=Reason.SILENT)
@@ -371,7 +369,7 @@ class Dials:
 
     async def rings(self, *, end: Outcome | None = ACCEPTED) -> bool:
         """Dial, and say whether the phone rings; without an end, it goes on."""
-        key = self.flights.key(ACTION, REQUEST)
+        key = self.flights.key(ACTION)
         if not self.flights.lead(key):
             return False
         if end is not None:
@@ -410,7 +408,7 @@ async def test_double_click_rings_once_while_a_dial_after_an_abort_lasts() -> No
         dials.at(seconds)
         joiners.append(asyncio.create_task(dials.rings()))
         await asyncio.sleep(0)
-    dials.flights.land(dials.flights.key(ACTION, REQUEST), REJECTED)
+    dials.flights.land(dials.flights.key(ACTION), REJECTED)
     assert not any(await asyncio.gather(*joiners))
 
 
@@ -442,6 +440,25 @@ async def test_aborts_alone_are_forgotten_too() -> None:
         dials.at(0.1 * number)
         dials.flights.note(attrs.evolve(ABORT, member=f"+1415555{number:04d}"))
     assert len(dials.flights) <= 2 * 31
+
+
+@virtually
+async def test_only_equal_dials_are_one_double_click() -> None:
+    """A transfer to somebody else must not be answered with another one's outcome."""
+    fields: dict[str, Any] = {
+        "phlo_id": "p2",
+        "node_id": "n2",
+        "trigger_source": "+14155550198",
+        "to": "+14155550197",
+        "role": "customer",
+    }
+    others = [attrs.evolve(ACTION, **{field: value}) for field, value in fields.items()]
+    swapped = attrs.evolve(ACTION, to=ACTION.trigger_source, trigger_source=ACTION.to)
+    cold = ColdTransfer(**attrs.asdict(ACTION))
+    flights = Dials().flights
+    keys = {flights.key(action) for action in (ACTION, *others, swapped, cold)}
+    assert len(keys) == 1 + len(fields) + 2
+    assert flights.key(attrs.evolve(ACTION, key="row 7")) == flights.key(ACTION)
 
 
 @virtually

@@ -21,6 +21,7 @@ from aiophlo.actions import (
     BridgeMute,
     BridgeUnmute,
     ColdTransfer,
+    DialAction,
     GetNode,
     GetPhlo,
     Hangup,
@@ -156,14 +157,7 @@ class MultiPartyCall(_Node):
         **options: Unpack[SendOptions],
     ) -> Accepted:
         """Dial `to` for a consult before the customer joins; see `WarmTransfer`."""
-        action = WarmTransfer(
-            phlo_id=self.phlo.phlo_id,
-            node_id=self.node_id,
-            to=to,
-            trigger_source=trigger_source,
-            role=role,
-            key=key,
-        )
+        action = self._dial(WarmTransfer, to, trigger_source, role, key)
         return await self._pool.send(action, account=self.phlo.account, **options)
 
     async def cold_transfer(
@@ -176,14 +170,7 @@ class MultiPartyCall(_Node):
         **options: Unpack[SendOptions],
     ) -> Accepted:
         """Connect the customer straight to `to`; see `ColdTransfer`."""
-        action = ColdTransfer(
-            phlo_id=self.phlo.phlo_id,
-            node_id=self.node_id,
-            to=to,
-            trigger_source=trigger_source,
-            role=role,
-            key=key,
-        )
+        action = self._dial(ColdTransfer, to, trigger_source, role, key)
         return await self._pool.send(action, account=self.phlo.account, **options)
 
     async def add_user(
@@ -196,7 +183,22 @@ class MultiPartyCall(_Node):
         **options: Unpack[SendOptions],
     ) -> Accepted:
         """Dial `to` into the call; see `AddUser`."""
-        action = AddUser(
+        action = self._dial(AddUser, to, trigger_source, role, key)
+        return await self._pool.send(action, account=self.phlo.account, **options)
+
+    async def describe(self, **options: Unpack[SendOptions]) -> Accepted:
+        """Ask what the node is; its `body` has `name`, `node_type` and more."""
+        return await self._describe("multi_party_call", options)
+
+    def _dial(
+        self,
+        kind: type[DialAction],
+        to: str,
+        trigger_source: str,
+        role: AnyRole,
+        key: str | None,
+    ) -> DialAction:
+        return kind(
             phlo_id=self.phlo.phlo_id,
             node_id=self.node_id,
             to=to,
@@ -204,11 +206,6 @@ class MultiPartyCall(_Node):
             role=role,
             key=key,
         )
-        return await self._pool.send(action, account=self.phlo.account, **options)
-
-    async def describe(self, **options: Unpack[SendOptions]) -> Accepted:
-        """Ask what the node is; its `body` has `name`, `node_type` and more."""
-        return await self._describe("multi_party_call", options)
 
 
 class ConferenceBridge(_Node):

@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 import uvloop
 
-from benchmarks.lab import Lab, Measurement
+from benchmarks.lab import Lab, Measurement, words_for
 from benchmarks.load import Load
+from benchmarks.slices import measure_again
 
 IN_FLIGHT = 100
 
@@ -53,8 +54,8 @@ def measure(lab: Lab) -> Measurement:
     transfers = 3_000 if lab.quick else 12_000
     with lab.server() as server:
 
-        def trial(client: Client) -> Measurement:
-            return lab.work(
+        def words(client: Client) -> tuple[str, ...]:
+            return words_for(
                 "cpu",
                 where=client.where,
                 base_url=server.base_url,
@@ -68,10 +69,14 @@ def measure(lab: Lab) -> Measurement:
 
         rows = lab.take_turns(
             {
-                name: functools.partial(trial, client)
+                name: functools.partial(lab.run_python, *words(client))
                 for name, client in CLIENTS.items()
             },
             rounds=2 if lab.quick else 5,
+        )
+        measure_again(
+            rows,
+            {name: words(one) for name, one in CLIENTS.items() if one.share == 1.0},
         )
     return {"in_flight": IN_FLIGHT, "transfers": transfers, "rows": rows}
 

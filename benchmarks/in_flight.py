@@ -2,7 +2,8 @@
 
 import functools
 
-from benchmarks.lab import Lab, Measurement
+from benchmarks.lab import Lab, Measurement, words_for
+from benchmarks.slices import measure_again
 
 DELAY = 0.1  # seconds to each answer
 CLIENTS = {"hand-tuned aiohttp": "yardstick:run", "aiophlo": "phlo:plain"}
@@ -24,8 +25,8 @@ def measure(lab: Lab) -> Measurement:
 def _at(lab: Lab, in_flight: int, transfers: int, rounds: int) -> list[Measurement]:
     with lab.server(delay=DELAY) as server:
 
-        def trial(where: str) -> Measurement:
-            return lab.work(
+        def words(where: str) -> tuple[str, ...]:
+            return words_for(
                 "cpu",
                 where=where,
                 base_url=server.base_url,
@@ -38,7 +39,13 @@ def _at(lab: Lab, in_flight: int, transfers: int, rounds: int) -> list[Measureme
                 },
             )
 
-        return lab.take_turns(
-            {name: functools.partial(trial, where) for name, where in CLIENTS.items()},
+        programs = {name: words(where) for name, where in CLIENTS.items()}
+        rows = lab.take_turns(
+            {
+                name: functools.partial(lab.run_python, *program)
+                for name, program in programs.items()
+            },
             rounds=rounds,
         )
+        measure_again(rows, programs)
+        return rows

@@ -11,10 +11,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
-_LONGEST = 1_200  # seconds of one piece of work
+LONGEST = 1_200  # seconds of one piece of work
 Measurement = dict[str, Any]
 # As installed packages are: compiled once, not at every import.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != _NO_BYTECODE
 }
 
@@ -83,8 +83,7 @@ class Lab:
         Raises:
             RuntimeError: It failed.
         """
-        command = ["-m", "benchmarks.work", module, json.dumps(arguments)]
-        return self.run_python(*command)
+        return self.run_python(*words_for(module, **arguments))
 
     def run_python(self, *words: str) -> Measurement:
         """Run Python on its own and return the JSON in its last line.
@@ -95,10 +94,10 @@ class Lab:
         done = subprocess.run(  # noqa: S603 -- our own modules
             [sys.executable, *words],
             cwd=ROOT,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=_LONGEST,
+            timeout=LONGEST,
             check=False,
         )
         if done.returncode:
@@ -129,6 +128,11 @@ class Lab:
             order.append(order.pop(0))
         rows.sort(key=lambda row: list(trials).index(row["client"]))
         return rows
+
+
+def words_for(module: str, /, **arguments: object) -> tuple[str, ...]:
+    """Return what to tell Python to run `work(**arguments)` of a module."""
+    return "-m", "benchmarks.work", module, json.dumps(arguments)
 
 
 def say(text: str) -> None:

@@ -1,14 +1,20 @@
 """Single flight: two equal dials at the same moment are one double click."""
 
 import asyncio
+import struct
+import time
 from collections import deque
+
+import attrs
 
 from aiophlo.actions import AbortTransfer, Action, DialAction, Hangup
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.rivals import Party, party_of
+from aiophlo.wire import Answer, NoAnswer, decode
 
 _Joiners = dict[asyncio.Future[Outcome | None], None]
 
+_FIGURES = struct.Struct("=HIdd")  # status, attempts, seconds, waited
 _CUTTING = (AbortTransfer, Hangup)
 _REMEMBERED = (Accepted, InDoubt)
 MEMORY = 3.0  # seconds after its end in which a flight still answers its equals
@@ -17,8 +23,9 @@ MEMORY = 3.0  # seconds after its end in which a flight still answers its equals
 class Flights:
     """The dials of one account that are under way, or have only just ended.
 
-    What is remembered is kept small: at full rate there is a lot of it, and
-    the garbage collector walks it all.
+    What is remembered is kept small: hundreds of accounts at full rate make it
+    tens of thousands of flights, and objects that lie about for seconds cost
+    more, in caches and to the garbage collector, than all else here.
 
     Args:
         loop: The event loop they run on.
@@ -27,8 +34,9 @@ class Flights:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._under_way: dict[str, _Joiners | None] = {}
-        self._ended: dict[str, Outcome] = {}
-        self._endings: deque[tuple[float, str]] = deque()
+        self._ended: dict[str, bytes | Outcome] = {}
+        self._endings: deque[str] = deque()  # the keys of `_ended`, oldest first
+        self._ended_at: deque[float] = deque()
         self._cuts: dict[Party | None, str] = {}  # the latest one's number
         self._since: dict[str, int] = {}  # flights begun since, by number
         self._cut: deque[tuple[float, Party | None, str]] = deque()
@@ -77,15 +85,24 @@ class Flights:
         self._counted(key, 1)
         return True
 
-    async def join(self, key: str) -> Outcome | None:
+    async def join(self, key: str, action: Action) -> Outcome | None:
         """Return the outcome of the equal flight that there is, waiting for it.
+
+        Args:
+            key: Of both.
+            action: The caller's own, which the outcome is to bear.
 
         Returns:
             None if its leader went away before anything left: the caller leads
             it now, and must `land` it.
         """
         if key in self._ended:
-            return self._ended[key]
+            outcome: Outcome | None = _unpacked(self._ended[key], action)
+        else:
+            outcome = await self._end_of(key)
+        return outcome and attrs.evolve(outcome, action=action, joined=True)
+
+    async def _end_of(self, key: str) -> Outcome | None:
         joiners = self._under_way[key]
         if joiners is None:
             joiners = self._under_way[key] = {}
@@ -100,11 +117,18 @@ class Flights:
                 self._hand_over(key)  # it was to lead, and is going too
             raise
 
-    def land(self, key: str, outcome: Outcome) -> None:
+    def land(
+        self, key: str, outcome: Outcome, answer: Answer | NoAnswer | None = None
+    ) -> None:
         """End the flight that the caller leads.
 
         One whose leader went away before anything left is handed to the first
         who joined it. Accepted and in doubt are remembered.
+
+        Args:
+            key: Of the flight.
+            outcome: What came of it.
+            answer: What decided it; takes less room than the outcome.
         """
         if isinstance(outcome, NotSent) and outcome.reason is Reason.CANCELLED:
             self._hand_over(key)
@@ -113,8 +137,9 @@ class Flights:
             if not joiner.done():
                 joiner.set_result(outcome)
         if isinstance(outcome, _REMEMBERED):
-            self._ended[key] = outcome
-            self._endings.append((self._loop.time(), key))
+            self._ended[key] = _packed(outcome, answer)
+            self._endings.append(key)
+            self._ended_at.append(self._loop.time())
         else:
             self._counted(key, -1)
 
@@ -136,8 +161,9 @@ class Flights:
 
     def _forget(self) -> None:
         oldest = self._loop.time() - MEMORY
-        while self._endings and self._endings[0][0] <= oldest:
-            key = self._endings.popleft()[1]
+        while self._ended_at and self._ended_at[0] <= oldest:
+            self._ended_at.popleft()
+            key = self._endings.popleft()
             del self._ended[key]
             self._counted(key, -1)
         while self._cut and self._cut[0][0] <= oldest:
@@ -152,3 +178,27 @@ class Flights:
         del self._since[number]
         if latest:
             del self._cuts[party]
+
+
+def _packed(outcome: Outcome, answer: Answer | NoAnswer | None) -> bytes | Outcome:
+    """Return what is enough to tell `outcome` again."""
+    if not (isinstance(outcome, Accepted) and isinstance(answer, Answer)):
+        return outcome
+    figures = _FIGURES.pack(
+        answer.status, outcome.attempts, outcome.seconds, outcome.waited
+    )
+    return figures + answer.body
+
+
+def _unpacked(kept: bytes | Outcome, action: Action) -> Outcome:
+    if isinstance(kept, Outcome):
+        return kept
+    status, attempts, seconds, waited = _FIGURES.unpack_from(kept)
+    return decode(
+        action,
+        Answer(status, {}, kept[_FIGURES.size :]),
+        now=time.time,
+        attempts=attempts,
+        seconds=seconds,
+        waited=waited,
+    )

@@ -171,9 +171,9 @@ class Sender:
         if once and isinstance(journey.action, DialAction):
             key = self.flights.key(journey.action)
             leads = self.flights.lead(key)
-            joined = None if leads else await self.flights.join(key)
+            joined = None if leads else await self.flights.join(key, journey.action)
             if joined is not None:
-                return attrs.evolve(joined, action=journey.action, joined=True)
+                return joined
         journey.word = self.rivals.begin(journey.action)
         self.flights.note(journey.action)
         self.under_way.begin()
@@ -193,7 +193,7 @@ class Sender:
         if isinstance(outcome, _CLEAR):
             self.budget.settled()
         if key is not None:
-            self.flights.land(key, outcome)
+            self.flights.land(key, outcome, journey.answer)
         self.observers.action_ended(self.account, outcome)
 
 
@@ -217,6 +217,7 @@ class Journey:
 
     __slots__ = (
         "action",
+        "answer",
         "attempts",
         "before_leaving",
         "deadline",
@@ -260,6 +261,7 @@ class Journey:
         self.attempts = 0
         self.waited = 0.0
         self.sent = self.first_sent = math.nan
+        self.answer: Answer | NoAnswer | None = None  # to the last attempt
         self.verdict: Outcome | None = None  # over the attempts so far
         self.over = False  # no further attempt can begin
         self.no_budget = False
@@ -372,6 +374,7 @@ class Journey:
         return departure
 
     def _end(self, answer: Answer | NoAnswer) -> Outcome:
+        self.answer = answer
         self.in_flight = False
         self.sender.in_flight -= 1
         outcome = decode(

@@ -1,6 +1,7 @@
 """Single flight: a double click rings once, and everybody hears the same."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from virtual_time import VirtualTimeLoop, run_virtually
 from aiophlo.actions import AbortTransfer, ColdTransfer, Hangup, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.wire import Answer, decode
 
 ACTION = WarmTransfer(
     phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550199"
@@ -24,6 +26,11 @@ NEVER_LEFT = NotSent(action=ACTION, reason=Reason.CANCELLED)
 CUT_OFF = InDoubt(action=ACTION, reason=Reason.CANCELLED)
 
 Told = Outcome | Literal["cancelled"] | None
+
+
+def joined(outcome: Outcome) -> Outcome:
+    """Return what one is told who joined the flight that came to `outcome`."""
+    return attrs.evolve(outcome, joined=True)
 
 
 def virtually(test: Callable[[], Any]) -> Callable[[], None]:
@@ -81,7 +88,7 @@ class Clicks:
     async def _click(self, name: str, key: str) -> None:
         try:
             leads = self.flights.lead(key)
-            outcome = None if leads else await self.flights.join(key)
+            outcome = None if leads else await self.flights.join(key, ACTION)
             if outcome is None:
                 self.leaders.append(name)
                 outcome = await self._lead(key)
@@ -113,7 +120,7 @@ def test_everybody_hears_what_the_leader_heard(outcome: Outcome) -> None:
         await clicks.click("a", "b", "c")
         await clicks.land(outcome)
         assert clicks.leaders == ["a"]
-        assert clicks.told == {"a": outcome, "b": outcome, "c": outcome}
+        assert clicks.told == {"a": outcome, "b": joined(outcome), "c": joined(outcome)}
 
     run_virtually(main())
 
@@ -139,7 +146,7 @@ def test_end_is_remembered_for_three_seconds(outcome: Outcome) -> None:
         await clicks.land(outcome)
         clicks.loop.now += 2.999
         await clicks.click("b")
-        assert clicks.told["b"] is outcome
+        assert clicks.told["b"] == joined(outcome)
         clicks.loop.now += 0.001
         await clicks.click("c")
         assert clicks.leaders == ["a", "c"]
@@ -147,6 +154,34 @@ def test_end_is_remembered_for_three_seconds(outcome: Outcome) -> None:
         assert len(clicks.flights) == 0
 
     assert MEMORY == 3.0
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(201, {"Date": "today"}, b'{"api_id": "7", "error": null, "more": [1]}'),
+        Answer(204, {}, b""),
+    ],
+    ids=["json", "no content"],
+)
+def test_what_is_remembered_is_told_whole(answer: Answer) -> None:
+    """Who clicks twice may look up the second one's id, too."""
+    mine = attrs.evolve(ACTION, key="mine")
+
+    async def main() -> None:
+        outcome = decode(
+            ACTION, answer, now=time.time, attempts=3, seconds=1.25, waited=0.5
+        )
+        flights = Dials().flights
+        assert flights.lead("k")
+        flights.land("k", outcome, answer)
+        told = await flights.join("k", mine)
+        assert told == joined(attrs.evolve(outcome, action=mine))
+        assert told is not None
+        assert told.action.key == "mine"
+        assert (told.attempts, told.seconds, told.waited) == (3, 1.25, 0.5)
+
     run_virtually(main())
 
 
@@ -193,8 +228,8 @@ async def test_first_joiner_takes_over_when_the_leader_never_left() -> None:
     assert clicks.told == {
         "a": "cancelled",
         "b": ACCEPTED,
-        "c": ACCEPTED,
-        "d": ACCEPTED,
+        "c": joined(ACCEPTED),
+        "d": joined(ACCEPTED),
     }
 
 
@@ -207,7 +242,10 @@ async def test_joiners_are_in_doubt_when_the_leader_goes_after_leaving() -> None
     await clicks.cancel("a")
     await clicks.click("d")
     assert clicks.leaders == ["a"]
-    assert clicks.told == {"a": "cancelled", "b": CUT_OFF, "c": CUT_OFF, "d": CUT_OFF}
+    assert clicks.told == {
+        "a": "cancelled",
+        **dict.fromkeys("bcd", joined(CUT_OFF)),
+    }
 
 
 @virtually
@@ -229,7 +267,7 @@ async def test_cancelled_joiner_harms_nobody() -> None:
     await clicks.click("a", "b", "c")
     await clicks.cancel("b")
     await clicks.land(ACCEPTED)
-    assert clicks.told == {"a": ACCEPTED, "b": "cancelled", "c": ACCEPTED}
+    assert clicks.told == {"a": ACCEPTED, "b": "cancelled", "c": joined(ACCEPTED)}
 
 
 @virtually
@@ -304,7 +342,7 @@ async def test_joiner_told_and_cancelled_in_one_moment_is_just_cancelled() -> No
     await clicks.settle()
     assert clicks.told["b"] == "cancelled"
     await clicks.click("c")
-    assert clicks.told["c"] is ACCEPTED
+    assert clicks.told["c"] == joined(ACCEPTED)
     assert clicks.leaders == ["a"]
 
 
@@ -331,7 +369,7 @@ async def test_flight_that_ends_as_a_joiner_goes_ends_for_the_rest() -> None:
     clicks._tasks["b"].cancel()  # noqa: SLF001 -- in the very same moment
     clicks.flights.land("k", ACCEPTED)
     await clicks.settle()
-    assert clicks.told == {"b": "cancelled", "c": ACCEPTED}
+    assert clicks.told == {"b": "cancelled", "c": joined(ACCEPTED)}
 
 
 @virtually

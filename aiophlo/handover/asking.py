@@ -121,7 +121,7 @@ class Asking:
             course.sender,
             standing.plan.transfer(target),
             standing.plan.send_within,
-            lambda: not standing.giving_up,
+            lambda: standing.situation.may_ring and not standing.giving_up,
         )
         journey.before_leaving = course.write_down
         # Once nothing is in flight, nothing has left, or all answers are in.
@@ -134,7 +134,9 @@ class Asking:
         outcome: Outcome | None = None
         try:
             outcome = await self._course.sender.run(journey)
-        except (asyncio.CancelledError, NotNowError):
+        except NotNowError:
+            outcome = journey.cancelled()
+        except asyncio.CancelledError:
             outcome = journey.cancelled()
             if not self._standing.giving_up:
                 raise

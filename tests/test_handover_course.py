@@ -15,6 +15,7 @@ from aiophlo import (
     InvalidInputError,
     Journal,
     NotFoundError,
+    PartnerLeftError,
 )
 from aiophlo.events import parse_event
 from aiophlo.simulator import Fault
@@ -68,6 +69,22 @@ async def test_alarm_is_raised_in_the_block_when_the_customer_is_left_alone(
     with pytest.raises(CustomerOnHoldError):
         await consult.abort()
     assert len(stage.alarms) == 1
+
+
+async def test_handover_ends_when_it_was_completed_by_hand_too_late(
+    stage: Stage,
+) -> None:
+    """Customer and agent talk again: the agent may ask somebody else."""
+    consult = stage.consult()
+    await consult.start()
+    await heard("consulting", consult)
+    stage.call.leave(stage.call[FIRST])
+    await asyncio.wait_for(consult.partner_left(), 2.0)
+    with pytest.raises(PartnerLeftError):
+        await consult.complete()
+    assert stage.customer_is_with_agent
+    async with stage.consult(to=[SECOND]) as other:
+        await other.complete()
 
 
 async def test_handover_ends_by_itself_when_the_agent_completed_it_by_hand(

@@ -77,18 +77,25 @@ class Rescue:
         self._within = within
 
     async def run(self) -> list[Recovered]:
-        """See to every handover that is open and in nobody's care."""
-        tasks = [
-            self._care.own(self._see_to(handover))
-            for handover in self._table.left_open()
-            if self._table.care_for(handover)
-        ]
-        return [await asyncio.shield(task) for task in tasks]
+        """See to every handover that is open and in nobody's care.
 
-    async def _see_to(self, handover: OpenHandover) -> Recovered:
+        Those of one agent come one by one, the latest first: its customer is the
+        likeliest to be on hold.
+        """
+        left_open = self._table.left_open()
+        mine = [one for one in left_open if self._table.care_for(one)]
+        turns = {one.agent: asyncio.Lock() for one in mine}
+        tasks = {
+            one.id: self._care.own(self._see_to(one, turns[one.agent]))
+            for one in reversed(mine)
+        }
+        return [await asyncio.shield(tasks[one.id]) for one in mine]
+
+    async def _see_to(self, handover: OpenHandover, turn: asyncio.Lock) -> Recovered:
         recovery = Recovery.UNKNOWN
         try:
-            recovery = await self._recovery_of(handover)
+            async with turn:
+                recovery = await self._recovery_of(handover)
         finally:
             if recovery in {Recovery.UNKNOWN, Recovery.TOO_OLD}:
                 sound_alarm(handover, handover.targets)

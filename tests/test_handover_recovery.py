@@ -196,6 +196,7 @@ async def test_newer_handover_of_the_agent_is_left_alone(
     async with stage.consult() as consult:
         (found,) = await stage.pool.recover_handovers(journal)
         assert found.recovery is Recovery.ENGAGED
+        assert len(stage.alarms) == 1  # of the old one: nobody saw to its customer
         await consult.complete()
     assert len(journal.handovers.left_open()) == 1
 

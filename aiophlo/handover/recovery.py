@@ -27,7 +27,7 @@ class Recovery(StrEnum):
     BROUGHT_BACK = "brought_back"  # the abort was accepted
     NO_TRANSFER = "no_transfer"  # there was none any more: nobody is on hold
     UNKNOWN = "unknown"  # act now: the customer may be on hold
-    ENGAGED = "engaged"  # the agent is in a newer handover; nothing was sent
+    ENGAGED = "engaged"  # nothing was sent: the agent is in a newer handover
     TOO_OLD = "too_old"  # nothing was sent: look yourself whether they are on hold
 
 
@@ -97,7 +97,7 @@ class Rescue:
             async with turn:
                 recovery = await self._recovery_of(handover)
         finally:
-            if recovery in {Recovery.UNKNOWN, Recovery.TOO_OLD}:
+            if recovery not in _ENDS.values():
                 sound_alarm(handover, handover.targets)
             if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
                 self._table.let_go(handover)

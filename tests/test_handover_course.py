@@ -18,6 +18,9 @@ from aiophlo import (
     PartnerLeftError,
 )
 from aiophlo.events import parse_event
+from aiophlo.handover import asking, returning
+from aiophlo.handover.standing import Standing
+from aiophlo.sending import Sender
 from aiophlo.simulator import Fault
 
 
@@ -55,6 +58,32 @@ async def test_handover_ends_when_started_by_hand_with_a_router(
         assert journal.handovers.left_open() == []
     with pytest.raises(NotFoundError):  # not refused as engaged: the call is over
         await stage.consult().start()
+
+
+@pytest.mark.parametrize("targets", [[FIRST], [FIRST, SECOND]])
+async def test_nobody_stays_engaged_when_ended_just_as_an_attempt_has(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, targets: list[str]
+) -> None:
+    """A supervisor whom nobody can reach until the service is restarted."""
+    stage.people_are("ignores", *targets, after=30.0)
+    consult = stage.consult(to=targets)
+    aborting: list[asyncio.Future[None]] = []
+
+    async def end_attempt(standing: Standing, sender: Sender) -> None:
+        await returning.end_attempt(standing, sender)
+        aborting.append(asyncio.ensure_future(consult.abort()))  # by another task
+
+    monkeypatch.setattr(asking, "end_attempt", end_attempt)
+    with pytest.raises(HandoverError, match="ended from elsewhere"):
+        await consult.__aenter__()
+    await aborting[0]
+    monkeypatch.undo()
+    assert stage.customer_is_with_agent
+    assert stage.rung == [FIRST]
+    stage.people_are("answers", *targets)
+    for target in targets:
+        async with stage.consult(to=target):
+            pass
 
 
 async def test_alarm_is_raised_in_the_block_when_the_customer_is_left_alone(

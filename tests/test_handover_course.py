@@ -116,6 +116,22 @@ async def test_handover_ends_when_it_was_completed_by_hand_too_late(
         await other.complete()
 
 
+@pytest.mark.parametrize("reaction", ["busy", "ignores"])
+async def test_alarm_is_raised_when_the_agent_left_what_nobody_answers(
+    stage: Stage, reaction: str
+) -> None:
+    """Started by hand, only the agent would have said that it rings in vain."""
+    stage.people_are(reaction, FIRST, after=0.1 if reaction == "busy" else 30.0)
+    consult = stage.consult()
+    await consult.start()
+    stage.call.leave(stage.call[AGENT])
+    assert await comes(lambda: len(stage.alarms) == 1)
+    with pytest.raises(CustomerOnHoldError):
+        await consult.abort()
+    with pytest.raises(NotFoundError):  # not refused as engaged: the agent is gone
+        await stage.consult().start()
+
+
 async def test_handover_ends_by_itself_when_the_agent_completed_it_by_hand(
     stage: Stage,
 ) -> None:

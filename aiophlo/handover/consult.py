@@ -125,6 +125,8 @@ class Consult:
         """By hand: ask for the transfer, and don't wait for an answer.
 
         End it with `complete` or `abort`; `SessionPool.close` aborts it otherwise.
+        With a router, it also ends by itself once the agent has left: after
+        `ring_for` with an alarm, if nobody answers.
 
         Raises:
             VerdictError: It was not accepted; the customer is with the agent.

@@ -457,6 +457,43 @@ async def test_nobody_rings_for_a_customer_who_has_hung_up(stage: Stage) -> None
     assert stage.rung == [FIRST]
 
 
+async def test_nobody_is_rung_when_the_customer_hangs_up_before_it_leaves(
+    stage: Stage,
+) -> None:
+    """A request that waits for its slot must not ring for nobody seconds later."""
+    account = account_of(stage.simulator, quota=Quota(1, per=1.0))
+    async with pool_of(stage.simulator, account) as pool:
+        node = pool.phlo("p").multi_party_call("n")
+        await node.member(AGENT).mute()  # which takes the slot
+        consult = pool.consult(node, **stage.options())
+        reaching = asyncio.ensure_future(consult.__aenter__())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert "asking" in repr(consult)
+        stage.call.leave(stage.call[CUSTOMER])
+        with pytest.raises(CustomerLeftError):
+            await reaching
+    assert stage.rung == []
+
+
+@pytest.mark.parametrize(
+    ("who", "error"), [(CUSTOMER, CustomerLeftError), (AGENT, CustomerOnHoldError)]
+)
+async def test_nobody_is_rung_when_the_end_is_told_as_it_begins(
+    stage: Stage, who: str, error: type[Exception]
+) -> None:
+    """Whoever answered would never be taken off the line: the handover is over."""
+    reaching = asyncio.ensure_future(stage.consult().__aenter__())
+    await asyncio.sleep(0)  # the target is chosen, and about to be asked for
+    fields = {"event": "ConferenceExit", "direction": "inbound", "from": who}
+    where = {"conference_uuid": stage.call.conference_uuid}
+    leg = {"call_uuid": stage.call[who].call_uuid}
+    stage.router.feed(parse_event({**fields, **where, **leg}))
+    with pytest.raises(error):
+        await reaching
+    assert stage.rung == []
+
+
 async def test_completing_for_nobody_hangs_nobody_up(stage: Stage) -> None:
     """The agent still wants to say goodbye to the partner's chair."""
     async with stage.consult() as consult:

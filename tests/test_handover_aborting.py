@@ -47,6 +47,8 @@ def test_refusal_in_words_proves_that_there_is_no_transfer(error: str) -> None:
         "scripted 409",
         "could not abort transfer",
         "you are not allowed to transfer",
+        "no permission to abort transfer",
+        "no right to transfer",
         "transfer not aborted",
         "transfer in progress",
     ],
@@ -55,6 +57,12 @@ def test_refusal_in_words_proves_that_there_is_no_transfer(error: str) -> None:
 def test_other_refusal_proves_nothing(status: int, error: str | None) -> None:
     """A customer on hold would be called well."""
     assert weigh(refused(status, error)) is Input.REFUSED
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_want_of_rights_proves_nothing_whatever_it_says(status: int) -> None:
+    """A token that was changed in a talk says nothing of where the customer is."""
+    assert weigh(refused(status, "no transfer rights")) is Input.REFUSED
 
 
 def test_conflict_three_times_in_a_row_proves_it_too() -> None:

@@ -15,8 +15,12 @@ from aiophlo import (
     InvalidInputError,
     Journal,
     NotFoundError,
+    PartnerLeftError,
 )
 from aiophlo.events import parse_event
+from aiophlo.handover import asking, returning
+from aiophlo.handover.standing import Standing
+from aiophlo.sending import Sender
 from aiophlo.simulator import Fault
 
 
@@ -56,6 +60,32 @@ async def test_handover_ends_when_started_by_hand_with_a_router(
         await stage.consult().start()
 
 
+@pytest.mark.parametrize("targets", [[FIRST], [FIRST, SECOND]])
+async def test_nobody_stays_engaged_when_ended_just_as_an_attempt_has(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, targets: list[str]
+) -> None:
+    """A supervisor whom nobody can reach until the service is restarted."""
+    stage.people_are("ignores", *targets, after=30.0)
+    consult = stage.consult(to=targets)
+    aborting: list[asyncio.Future[None]] = []
+
+    async def end_attempt(standing: Standing, sender: Sender) -> None:
+        await returning.end_attempt(standing, sender)
+        aborting.append(asyncio.ensure_future(consult.abort()))  # by another task
+
+    monkeypatch.setattr(asking, "end_attempt", end_attempt)
+    with pytest.raises(HandoverError, match="ended from elsewhere"):
+        await consult.__aenter__()
+    await aborting[0]
+    monkeypatch.undo()
+    assert stage.customer_is_with_agent
+    assert stage.rung == [FIRST]
+    stage.people_are("answers", *targets)
+    for target in targets:
+        async with stage.consult(to=target):
+            pass
+
+
 async def test_alarm_is_raised_in_the_block_when_the_customer_is_left_alone(
     stage: Stage,
 ) -> None:
@@ -68,6 +98,38 @@ async def test_alarm_is_raised_in_the_block_when_the_customer_is_left_alone(
     with pytest.raises(CustomerOnHoldError):
         await consult.abort()
     assert len(stage.alarms) == 1
+
+
+async def test_handover_ends_when_it_was_completed_by_hand_too_late(
+    stage: Stage,
+) -> None:
+    """Customer and agent talk again: the agent may ask somebody else."""
+    consult = stage.consult()
+    await consult.start()
+    await heard("consulting", consult)
+    stage.call.leave(stage.call[FIRST])
+    await asyncio.wait_for(consult.partner_left(), 2.0)
+    with pytest.raises(PartnerLeftError):
+        await consult.complete()
+    assert stage.customer_is_with_agent
+    async with stage.consult(to=[SECOND]) as other:
+        await other.complete()
+
+
+@pytest.mark.parametrize("reaction", ["busy", "ignores"])
+async def test_alarm_is_raised_when_the_agent_left_what_nobody_answers(
+    stage: Stage, reaction: str
+) -> None:
+    """Started by hand, only the agent would have said that it rings in vain."""
+    stage.people_are(reaction, FIRST, after=0.1 if reaction == "busy" else 30.0)
+    consult = stage.consult()
+    await consult.start()
+    stage.call.leave(stage.call[AGENT])
+    assert await comes(lambda: len(stage.alarms) == 1)
+    with pytest.raises(CustomerOnHoldError):
+        await consult.abort()
+    with pytest.raises(NotFoundError):  # not refused as engaged: the agent is gone
+        await stage.consult().start()
 
 
 async def test_handover_ends_by_itself_when_the_agent_completed_it_by_hand(

@@ -63,12 +63,14 @@ async def crash(stage: Stage, journal: Journal, *, age: float = 0.0) -> None:
     await remember(stage, journal, age=age)
 
 
-async def remember(stage: Stage, journal: Journal, *, age: float = 0.0) -> None:
+async def remember(
+    stage: Stage, journal: Journal, *, age: float = 0.0, node_id: str = NODE
+) -> None:
     """Note a handover that nobody cares for."""
     handover = OpenHandover(
         account=stage.simulator.auth_id,
         phlo_id=PHLO,
-        node_id=NODE,
+        node_id=node_id,
         agent=AGENT,
         customer="…44",
         targets="…55",
@@ -132,6 +134,19 @@ async def test_alarm_is_raised_when_the_customer_cannot_be_brought_back(
     assert [one.recovery for one in found] == [Recovery.NO_TRANSFER]
 
 
+async def test_both_are_recovered_when_an_agent_has_left_two_open(
+    stage: Stage, journal: Journal
+) -> None:
+    """What somebody was alarmed of before must not hide whom the crash put on hold."""
+    await remember(stage, journal, age=60.0, node_id="other")
+    await crash(stage, journal)
+    found = await stage.pool.recover_handovers(journal, bring_back_within=1.0)
+    assert [one.recovery for one in found] == [Recovery.UNKNOWN, Recovery.BROUGHT_BACK]
+    assert stage.customer_is_with_agent
+    assert len(stage.alarms) == 1  # of the other, which no longer exists
+    assert [one.node_id for one in journal.handovers.left_open()] == ["other"]
+
+
 async def test_alarm_is_raised_when_the_account_is_not_known(
     stage: Stage, journal: Journal
 ) -> None:
@@ -181,6 +196,7 @@ async def test_newer_handover_of_the_agent_is_left_alone(
     async with stage.consult() as consult:
         (found,) = await stage.pool.recover_handovers(journal)
         assert found.recovery is Recovery.ENGAGED
+        assert len(stage.alarms) == 1  # of the old one: nobody saw to its customer
         await consult.complete()
     assert len(journal.handovers.left_open()) == 1
 

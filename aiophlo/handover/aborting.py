@@ -11,12 +11,13 @@ from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 
 # Plivo's words for it aren't known; these can mean nothing else.
 _NO_TRANSFER: Final = re.compile(
-    r"\bno (?:\w+ ){0,3}transfer\b"
+    r"\bno (?:(?!to\b|for\b)\w+ ){0,3}transfer\b"
     r"|\btransfer (?:(?:was|is|isn't) )?(?:not|never|no longer) "
     r"(?:\w+ )?(?:found|in progress|active|started)\b",
     re.IGNORECASE,
 )
 _CONFLICT: Final = 409
+_RIGHTS: Final = frozenset({401, 403})  # about who asks, not about the call
 _BARE: Final = 3  # conflicts in a row that prove as much as words do
 _LATE: Final = 2  # refusals for one whose transfer may take effect late
 _REFUSALS: Final = 5  # of another kind in a row, until repeating is pointless
@@ -26,8 +27,9 @@ _LONGEST_PAUSE: Final = 5.0  # seconds between two aborts
 class AbortAnswers:
     """Weighs what became of one abort after the other.
 
-    A refusal proves that there is no transfer if it says so in words; a mere
-    409 might be about anything, and counts if it comes three times in a row.
+    A refusal proves that there is no transfer if it says so in words, and not for
+    want of rights (401, 403); a mere 409 might be about anything, and counts if it
+    comes three times in a row.
 
     Args:
         late: Whether the transfer itself is in doubt, and may take effect after
@@ -62,7 +64,8 @@ class AbortAnswers:
                 self._bare = self._others = 0
                 is_sent = isinstance(outcome, InDoubt)
                 return Input.IN_DOUBT if is_sent else Input.NOT_SENT
-        if _NO_TRANSFER.search(outcome.error or ""):
+        about_call = outcome.status not in _RIGHTS
+        if about_call and _NO_TRANSFER.search(outcome.error or ""):
             self._others = 0
             self._said += 1
         self._bare = self._bare + 1 if outcome.status == _CONFLICT else 0

@@ -75,19 +75,23 @@ class Asking:
             raise error_of(outcome)
 
     async def end_attempt(self) -> bool:
-        """End the transfer; say whether the partner has the customer all the same."""
-        course = self._course
-        await course.run(end_attempt(self._standing, course.sender))
-        return self._standing.phase is Phase.WITH_PARTNER
-
-    def note(self, ending: Ending) -> None:
-        """Note what came of the last attempt, whose target is known to be out.
+        """End the transfer; say whether the partner has the customer all the same.
 
         Raises:
             CustomerLeftError, CustomerOnHoldError: It was the last of all.
+            HandoverError: The handover was ended meanwhile.
         """
-        standing = self._standing
+        course, standing = self._course, self._standing
+        await course.run(end_attempt(standing, course.sender))
+        if standing.phase is Phase.WITH_PARTNER:
+            return True
         standing.raise_if_ended()
+        self._raise_if_given_up()
+        return False
+
+    def note(self, ending: Ending) -> None:
+        """Note what came of the last attempt, whose target is known to be out."""
+        standing = self._standing
         if standing.partner is not None:
             self._tried.append(Tried(standing.partner, ending))
             if standing.situation.may_ask and not standing.may_join_late:
@@ -100,11 +104,15 @@ class Asking:
         answered = self._standing.phase in {Phase.CONSULTING, Phase.CHECKING}
         return answered and self._standing.situation.partner is Presence.INSIDE
 
+    def _raise_if_given_up(self) -> None:
+        standing = self._standing
+        if standing.giving_up:  # and its targets may be let go of by now
+            raise HandoverError(f"the handover was ended from elsewhere ({standing!r})")
+
     def _go_on_after(self, outcome: Outcome) -> None:
         """Raise where asking for another one would be pointless, too."""
+        self._raise_if_given_up()
         standing = self._standing
-        if standing.giving_up:
-            raise HandoverError(f"the handover was ended from elsewhere ({standing!r})")
         if standing.phase is not Phase.WITH_AGENT:
             return
         if isinstance(outcome, NotSent):
@@ -121,7 +129,7 @@ class Asking:
             course.sender,
             standing.plan.transfer(target),
             standing.plan.send_within,
-            lambda: not standing.giving_up,
+            lambda: standing.situation.may_ring and not standing.giving_up,
         )
         journey.before_leaving = course.write_down
         # Once nothing is in flight, nothing has left, or all answers are in.
@@ -134,7 +142,9 @@ class Asking:
         outcome: Outcome | None = None
         try:
             outcome = await self._course.sender.run(journey)
-        except (asyncio.CancelledError, NotNowError):
+        except NotNowError:
+            outcome = journey.cancelled()
+        except asyncio.CancelledError:
             outcome = journey.cancelled()
             if not self._standing.giving_up:
                 raise

@@ -125,6 +125,8 @@ class Consult:
         """By hand: ask for the transfer, and don't wait for an answer.
 
         End it with `complete` or `abort`; `SessionPool.close` aborts it otherwise.
+        With a router, it also ends by itself once the agent has left: after
+        `ring_for` with an alarm, if nobody answers.
 
         Raises:
             VerdictError: It was not accepted; the customer is with the agent.
@@ -151,7 +153,8 @@ class Consult:
 
         Only if the partner was seen inside and has not left, which is looked at
         again for `told_within` after it. By hand, without a router, your word
-        stands for having seen the partner.
+        stands for having seen the partner; and the handover ends with it, unless
+        the agent is still with the partner.
 
         Returns:
             Address of the partner, who has the customer.
@@ -178,9 +181,15 @@ class Consult:
         try:
             await course.run(complete(standing, course.sender))
         finally:
-            if course.by_hand and standing.situation.ended:
+            if course.by_hand and self._is_done:
                 await course.leave(None)
         return self.partner
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether no more can come of it, once somebody has been asked for."""
+        situation = self._standing.situation
+        return situation.ended or situation.phase is Phase.WITH_AGENT
 
     async def abort(self) -> None:
         """Bring the customer back now, and end the handover.

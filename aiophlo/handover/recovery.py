@@ -27,7 +27,7 @@ class Recovery(StrEnum):
     BROUGHT_BACK = "brought_back"  # the abort was accepted
     NO_TRANSFER = "no_transfer"  # there was none any more: nobody is on hold
     UNKNOWN = "unknown"  # act now: the customer may be on hold
-    ENGAGED = "engaged"  # the agent is in a newer handover; nothing was sent
+    ENGAGED = "engaged"  # nothing was sent: the agent is in a newer handover
     TOO_OLD = "too_old"  # nothing was sent: look yourself whether they are on hold
 
 
@@ -77,20 +77,27 @@ class Rescue:
         self._within = within
 
     async def run(self) -> list[Recovered]:
-        """See to every handover that is open and in nobody's care."""
-        tasks = [
-            self._care.own(self._see_to(handover))
-            for handover in self._table.left_open()
-            if self._table.care_for(handover)
-        ]
-        return [await asyncio.shield(task) for task in tasks]
+        """See to every handover that is open and in nobody's care.
 
-    async def _see_to(self, handover: OpenHandover) -> Recovered:
+        Those of one agent come one by one, the latest first: its customer is the
+        likeliest to be on hold.
+        """
+        left_open = self._table.left_open()
+        mine = [one for one in left_open if self._table.care_for(one)]
+        turns = {one.agent: asyncio.Lock() for one in mine}
+        tasks = {
+            one.id: self._care.own(self._see_to(one, turns[one.agent]))
+            for one in reversed(mine)
+        }
+        return [await asyncio.shield(tasks[one.id]) for one in mine]
+
+    async def _see_to(self, handover: OpenHandover, turn: asyncio.Lock) -> Recovered:
         recovery = Recovery.UNKNOWN
         try:
-            recovery = await self._recovery_of(handover)
+            async with turn:
+                recovery = await self._recovery_of(handover)
         finally:
-            if recovery in {Recovery.UNKNOWN, Recovery.TOO_OLD}:
+            if recovery not in _ENDS.values():
                 sound_alarm(handover, handover.targets)
             if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
                 self._table.let_go(handover)

@@ -154,6 +154,15 @@ class Situation:
         )
 
     @property
+    def may_ring(self) -> bool:
+        """Whether a transfer that was asked for may still leave."""
+        return (
+            self.phase is Phase.ASKING
+            and self.partner is not Presence.INSIDE
+            and not (self.agent_left or self.customer_left or self.former_inside)
+        )
+
+    @property
     def may_complete(self) -> bool:
         """Whether the agent may be hung up."""
         return (

@@ -1,14 +1,17 @@
 """The benchmarks' arithmetic, and that the README can't drift from its figures."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import importing, machine
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
+from benchmarks.lab import Lab
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
 
@@ -183,14 +186,46 @@ def test_check_finds_what_differs_from_the_figures(
     monkeypatch.setattr(command, "ROOT", tmp_path)
     kept = report()
     readme = tmp_path / "README.md"
-    plot = tmp_path / "cpu.svg"
+    plot, other = tmp_path / "cpu.svg", tmp_path / "duplicates.svg"
     (tmp_path / command.DATA).write_text(json.dumps(kept))
     (tmp_path / command.TEXT).write_text(whole_report(kept))
     readme.write_text(replace_section(README, readme_section(kept)))
-    plot.write_text(f"<svg>{digest(kept)}</svg>")
+    for drawn in (plot, other):
+        drawn.write_text(f"<svg>{digest(kept)}</svg>")
     assert command.check(tmp_path, readme) == 0
-    plot.write_text("<svg>another</svg>")
+    other.write_text("<svg>another</svg>")
     assert command.check(tmp_path, readme) == 1
-    plot.unlink()
+    other.unlink()
+    assert command.check(tmp_path, readme) == 1, "the README shows it"
+    other.write_text(plot.read_text())
     readme.write_text(readme.read_text().replace("1.05", "1.01"))
     assert command.check(tmp_path, readme) == 1
+
+
+def test_check_says_so_when_nothing_is_kept(tmp_path: Path) -> None:
+    """A figure without any measurement behind it would be believed."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    with pytest.raises(command.NothingKeptError, match="is kept: run"):
+        command.check(tmp_path, readme)
+
+
+def test_what_is_missing_is_found_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever lacks one package would lose twelve minutes of measuring."""
+    measured: list[Lab] = []
+    monkeypatch.setattr(importing, "measure", measured.append)
+    monkeypatch.setitem(sys.modules, "benchmarks.plots", None)
+    with pytest.raises(ImportError):
+        command.measure(["importing"], quick=True)
+    assert not measured
+
+
+def test_memory_that_the_kernel_does_not_tell_is_no_figure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A budget would hold by 0 MiB where nothing was measured."""
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
+    with pytest.raises(LookupError, match="VmHWM"):
+        machine.peak_mib()

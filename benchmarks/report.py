@@ -94,7 +94,7 @@ def _budget_table(questions: Mapping[str, Any]) -> str:
                 budget.promise,
                 f"{'≥' if budget.least else '≤'} {budget.show(budget.bound)}",
                 budget.show(budget.measured),
-                "yes" if budget.holds else f"**no**, by {budget.missed_by:.0%}",
+                "yes" if budget.holds else f"**no**, by {budget.missed_by}",
             )
             for budget in budgets(questions)
         ),

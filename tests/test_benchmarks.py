@@ -135,8 +135,21 @@ def test_floor_is_missed_from_below() -> None:
     """An account that wastes its quota must not be told that all is well."""
     missed = Budget("used", 98.0, 49.0, "{:.1f} %", least=True)
     assert not missed.holds
-    assert missed.missed_by == 0.5
+    assert missed.missed_by == "50.0%"
     assert Budget("used", 98.0, 98.7, "{:.1f} %", least=True).holds
+
+
+def test_bound_of_none_is_missed_by_what_was_measured() -> None:
+    """Three phones and three thousand would read the same."""
+    assert Budget("rung twice", 0.0, 3.0, "{:.0f}").missed_by == "3"
+
+
+def test_memory_is_held_to_millions_of_bytes() -> None:
+    """A machine with the memory that was promised would run out of it."""
+    rows = [{"client": "stream", "transfers": 1_000_000, "peak_mib": 59.0}]
+    [budget] = budgets({"memory": {"rows": rows}})
+    assert budget.show(budget.measured) == "61.9 MB"
+    assert not budget.holds
 
 
 def test_phone_that_rang_twice_breaks_a_budget() -> None:
@@ -169,7 +182,7 @@ def test_readme_shows_ratio_to_the_yardstick() -> None:
     """A reader compares with what a good client costs at best."""
     section = readme_section(report())
     assert "| aiophlo | 158 (105 to 210) | 1.05 |" in section
-    assert "**no**, by 4%" in section
+    assert "**no**, by 3.7%" in section
 
 
 def test_digest_tells_reports_apart() -> None:

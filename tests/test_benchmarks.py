@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
 from benchmarks import importing, machine
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
+from benchmarks.hand_tuned import HandTunedClient
 from benchmarks.lab import Lab
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
@@ -242,3 +244,18 @@ def test_memory_that_the_kernel_does_not_tell_is_no_figure(
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
     with pytest.raises(LookupError, match="VmHWM"):
         machine.peak_mib()
+
+
+async def test_yardstick_dials_once_and_refuses_what_is_no_acceptance(
+    phlo_simulator: Simulator,
+) -> None:
+    """A yardstick that only seems to do the request would measure nothing."""
+    async with HandTunedClient(
+        phlo_simulator.base_url, phlo_simulator.auth_id, phlo_simulator.auth_token
+    ) as client:
+        answer = await client.warm_transfer("p", "n", "+14152225555", "+14152223333")
+        assert answer["api_id"]
+        assert phlo_simulator.ledger.dials(to="+14152225555") == 1
+        phlo_simulator.answer_next(503)
+        with pytest.raises(RuntimeError, match="status 503"):
+            await client.warm_transfer("p", "n", "+14152226666", "+14152223333")

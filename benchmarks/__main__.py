@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.lab import ROOT, Lab, say
 from benchmarks.readme import MarkersError, replace_section, section_of
-from benchmarks.report import Report, digest, readme_section, whole_report
+from benchmarks.report import PICTURES, Report, digest, readme_section, whole_report
 
 QUESTIONS = (
     "cpu",
@@ -29,19 +30,32 @@ README = ROOT / "README.md"
 DATA, TEXT = "report.json", "report.md"
 
 
+class NothingKeptError(ValueError):
+    """No run has been kept."""
+
+
 def main() -> int:
     """Measure, draw and write; or check what was written."""
     given = _arguments()
-    if given.check:
-        return check(KEPT, README)
     try:
         section_of(README.read_text())
-    except MarkersError as error:
+        if given.check:
+            return check(KEPT, README)
+        if given.draw:
+            write(_read(KEPT), KEPT, README)
+            return 0
+        return _answer(given)
+    except (MarkersError, NothingKeptError) as error:
         say(str(error))
         return 2
-    if given.draw:
-        write(_read(KEPT), KEPT, README)
-        return 0
+    except KeyboardInterrupt:
+        say("interrupted: nothing was written")
+        return 130
+
+
+def _answer(given: argparse.Namespace) -> int:
+    """Measure what was asked for, and write it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the clients too
     keep = not given.quick and given.only is None
     report = measure(given.only or QUESTIONS, quick=given.quick)
     write(report, KEPT if keep else LOCAL, README if keep else None)
@@ -50,12 +64,16 @@ def main() -> int:
 
 def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
     """Answer some of the questions, one after the other."""
+    # What is not installed had better be missed now than after all that measuring.
+    modules = {
+        name: importlib.import_module(f"benchmarks.{name}") for name in questions
+    }
+    importlib.import_module("benchmarks.plots")
     lab = Lab(quick=quick)
     found: dict[str, Any] = {}
     begun = time.monotonic()
-    load_before = machine.load_average()
-    for name in questions:
-        module = importlib.import_module(f"benchmarks.{name}")
+    load_before, described = machine.load_average(), machine.describe()
+    for name, module in modules.items():
         say(str(module.__doc__).splitlines()[0])
         found[name] = module.measure(lab)
     now = dt.datetime.now(dt.UTC)
@@ -64,7 +82,7 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
         "took_seconds": round(time.monotonic() - begun),
         "quick": quick,
         "load_average_before": load_before,
-        "machine": machine.describe(),
+        "machine": described,
         "versions": machine.versions(),
         "questions": found,
     }
@@ -85,17 +103,22 @@ def write(report: Report, folder: Path, readme: Path | None) -> None:
 
 
 def check(folder: Path, readme: Path) -> int:
-    """Hold the README, the report and the plots against the kept figures."""
+    """Hold the README, the report and the plots against the kept figures.
+
+    Raises:
+        NothingKeptError: There are none.
+    """
     report = _read(folder)
     wrong = []
     if section_of(readme.read_text()).strip() != readme_section(report).strip():
         wrong.append(str(readme.relative_to(ROOT)))
     if (folder / TEXT).read_text() != whole_report(report):
         wrong.append(str((folder / TEXT).relative_to(ROOT)))
+    shown = {folder / f"{name}.svg" for name, _ in PICTURES}
     wrong += [
         str(plot.relative_to(ROOT))
-        for plot in sorted(folder.glob("*.svg"))
-        if digest(report) not in plot.read_text()
+        for plot in sorted(shown | set(folder.glob("*.svg")))
+        if not plot.exists() or digest(report) not in plot.read_text()
     ]
     for name in wrong:
         say(f"{name} differs from {DATA}: run `python -m benchmarks --draw`")
@@ -103,7 +126,12 @@ def check(folder: Path, readme: Path) -> int:
 
 
 def _read(folder: Path) -> Report:
-    report: Report = json.loads((folder / DATA).read_text())
+    try:
+        report: Report = json.loads((folder / DATA).read_text())
+    except FileNotFoundError as error:
+        raise NothingKeptError(
+            f"no {DATA} is kept: run `python -m benchmarks`"
+        ) from error
     return report
 
 

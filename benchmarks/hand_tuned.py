@@ -2,7 +2,8 @@
 
 It does what the request needs and nothing else: no pacing, no verdicts, no
 retries. JSON is encoded and parsed, the URL is built per call, and the same
-three timeouts are set.
+three timeouts are set. What aiohttp would look up, wrap or build anew for every
+request is settled before.
 """
 
 import base64
@@ -15,6 +16,8 @@ import aiohttp
 from yarl import URL
 
 _CREATED = 201
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 class HandTunedClient:
@@ -39,9 +42,6 @@ class HandTunedClient:
     ) -> None:
         pair = base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
         self._base_url = base_url
-        self._timeout = aiohttp.ClientTimeout(
-            connect=connect, sock_read=answer_within, total=connect + answer_within
-        )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -50,6 +50,9 @@ class HandTunedClient:
                 "Content-Type": "application/json",
                 "User-Agent": "hand-tuned",
             },
+            timeout=aiohttp.ClientTimeout(
+                connect=connect, sock_read=answer_within, total=connect + answer_within
+            ),
         )
 
     async def __aenter__(self) -> Self:
@@ -71,7 +74,7 @@ class HandTunedClient:
         Raises:
             RuntimeError: The answer was no acceptance.
         """
-        body = json.dumps(
+        body = _encode(
             {
                 "action": "warm_transfer",
                 "to": to,
@@ -79,14 +82,19 @@ class HandTunedClient:
                 "trigger_source": trigger_source,
             }
         ).encode()
-        path = f"/phlo/{phlo_id}/multi_party_call/{node_id}"
-        async with self._session.post(
-            URL(self._base_url + path, encoded=True),
-            data=body,
+        # Read to its end, an answer gives its connection back by itself.
+        response = await self._session.post(
+            URL(
+                f"{self._base_url}/phlo/{phlo_id}/multi_party_call/{node_id}",
+                encoded=True,
+            ),
+            data=aiohttp.BytesPayload(body, content_type="application/json"),
             allow_redirects=False,
-            timeout=self._timeout,
-        ) as response:
-            answer: dict[str, Any] = json.loads(await response.read())
-        if response.status != _CREATED or answer["error"]:
+        )
+        content = await response.content.read()
+        if response.status != _CREATED:
             raise RuntimeError(f"status {response.status}")
+        answer: dict[str, Any] = _decode(content.decode())
+        if answer["error"]:
+            raise RuntimeError("not accepted")
         return answer

@@ -50,12 +50,20 @@ def load_average() -> float | None:
 
 
 def resident_mib() -> float:
-    """Return this process's memory in MiB now; 0.0 where there is no /proc."""
+    """Return this process's memory in MiB now.
+
+    Raises:
+        LookupError: The kernel doesn't say.
+    """
     return _status("/proc/self/status", "VmRSS") / _KIB_PER_MIB
 
 
 def peak_mib() -> float:
-    """Return the most memory this process ever had, in MiB; the kernel noted it."""
+    """Return the most memory this process ever had, in MiB; the kernel noted it.
+
+    Raises:
+        LookupError: It didn't: a budget would hold for want of a figure.
+    """
     return _status("/proc/self/status", "VmHWM") / _KIB_PER_MIB
 
 
@@ -77,9 +85,13 @@ def _processor() -> str:
 
 
 def _status(path: str, field: str) -> int:
-    """Return a field in KiB from one of the kernel's tables."""
+    """Return a field in KiB from one of the kernel's tables.
+
+    Raises:
+        LookupError: There is no such table, or no such field in it.
+    """
     with contextlib.suppress(OSError):
         for line in Path(path).read_text().splitlines():
             if line.startswith(f"{field}:"):
                 return int(line.split()[1])
-    return 0
+    raise LookupError(f"{path} tells no {field}: the benchmarks run on Linux")

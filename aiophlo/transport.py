@@ -132,21 +132,24 @@ class Transport:
             return NoAnswer(left=False, reason=Reason.EXPIRED)
         in_time, is_get = within >= self._connect, request.body is None
         departure.left = is_get  # a GET can't tell: assume the worst
-        status = None
+        response = status = None
         try:
-            async with self._session.request(
+            response = await self._session.request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
                 data=None if is_get else departure,
                 timeout=self._timeout if in_time else self._timeout_for(within),
                 **(self._get_options if is_get else self._post_options),
-            ) as response:
-                status = response.status
-                body = await _read(response)
-                if body is None:
-                    return _too_long(status)
-                return Answer(status, response.headers, body)
+            )
+            status = response.status
+            body = await _read(response)
+            if body is None:
+                response.close()
+                return _too_long(status)
+            return Answer(status, response.headers, body)
         except (Exception, asyncio.CancelledError) as error:
+            if response is not None:
+                response.close()  # read to its end, it is done with its connection
             if _is_callers(error):
                 raise
             left = departure.left
@@ -177,14 +180,13 @@ def departure_of(request: Request) -> Departure:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     """Return the body, or None where it is longer than any answer can be."""
-    blocks = []
-    room = LONGEST_BODY
-    while block := await response.content.readany():
-        room -= len(block)
-        if room < 0:
-            return None
-        blocks.append(block)
-    return b"".join(blocks)
+    content = response.content
+    blocks = [await content.readany()]  # nearly always all there is
+    room = LONGEST_BODY - len(blocks[0])
+    while room >= 0 and not content.at_eof():
+        blocks.append(await content.readany())
+        room -= len(blocks[-1])
+    return b"".join(blocks) if room >= 0 else None
 
 
 def _too_long(status: int) -> NoAnswer:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from handover_stage import AGENT, FIRST, SECOND, Stage, set_stage
+from handover_stage import AGENT, CUSTOMER, FIRST, SECOND, Stage, set_stage
 
 from aiophlo import (
     Consult,
@@ -16,6 +16,7 @@ from aiophlo import (
     Journal,
     NotFoundError,
     PartnerLeftError,
+    VerdictError,
 )
 from aiophlo.events import parse_event
 from aiophlo.handover import asking, returning
@@ -130,6 +131,33 @@ async def test_alarm_is_raised_when_the_agent_left_what_nobody_answers(
         await consult.abort()
     with pytest.raises(NotFoundError):  # not refused as engaged: the agent is gone
         await stage.consult().start()
+
+
+async def test_nobody_is_rung_by_hand_for_a_customer_who_has_left(stage: Stage) -> None:
+    """A supervisor would pick up, and find nobody to help."""
+    stage.people_are("ignores", FIRST, after=30.0)
+    consult = stage.consult()
+    await consult.start()
+    stage.call.leave(stage.call[CUSTOMER])
+    assert await comes(lambda: stage.reached == set())
+    await consult.abort()
+    assert stage.alarms == []
+    with suppress(VerdictError):  # whatever the API says: it is not refused here
+        await stage.consult().start()
+
+
+async def test_talk_goes_on_by_hand_when_the_customer_has_left(stage: Stage) -> None:
+    """Agent and partner may still have something to say about them."""
+    consult = stage.consult()
+    await consult.start()
+    await heard("consulting", consult)
+    told = len(stage.simulator.posts)
+    stage.call.leave(stage.call[CUSTOMER])
+    assert await comes(lambda: len(stage.simulator.posts) > told)
+    assert "consulting" in repr(consult)
+    assert stage.reached == {FIRST}
+    await consult.abort()
+    assert stage.reached == set()
 
 
 async def test_handover_ends_by_itself_when_the_agent_completed_it_by_hand(

@@ -126,7 +126,8 @@ class Consult:
 
         End it with `complete` or `abort`; `SessionPool.close` aborts it otherwise.
         With a router, it also ends by itself once the agent has left: after
-        `ring_for` with an alarm, if nobody answers.
+        `ring_for` with an alarm, if nobody answers. Nobody is rung any longer
+        for a customer who has left.
 
         Raises:
             VerdictError: It was not accepted; the customer is with the agent.

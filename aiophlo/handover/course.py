@@ -24,6 +24,8 @@ _T = TypeVar("_T")
 _SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER})
 _WITHOUT_AGENT = ENDS | {Phase.CHECKING}
 _UNANSWERED = frozenset({Phase.ASKING, Phase.RINGING})
+_ANSWERED = frozenset({Phase.CONSULTING, Phase.COMPLETING, Phase.CHECKING})
+_LEAVINGS = frozenset({Input.AGENT_LEFT, Input.CUSTOMER_LEFT})
 _INPUTS = {
     (Party.PARTNER, Presence.INSIDE): Input.PARTNER_JOINED,
     (Party.PARTNER, Presence.LEFT): Input.PARTNER_LEFT,
@@ -133,17 +135,17 @@ class Course:
                 "a phone given up was answered after all: %r ends", self.standing
             )
             _ = self.end()
-        if what is Input.AGENT_LEFT and self.by_hand:
+        if what in _LEAVINGS and self.by_hand:
             _ = self._care.own(self._end_unless_answered())
 
     async def _end_unless_answered(self) -> None:
-        """End what the agent, who is gone, can't say the end of any more."""
+        """End what rings for nobody, or for one who can't be asked any more."""
         standing = self.standing
         await standing.until(
             lambda: standing.giving_up or standing.phase not in _UNANSWERED,
             standing.plan.ring_for,
         )
-        if standing.phase is not Phase.CHECKING:
+        if standing.phase not in _ANSWERED:
             _ = self.end()
 
     def _see_what_comes(self) -> None:

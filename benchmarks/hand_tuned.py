@@ -91,7 +91,9 @@ class HandTunedClient:
             data=aiohttp.BytesPayload(body, content_type="application/json"),
             allow_redirects=False,
         )
-        content = await response.content.read()
+        content = await response.content.readany()
+        while not response.content.at_eof():
+            content += await response.content.readany()
         if response.status != _CREATED:
             raise RuntimeError(f"status {response.status}")
         answer: dict[str, Any] = _decode(content.decode())

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.hand_tuned import HandTunedClient
 from benchmarks.lab import Lab
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
+from benchmarks.slices import measure_again, side_by_side
 
 ROWS = [
     {"client": "hand-tuned aiohttp", "round": 0, "cpu_us": 100.0},
@@ -259,3 +261,43 @@ async def test_yardstick_dials_once_and_refuses_what_is_no_acceptance(
         phlo_simulator.answer_next(503)
         with pytest.raises(RuntimeError, match="status 503"):
             await client.warm_transfer("p", "n", "+14152226666", "+14152223333")
+
+
+_TURNS = """
+import json, time
+begun, turns, last = time.process_time(), [], 0.0
+while time.process_time() - begun < 0.2:
+    now = time.monotonic()
+    if now - last > 0.02:
+        turns.append([now, now])
+    turns[-1][1] = last = now
+print(json.dumps({"turns": turns, "cpu_us": 7.0}))
+"""
+
+
+def test_only_one_runs_at_any_moment_side_by_side() -> None:
+    """A ratio would tell how two clients share a processor, not what each needs."""
+    found = side_by_side(dict.fromkeys("ab", ("-c", _TURNS)))
+    turns = sorted(turn for one in found.values() for turn in one["turns"])
+    assert all(len(one["turns"]) > 1 for one in found.values())
+    soon = 0.005  # a signal takes a moment to be heard
+    assert all(end <= begin + soon for (_, end), (begin, _) in pairwise(turns))
+
+
+def test_client_that_fails_side_by_side_is_told() -> None:
+    """A figure of a client that sent nothing would be the best of all."""
+    with pytest.raises(RuntimeError, match="no such client"):
+        side_by_side({"a": ("-c", "raise SystemExit('no such client')")})
+
+
+def test_cpu_time_comes_from_the_runs_side_by_side() -> None:
+    """Runs one after the other tell more of the machine than of the client."""
+    rows = [
+        {"client": name, "round": number, "cpu_us": 100.0, "p99_ms": 5.0}
+        for number in range(2)
+        for name in ("a", "slow")
+    ]
+    measure_again(rows, {"a": ("-c", _TURNS)})
+    assert [row["cpu_us"] for row in rows] == [7.0, 100.0, 7.0, 100.0]
+    assert [row.get("alone_cpu_us") for row in rows] == [100.0, None, 100.0, None]
+    assert all(row["p99_ms"] == 5.0 for row in rows)

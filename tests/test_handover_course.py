@@ -61,6 +61,19 @@ async def test_handover_ends_when_started_by_hand_with_a_router(
         await stage.consult().start()
 
 
+async def test_completed_handover_is_forgotten_while_its_block_goes_on(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """After a crash, the partner's talk with the customer must not be aborted."""
+    path = tmp_path / "journal"
+    async with Journal(path) as journal, stage.consult(journal=journal) as consult:
+        with Journal.read(path) as reader:
+            assert len(reader.handovers()) == 1
+        await consult.complete()
+        with Journal.read(path) as reader:
+            assert reader.handovers() == []
+
+
 @pytest.mark.parametrize("targets", [[FIRST], [FIRST, SECOND]])
 async def test_nobody_stays_engaged_when_ended_just_as_an_attempt_has(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, targets: list[str]

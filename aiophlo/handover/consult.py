@@ -181,6 +181,7 @@ class Consult:
             return self.partner
         try:
             await course.run(complete(standing, course.sender))
+            await course.cross_out()  # a crash in the block must not undo it
         finally:
             if course.by_hand and self._is_done:
                 await course.leave(None)

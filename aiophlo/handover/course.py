@@ -233,7 +233,7 @@ class Course:
             self._care.leave(self)
             if self._watch is not None and standing.plan.router is not None:
                 standing.plan.router.forget(self._watch)
-            await self._cross_out()
+            await self.cross_out()
 
     async def _end_operation(self) -> None:
         operation = self._operation
@@ -254,7 +254,8 @@ class Course:
             self._written = True
             await journal.handovers.begin(self.standing.entry)
 
-    async def _cross_out(self) -> None:
+    async def cross_out(self) -> None:
+        """Take out of the journal what nobody need remember any more."""
         journal = self.standing.plan.journal
         if journal is None or not self._written:
             return
@@ -263,6 +264,7 @@ class Course:
                 await journal.handovers.end(self.standing.entry)
             else:
                 journal.handovers.let_go(self.standing.entry)
+            self._written = False
         except JournalError:
             logger.exception("a handover that has ended is still in its journal")
 

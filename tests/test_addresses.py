@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiophlo.addresses import mask, mask_id, mask_text, parse_address
@@ -123,7 +123,6 @@ def test_missing_plus_is_named() -> None:
         parse_address("14155550100")
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.text("0123456789", min_size=6, max_size=14))
 def test_every_e164_number_is_itself(first: int, rest: str) -> None:
     """A caller whose number is rare, but right, must be reachable."""
@@ -132,7 +131,6 @@ def test_every_e164_number_is_itself(first: int, rest: str) -> None:
     assert mask(number) == f"…{number[-2:]}"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300) | st.text("+0123456789 ().-[]", max_size=40))
 def test_any_text_is_canonical_or_refused(text: str) -> None:
     """A third way out would reach a path of the API unchecked."""
@@ -144,7 +142,6 @@ def test_any_text_is_canonical_or_refused(text: str) -> None:
     assert re.fullmatch(r"\+[1-9][0-9]{6,14}|sips?:[!-~]+@[!-~]+", address)
 
 
-@settings(deadline=None)
 @given(st.from_regex(r"sips?:[a-z0-9/?%41]+@[A-Za-z0-9]+(;[a-z]+)?", fullmatch=True))
 def test_sip_endpoint_hides_its_user(text: str) -> None:
     """A SIP user is a person's name or number."""
@@ -196,7 +193,6 @@ def test_free_text_is_masked(text: str, masked: str) -> None:
     assert mask_text(text) == masked
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_masked_text_is_one_printable_line(text: str) -> None:
     """A log line that breaks off, or a terminal that is steered, hides the rest."""

@@ -199,7 +199,7 @@ def throttle(line: Line, sent: float, retry_after: float | None) -> None:
     lags=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=9),
     ways=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=9),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_quota_holds_whatever_comes_in_whatever_order(
     quota: Quota, script: list[Sequence[object]], lags: list[float], ways: list[float]
 ) -> None:

@@ -5,12 +5,20 @@ the credentials, or for one PHLO or node, are suspicious. A GET, which rings
 nobody, then tells whether it is as bad as it looks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
 from aiophlo.actions import Action, GetNode, GetPhlo
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.outcomes import (
+    CREDENTIALS_REFUSED,
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+)
 from aiophlo.sending import Sender
 
 DOUBTS = 10
@@ -109,14 +117,14 @@ def _is_silent(outcome: Outcome) -> bool | None:
 
 
 def _is_locked_out(outcome: Outcome) -> bool | None:
-    return _is_refused(outcome, 401, 403)
+    return _is_refused(outcome, CREDENTIALS_REFUSED)
 
 
 def _is_missing(outcome: Outcome) -> bool | None:
-    return _is_refused(outcome, 404)
+    return _is_refused(outcome, {404})
 
 
-def _is_refused(outcome: Outcome, *statuses: int) -> bool | None:
+def _is_refused(outcome: Outcome, statuses: Collection[int]) -> bool | None:
     match outcome:
         case Rejected(status=status):
             return status in statuses

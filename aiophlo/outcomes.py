@@ -12,7 +12,7 @@ for `match`::
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -26,6 +26,8 @@ from aiophlo.errors import (
     RejectedError,
     VerdictError,
 )
+
+CREDENTIALS_REFUSED: Final = frozenset({401, 403})  # statuses about who asks
 
 
 class Reason(StrEnum):
@@ -185,7 +187,7 @@ def error_of(outcome: Outcome) -> VerdictError:
 
 
 def _rejected_class(status: int | None) -> type[RejectedError]:
-    if status in {401, 403}:
+    if status in CREDENTIALS_REFUSED:
         return CredentialsError
     return NotFoundError if status == 404 else RejectedError  # noqa: PLR2004 -- HTTP's
 

@@ -11,7 +11,14 @@ from aiophlo.cli.exits import Exit, UnusableError, exit_of
 from aiophlo.cli.options import DEFAULT_BASE_URL, AsJson, BaseUrl
 from aiophlo.cli.sending import outcome_of
 from aiophlo.cli.words import harmless, say, say_json
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.outcomes import (
+    CREDENTIALS_REFUSED,
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Rejected,
+)
 from aiophlo.pool import SessionPool
 
 _NO_PHLO = "00000000-0000-0000-0000-000000000000"
@@ -80,7 +87,7 @@ def _found(outcome: Outcome) -> str:
     match outcome:
         case Accepted():
             return "ok"
-        case Rejected(status=401 | 403):
+        case Rejected(status=status) if status in CREDENTIALS_REFUSED:
             return "refused"
         case Rejected(status=404):
             return "not_found"

@@ -21,7 +21,14 @@ from aiophlo.cli.options import (
 from aiophlo.cli.sending import outcome_of
 from aiophlo.cli.words import harmless, harmless_id, say, say_json
 from aiophlo.observing import ActionEnded, AttemptEnded
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.outcomes import (
+    CREDENTIALS_REFUSED,
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Rejected,
+)
 from aiophlo.pool import SessionPool
 from aiophlo.wire import encode
 
@@ -166,7 +173,7 @@ def _advice(outcome: Outcome) -> str:
     match outcome:
         case Accepted():
             return "The consult begins when it is answered. Don't send it again."
-        case Rejected(status=401 | 403):
+        case Rejected(status=status) if status in CREDENTIALS_REFUSED:
             return "Check PLIVO_AUTH_ID and PLIVO_AUTH_TOKEN, then send it again."
         case Rejected(status=404):
             return "Check --phlo-id, --node-id and that the call is still up."

@@ -7,7 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiophlo.handover.states import Input
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
+from aiophlo.outcomes import (
+    CREDENTIALS_REFUSED,
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+)
 
 # Plivo's words for it aren't known; these can mean nothing else.
 _NO_TRANSFER: Final = re.compile(
@@ -17,7 +24,6 @@ _NO_TRANSFER: Final = re.compile(
     re.IGNORECASE,
 )
 _CONFLICT: Final = 409
-_RIGHTS: Final = frozenset({401, 403})  # about who asks, not about the call
 _BARE: Final = 3  # conflicts in a row that prove as much as words do
 _LATE: Final = 2  # refusals for one whose transfer may take effect late
 _REFUSALS: Final = 5  # of another kind in a row, until repeating is pointless
@@ -64,7 +70,7 @@ class AbortAnswers:
                 self._bare = self._others = 0
                 is_sent = isinstance(outcome, InDoubt)
                 return Input.IN_DOUBT if is_sent else Input.NOT_SENT
-        about_call = outcome.status not in _RIGHTS
+        about_call = outcome.status not in CREDENTIALS_REFUSED
         if about_call and _NO_TRANSFER.search(outcome.error or ""):
             self._others = 0
             self._said += 1

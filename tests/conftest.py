@@ -1,7 +1,8 @@
 """Fixtures that more than one module's tests need."""
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from calm_time import CalmLoop
 from hypothesis import HealthCheck, settings
 
 from aiophlo.simulator import Simulator
@@ -18,6 +20,14 @@ settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[
+    str, Callable[[], asyncio.AbstractEventLoop]
+]:
+    """Run the tests that are coroutines where a stall makes no timer run out."""
+    return {"calm": CalmLoop}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,7 @@
 """Cancelled at any step of the loop, once or twice, nobody is left on hold."""
 
 import asyncio
+import functools
 import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -8,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from calm_time import CalmLoop, CalmSelector
 from doubles import pool_of
 from handover_stage import NODE, PHLO, webhook
 
@@ -15,7 +17,7 @@ from aiophlo import Consult, EventRouter, HandoverError, SessionPool
 from aiophlo.simulator import Call, Callback, Habit, Simulator, State
 
 
-class StepLoop(asyncio.SelectorEventLoop):
+class StepLoop(CalmLoop):
     """An event loop that calls back after each of its steps.
 
     Attributes:
@@ -24,14 +26,14 @@ class StepLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.step_done: Callable[[], object] = bool
-        super().__init__(_StepSelector(self))
+        super().__init__(functools.partial(_StepSelector, self))
 
 
-class _StepSelector(selectors.SelectSelector):
+class _StepSelector(CalmSelector):
     """Asked for news once per step."""
 
-    def __init__(self, loop: StepLoop) -> None:
-        super().__init__()
+    def __init__(self, loop: StepLoop, count: Callable[[float], float]) -> None:
+        super().__init__(count)
         self._its_loop = loop
 
     def select(

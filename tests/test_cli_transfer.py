@@ -80,7 +80,7 @@ async def test_transfer_is_not_sent_when_nobody_listens(
 ) -> None:
     """It is safe to try again, and only then."""
     nowhere = f"http://127.0.0.1:{unused_tcp_port}/v1"
-    options = ("--base-url", nowhere, "--send-within", "0.2")
+    options = ("--base-url", nowhere, "--send-within", "2.0")
     assert await run(*options) == Exit.REFUSED
     out = capsys.readouterr().out
     assert "Not sent: nothing rings (unreachable" in out

@@ -1,18 +1,17 @@
 """What the project promises itself, held against what was measured."""
 
-from collections.abc import Callable, Iterator, Mapping
-from statistics import median
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from benchmarks.figures import names, ratio
+from benchmarks.figures import Row, Spread, names, ratio
 
 YARDSTICK = "hand-tuned aiohttp"
 INLINED = "the same, inlined"
 STREAM_MB = 60.0  # the most memory of a stream, in millions of bytes
 MIB_IN_MB = 1.048576
-_FLAT_FROM = 10_000  # transfers; below, starting up shows
+BASE_LENGTH = 10_000  # transfers queued; with fewer, starting up shows
 Questions = Mapping[str, Any]
 
 
@@ -113,29 +112,22 @@ def _importing(questions: Questions) -> Iterator[Budget]:
 
 
 def _growth(questions: Questions) -> Iterator[Budget]:
-    costs = streamed_costs(questions)
-    long = {queued: cost for queued, cost in costs.items() if queued >= _FLAT_FROM}
-    if len(long) > 1:
-        found = long[max(long)] / long[min(long)]
-        promise = (
-            f"CPU per transfer of {max(long):,} streamed, times that of {min(long):,}"
-        )
-        yield Budget(promise, 1.10, found, "{:.2f}")
+    rows = questions["growth"]["rows"]
+    longest = max(row["queued"] for row in rows if row["way"] == "streamed")
+    found = times_the_base(rows, "streamed", longest).median
+    promise = f"CPU per transfer of {longest:,} streamed, times that of {BASE_LENGTH:,}"
+    yield Budget(promise, 1.10, found, "{:.2f}")
 
 
-def streamed_costs(questions: Questions) -> dict[int, float]:
-    """Return microseconds of CPU per streamed transfer, by their number.
+def times_the_base(rows: Sequence[Row], way: str, queued: int) -> Spread:
+    """Return what one costs in a long queue, times one in a queue of 10,000.
 
-    The longest stream is the one whose memory was watched.
+    Both were sent side by side.
+
+    Raises:
+        ValueError: They were not.
     """
-    found: dict[int, list[float]] = {}
-    for row in questions["growth"]["rows"]:
-        if row["way"] == "streamed":
-            found.setdefault(row["queued"], []).append(row["cpu_us"])
-    for row in questions.get("memory", {}).get("rows", ()):
-        if row["client"] == "stream" and row["transfers"] not in found:
-            found[row["transfers"]] = [row["cpu_us"]]
-    return {queued: median(costs) for queued, costs in sorted(found.items())}
+    return ratio(rows, f"{way}, {queued:,}", f"{way}, {BASE_LENGTH:,}", "cpu_us")
 
 
 _OF: dict[str, Callable[[Questions], Iterator[Budget]]] = {

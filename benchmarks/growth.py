@@ -1,72 +1,71 @@
 """(g) Does the cost of one transfer grow with the work?"""
 
-import asyncio
 import functools
-import time
+from collections.abc import Iterable
 
-from aiophlo import Accepted, SessionPool
-from benchmarks.clients.phlo import pool_of, transfer
-from benchmarks.lab import Lab, Measurement
+from benchmarks.budgets import BASE_LENGTH
+from benchmarks.lab import Lab, Measurement, say, words_for
+from benchmarks.queues import CONCURRENCY
+from benchmarks.slices import side_by_side
 
-_CONCURRENCY = 200  # as in (c)
-_AT_LEAST = 5_000  # transfers per measurement, so that short queues are sent often
-_SHORTEST, _LONGEST = 2, 5  # powers of ten; (c) streams a million
+_WAYS = ("streamed", "awaited")
 
 
 def measure(lab: Lab) -> Measurement:
-    """Measure a streamed and an awaited queue, at each length."""
-    longest = _LONGEST - 1 if lab.quick else _LONGEST
-    sizes = [
-        (way, 10**power)
-        for way in ("streamed", "awaited")
-        for power in range(_SHORTEST, longest + 1)
+    """Let queues of all lengths take turns, and the longest with one of them.
+
+    In each round, all send as many transfers: the short queues are sent again and
+    again while the longest is sent once.
+    """
+    lengths = [10**power for power in range(2, 5 if lab.quick else 6)]
+    rounds = 1 if lab.quick else 2
+    rows = [
+        row
+        for number in range(rounds)
+        for way in _WAYS
+        for row in _rows(way, number, _in_turns(lab, way, lengths))
     ]
+    rows += _rows("streamed", rounds, longest_streams(lab))
+    rows.sort(key=lambda row: (_WAYS.index(row["way"]), row["queued"], row["round"]))
+    return {"concurrency": CONCURRENCY, "rows": rows}
+
+
+@functools.cache  # (c) and (g) ask about the same run: it takes minutes
+def longest_streams(lab: Lab) -> dict[int, Measurement]:
+    """Stream a million once, and 10,000 again and again, side by side.
+
+    Returns:
+        What is known of both, by the length of one stream.
+    """
+    return _in_turns(lab, "streamed", (BASE_LENGTH, 20_000 if lab.quick else 10**6))
+
+
+def _in_turns(lab: Lab, way: str, lengths: Iterable[int]) -> dict[int, Measurement]:
     with lab.server() as server:
-        trials = {
-            f"{way}, {queued:,}": functools.partial(
-                _trial, lab, server.base_url, way, queued
+        programs = {
+            str(queued): words_for(
+                "queues",
+                base_url=server.base_url,
+                way=way,
+                queued=queued,
+                transfers=max(lengths),
             )
-            for way, queued in sizes
+            for queued in lengths
         }
-        rows = lab.take_turns(trials, rounds=1 if lab.quick else 2)
-    return {"concurrency": _CONCURRENCY, "rows": rows}
+        found = {int(name): it for name, it in side_by_side(programs).items()}
+    shown = ", ".join(f"{queued:,} {it['cpu_us']:.4g}" for queued, it in found.items())
+    say(f"  {way} side by side, cpu_us: {shown}")
+    return found
 
 
-def _trial(lab: Lab, base_url: str, way: str, queued: int) -> Measurement:
-    found = lab.work("growth", base_url=base_url, way=way, queued=queued)
-    return {"way": way, "queued": queued, **found}
-
-
-def work(*, base_url: str, way: str, queued: int) -> Measurement:
-    """Send so many, queued in one way, as often as it takes to measure it."""
-    return asyncio.run(_work(base_url, way, queued))
-
-
-async def _work(base_url: str, way: str, queued: int) -> Measurement:
-    send = _stream if way == "streamed" else _await_all
-    times = max(_AT_LEAST // queued, 1)
-    async with pool_of(base_url, connections=_CONCURRENCY) as pool:
-        await send(pool, range(_CONCURRENCY))
-        spent = 0.0
-        for turn in range(1, times + 1):
-            begun = time.process_time()
-            await send(pool, range(turn * queued, (turn + 1) * queued))
-            spent += time.process_time() - begun
-    return {"cpu_us": spent / (times * queued) * 1e6}
-
-
-async def _stream(pool: SessionPool, numbers: range) -> None:
-    """Queue them in an iterator."""
-    actions = map(transfer, numbers)
-    async with pool.stream(actions, concurrency=_CONCURRENCY) as outcomes:
-        async for outcome in outcomes:
-            if not isinstance(outcome, Accepted):
-                raise TypeError(outcome)
-
-
-async def _await_all(pool: SessionPool, numbers: range) -> None:
-    """Queue them all inside the pool, a task each."""
-    sends = (
-        pool.send(transfer(n), send_within=None, on_duplicate="send") for n in numbers
-    )
-    await asyncio.gather(*sends)
+def _rows(
+    way: str, number: int, found: dict[int, Measurement]
+) -> Iterable[Measurement]:
+    for queued, measured in found.items():
+        yield {
+            "client": f"{way}, {queued:,}",
+            "round": number,
+            "way": way,
+            "queued": queued,
+            "cpu_us": measured["cpu_us"],
+        }

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.budgets import MIB_IN_MB, STREAM_MB, streamed_costs
+from benchmarks.budgets import BASE_LENGTH, MIB_IN_MB, STREAM_MB, times_the_base
 from benchmarks.figures import names, spread
 from benchmarks.report import Report, digest
 
@@ -91,23 +91,18 @@ def _pacing(questions: Questions, axes: Axes) -> None:
 
 
 def _growth(questions: Questions, axes: Axes) -> None:
-    costs = streamed_costs(questions)
-    axes.plot(list(costs), list(costs.values()), "o-", color=_OURS, label="streamed")
-    rows = [r for r in questions["growth"]["rows"] if r["way"] == "awaited"]
-    awaited = {
-        row["queued"]: spread(rows, row["client"], "cpu_us").median for row in rows
-    }
-    axes.plot(
-        list(awaited),
-        list(awaited.values()),
-        "o-",
-        color=_THEIRS,
-        label="awaited at once",
-    )
+    rows = questions["growth"]["rows"]
+    for way, label, colour in (
+        ("streamed", "streamed", _OURS),
+        ("awaited", "awaited at once", _THEIRS),
+    ):
+        lengths = sorted({row["queued"] for row in rows if row["way"] == way})
+        costs = [times_the_base(rows, way, queued).median for queued in lengths]
+        axes.plot(lengths, costs, "o-", color=colour, label=label)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("transfers queued (logarithmic)")
-    axes.set_ylabel("microseconds of CPU each")
+    axes.set_ylabel(f"CPU each, times that with {BASE_LENGTH:,}")
     axes.set_title("Cost as the work grows", loc="left")
     axes.legend(frameon=False)
 

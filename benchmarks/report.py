@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.budgets import YARDSTICK, budgets, streamed_costs
+from benchmarks.budgets import BASE_LENGTH, YARDSTICK, budgets, times_the_base
 from benchmarks.figures import Row, Spread, names, ratio, spread
 
 Report = dict[str, Any]
@@ -36,12 +36,14 @@ def readme_section(report: Report) -> str:
     """Write what the README shows: two plots, a table, and the budgets."""
     questions = report["questions"]
     rows = [r for r in questions["cpu"]["rows"] if r["client"] in _README_CLIENTS]
+    streams = [r for r in questions["growth"]["rows"] if r["way"] == "streamed"]
     pictures = [f"![{text}](benchmarks/results/{name}.svg)" for name, text in PICTURES]
     return "\n\n".join(
         [
             *pictures,
             _cpu_table(rows),
             _duplicates_table(questions["duplicates"]),
+            _growth_table(streams),
             _budget_table(questions),
             _measured_on(report),
         ]
@@ -55,8 +57,6 @@ def whole_report(report: Report) -> str:
     for name, (title, table) in _TABLES.items():
         if name in questions:
             parts += [f"## {title}", table(questions[name])]
-    if "growth" in questions:
-        parts += ["Streamed, the longest from (c):", _growth_table(questions)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -148,7 +148,7 @@ def _in_flight_table(found: Mapping[str, Any]) -> str:
 
 def _memory_table(found: Mapping[str, Any]) -> str:
     return table(
-        ("way", "transfers", "before MiB", "most MiB", "KiB each", "CPU µs"),
+        ("way", "transfers", "before MiB", "most MiB", "KiB each"),
         (
             (
                 row["client"],
@@ -156,7 +156,6 @@ def _memory_table(found: Mapping[str, Any]) -> str:
                 f"{row['before_mib']:.1f}",
                 f"{row['peak_mib']:.1f}",
                 f"{_kib_each(row):.2f}",
-                f"{row['cpu_us']:.0f}",
             )
             for row in found["rows"]
         ),
@@ -227,22 +226,18 @@ def _importing_table(found: Mapping[str, Any]) -> str:
     )
 
 
-def _awaited_table(found: Mapping[str, Any]) -> str:
-    rows = found["rows"]
+def _growth_table(rows: Sequence[Row]) -> str:
+    queues = dict.fromkeys((row["way"], row["queued"]) for row in rows)
     return table(
-        ("queued", "CPU µs per transfer"),
+        ("queued", "CPU µs per transfer", f"times {BASE_LENGTH:,}"),
         (
-            (name, _spread(spread(rows, name, "cpu_us"), "{:,.0f}"))
-            for name in names(rows)
+            (
+                f"{way}, {queued:,}",
+                _spread(spread(rows, f"{way}, {queued:,}", "cpu_us"), "{:,.0f}"),
+                _spread(times_the_base(rows, way, queued), "{:.2f}"),
+            )
+            for way, queued in queues
         ),
-    )
-
-
-def _growth_table(questions: Mapping[str, Any]) -> str:
-    costs = streamed_costs(questions)
-    return table(
-        ("streamed", "CPU µs per transfer"),
-        ((f"{queued:,}", f"{cost:.0f}") for queued, cost in costs.items()),
     )
 
 
@@ -256,5 +251,8 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "pacing": ("(d) Pacing against a strict moving window", _pacing_table),
     "duplicates": ("(e) Phones rung twice", _duplicates_table),
     "importing": ("(f) Importing", _importing_table),
-    "growth": ("(g) Cost as the work grows", _awaited_table),
+    "growth": (
+        "(g) Cost as the work grows",
+        lambda found: _growth_table(found["rows"]),
+    ),
 }

@@ -93,7 +93,7 @@ def side_by_side(programs: Mapping[str, Sequence[str]]) -> dict[str, Measurement
             for name, words in programs.items()
         }
         waiting = collections.deque(runners.values())
-        last = time.monotonic() + LONGEST
+        last = time.monotonic() + LONGEST * len(runners)
         while waiting:
             runner = waiting.popleft()
             if runner.take_turn():

@@ -1,21 +1,24 @@
 """The benchmarks' arithmetic, and that the README can't drift from its figures."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
 from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
-from benchmarks import importing, machine
+from benchmarks import growth, importing, machine
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
 from benchmarks.hand_tuned import HandTunedClient
-from benchmarks.lab import Lab
+from benchmarks.lab import Lab, words_for
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
 from benchmarks.slices import measure_again, side_by_side
@@ -45,7 +48,12 @@ def report(**questions: object) -> dict[str, Any]:
             "python": "3.11.7",
         },
         "versions": {"aiohttp": "3.14.5"},
-        "questions": {"cpu": cpu(), "duplicates": duplicates(), **questions},
+        "questions": {
+            "cpu": cpu(),
+            "duplicates": duplicates(),
+            "growth": {"rows": queues(million=115.0)},
+            **questions,
+        },
     }
 
 
@@ -89,6 +97,27 @@ def duplicates(*, rung_twice: int = 0) -> dict[str, Any]:
         "told_wrong": 0,
     }
     return {"transfers": 1_000, "faults": {"reset": 0.01}, "seed": 1, "rows": [row]}
+
+
+def queues(*, million: float) -> list[dict[str, Any]]:
+    """Return what queues cost, the longest beside one of 10,000 in a slow hour."""
+    costs = (
+        ("streamed", 1_000, 0, 90.0),
+        ("streamed", 10_000, 0, 60.0),
+        ("streamed", 10_000, 1, 100.0),
+        ("streamed", 10**6, 1, million),
+        ("awaited", 10_000, 0, 50.0),
+    )
+    return [
+        {
+            "client": f"{way}, {queued:,}",
+            "way": way,
+            "queued": queued,
+            "round": number,
+            "cpu_us": cost,
+        }
+        for way, queued, number, cost in costs
+    ]
 
 
 def test_spread_is_median_and_extremes() -> None:
@@ -166,6 +195,24 @@ def test_phone_that_rang_twice_breaks_a_budget() -> None:
     assert found["phones rung twice under faults"] is False
 
 
+@pytest.mark.parametrize(("million", "holds"), [(110.0, True), (115.0, False)])
+def test_long_stream_is_held_to_what_ran_beside_it(
+    *, million: float, holds: bool
+) -> None:
+    """A slow hour would pass for a stream that slows down, or hide one."""
+    [budget] = budgets({"growth": {"rows": queues(million=million)}})
+    assert budget.measured == million / 100.0
+    assert budget.holds is holds
+
+
+def test_long_stream_that_ran_alone_is_no_figure() -> None:
+    """A ratio of two hours of the machine would be believed."""
+    rows = queues(million=100.0)
+    rows[3]["round"] = 7
+    with pytest.raises(ValueError, match="one value or more"):
+        budgets({"growth": {"rows": rows}})
+
+
 def test_section_goes_between_the_markers_alone() -> None:
     """Whoever wrote the rest of the README would lose it."""
     changed = replace_section(README, "new")
@@ -188,6 +235,15 @@ def test_readme_shows_ratio_to_the_yardstick() -> None:
     section = readme_section(report())
     assert "| aiophlo | 158 (105 to 210) | 1.05 |" in section
     assert "**no**, by 3.7%" in section
+
+
+def test_growth_is_shown_as_paired_ratios_of_all_lengths() -> None:
+    """A reader would compare what two hours of the machine cost."""
+    shown = whole_report(report())
+    assert "| streamed, 1,000 | 90 | 1.50 |" in shown
+    assert "| streamed, 10,000 | 80 (60 to 100) | 1.00 |" in shown
+    assert "| streamed, 1,000,000 | 115 | 1.15 |" in shown
+    assert "| streamed, 1,000,000 | 115 | 1.15 |" in readme_section(report())
 
 
 def test_digest_tells_reports_apart() -> None:
@@ -325,3 +381,53 @@ def test_cpu_time_comes_from_the_runs_side_by_side() -> None:
     assert [row["cpu_us"] for row in rows] == [7.0, 100.0, 7.0, 100.0]
     assert [row.get("alone_cpu_us") for row in rows] == [100.0, None, 100.0, None]
     assert all(row["p99_ms"] == 5.0 for row in rows)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
+    """Note which queues would run side by side: transfers in all, by their length."""
+    found: list[dict[int, int]] = []
+
+    def note(programs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+        asked = [json.loads(words[-1]) for words in programs.values()]
+        found.append({one["queued"]: one["transfers"] for one in asked})
+        return {name: {"cpu_us": 1.0} for name in programs}
+
+    monkeypatch.setattr(growth, "side_by_side", note)
+    nowhere = contextlib.nullcontext(SimpleNamespace(base_url="http://127.0.0.1:9"))
+    monkeypatch.setattr(Lab, "server", lambda _: nowhere)
+    return found
+
+
+def test_queues_that_are_compared_send_as_many(runs: list[dict[int, int]]) -> None:
+    """The longest would run on alone, in another minute than what it is held to."""
+    found = growth.measure(Lab(quick=False))
+    assert all(len(set(run.values())) == 1 and 10_000 in run for run in runs)
+    assert runs[-1] == {10_000: 10**6, 10**6: 10**6}
+    lengths = {row["queued"] for row in found["rows"] if row["way"] == "streamed"}
+    assert lengths == {10**power for power in range(2, 7)}
+
+
+def test_million_is_streamed_once_for_memory_and_cost(
+    runs: list[dict[int, int]],
+) -> None:
+    """Whoever waits for the benchmarks would wait ten minutes longer."""
+    lab = Lab(quick=False)
+    assert growth.longest_streams(lab) is growth.longest_streams(lab)
+    assert len(runs) == 1
+    growth.longest_streams(Lab(quick=False))
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("way", ["streamed", "awaited", "journaled"])
+def test_short_queues_are_sent_again_and_again(way: str) -> None:
+    """What is called the cost of one would be that of a few that were sent."""
+    lab = Lab(quick=True)
+    with lab.server() as server:
+        words = words_for(
+            "queues", base_url=server.base_url, way=way, queued=50, transfers=300
+        )
+        [measured] = side_by_side({"queues": words}).values()
+        assert server.stop() == {"requests": 200 + 300}, "connections, then transfers"
+    assert measured["cpu_us"] > 0.0
+    assert measured["samples"][-1][0] == 300

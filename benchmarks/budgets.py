@@ -61,6 +61,11 @@ def budgets(questions: Questions) -> list[Budget]:
     ]
 
 
+def yardstick_of(client: str) -> str:
+    """Return what a client is compared with: the yardstick on the same event loop."""
+    return f"{YARDSTICK}, uvloop" if client.endswith(", uvloop") else YARDSTICK
+
+
 def _cpu(questions: Questions) -> Iterator[Budget]:
     rows = questions["cpu"]["rows"]
     if INLINED in names(rows):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-import uvloop
 
 from benchmarks.lab import Lab, Measurement, words_for
 from benchmarks.load import Load
@@ -88,5 +87,10 @@ def work(
     module, _, function = where.partition(":")
     client = getattr(importlib.import_module(f"benchmarks.clients.{module}"), function)
     measured = Load(**load)
-    (uvloop.run if on_uvloop else asyncio.run)(client(base_url, measured))
+    if on_uvloop:
+        import uvloop  # noqa: PLC0415 -- it would weigh on those that don't run on it
+
+        uvloop.run(client(base_url, measured))
+    else:
+        asyncio.run(client(base_url, measured))
     return measured.result()

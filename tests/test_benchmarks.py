@@ -440,3 +440,16 @@ def test_short_queues_are_sent_again_and_again(way: str) -> None:
         assert server.stop() == {"requests": 200 + 300}, "connections, then transfers"
     assert measured["cpu_us"] > 0.0
     assert measured["samples"][-1][0] == 300
+
+
+_LOADS = """
+import json, sys
+from benchmarks import cpu
+from benchmarks.clients import phlo, raw, yardstick
+print(json.dumps({"uvloop": "uvloop" in sys.modules}))
+"""
+
+
+def test_client_on_asyncio_does_not_load_uvloop() -> None:
+    """The memory of every client would be that of two event loops."""
+    assert Lab(quick=True).run_python("-c", _LOADS) == {"uvloop": False}

@@ -1,14 +1,15 @@
 """The one entry: `python -m benchmarks`."""
 
 import argparse
+import contextlib
 import datetime as dt
 import importlib
 import json
 import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import machine
 from benchmarks.lab import ROOT, Lab, say
@@ -36,56 +37,78 @@ class NothingKeptError(ValueError):
 
 def main() -> int:
     """Measure, draw and write; or check what was written."""
-    given = _arguments()
+    given = arguments(sys.argv[1:])
     try:
         section_of(README.read_text())
         if given.check:
             return check(KEPT, README)
         if given.draw:
             write(_read(KEPT), KEPT, README)
-            return 0
-        return _answer(given)
+        else:
+            _answer(given)
     except (MarkersError, NothingKeptError) as error:
         say(str(error))
         return 2
     except KeyboardInterrupt:
-        say("interrupted: nothing was written")
+        say("interrupted: what is kept is as it was")
         return 130
+    return 0
 
 
-def _answer(given: argparse.Namespace) -> int:
+def _answer(given: argparse.Namespace) -> None:
     """Measure what was asked for, and write it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the clients too
     keep = not given.quick and given.only is None
     report = measure(given.only or QUESTIONS, quick=given.quick)
-    write(report, KEPT if keep else LOCAL, README if keep else None)
-    return 0
+    print(whole_report(report))
+    if keep:
+        write(report, KEPT, README)
 
 
 def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
-    """Answer some of the questions, one after the other."""
+    """Answer some of the questions, one after the other.
+
+    After each, what there is so far is written where it isn't kept: should a later
+    one fail, what came before it is not lost.
+    """
     # What is not installed had better be missed now than after all that measuring.
     modules = {
         name: importlib.import_module(f"benchmarks.{name}") for name in questions
     }
     importlib.import_module("benchmarks.plots")
     lab = Lab(quick=quick)
-    found: dict[str, Any] = {}
     begun = time.monotonic()
     load_before, described = machine.load_average(), machine.describe()
+    report: Report = {}
     for name, module in modules.items():
         say(str(module.__doc__).splitlines()[0])
-        found[name] = module.measure(lab)
-    now = dt.datetime.now(dt.UTC)
-    return {
-        "finished": now.isoformat(timespec="seconds"),
-        "took_seconds": round(time.monotonic() - begun),
-        "quick": quick,
-        "load_average_before": load_before,
-        "machine": described,
-        "versions": machine.versions(),
-        "questions": found,
-    }
+        with _told_when_it_fails(name, before=list(report.get("questions", ()))):
+            found = module.measure(lab)
+        now = dt.datetime.now(dt.UTC)
+        report = {
+            "finished": now.isoformat(timespec="seconds"),
+            "took_seconds": round(time.monotonic() - begun),
+            "quick": quick,
+            "load_average_before": load_before,
+            "machine": described,
+            "versions": machine.versions(),
+            "questions": {**report.get("questions", {}), name: found},
+        }
+        write(report, LOCAL, None)
+    return report
+
+
+@contextlib.contextmanager
+def _told_when_it_fails(name: str, *, before: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # an interrupt too
+        kept = "nothing was measured before it"
+        if before:
+            where = LOCAL.relative_to(ROOT)
+            kept = f"what was measured before it ({', '.join(before)}) is in {where}"
+        say(f"{name} was not answered; {kept}")
+        raise
 
 
 def write(report: Report, folder: Path, readme: Path | None) -> None:
@@ -95,10 +118,11 @@ def write(report: Report, folder: Path, readme: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DATA).write_text(json.dumps(report, indent=1) + "\n")
     (folder / TEXT).write_text(whole_report(report))
+    for plot in folder.glob("*.svg"):
+        plot.unlink()  # of another run, perhaps of other questions
     plots.draw(report, folder)
     if readme is not None:
         readme.write_text(replace_section(readme.read_text(), readme_section(report)))
-    print(whole_report(report))
     say(f"written to {folder.relative_to(ROOT)}")
 
 
@@ -135,7 +159,8 @@ def _read(folder: Path) -> Report:
     return report
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Understand the command line, or end with what is wrong with it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="under 3 minutes; kept locally"
@@ -149,7 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--check", action="store_true", help="fail if what is written differs from them"
     )
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import benchmarks
 from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
 from benchmarks import growth, importing, machine
@@ -99,6 +100,20 @@ def duplicates(*, rung_twice: int = 0) -> dict[str, Any]:
         "told_wrong": 0,
     }
     return {"transfers": 1_000, "faults": {"reset": 0.01}, "seed": 1, "rows": [row]}
+
+
+def imports() -> list[dict[str, Any]]:
+    """Return what importing costs."""
+    return [
+        {
+            "client": client,
+            "round": 0,
+            "cpu_ms": cost,
+            "wall_ms": cost,
+            "resident_mib": 30.0,
+        }
+        for client, cost in (("aiohttp", 150.0), ("aiophlo", 160.0))
+    ]
 
 
 def queues(*, million: float) -> list[dict[str, Any]]:
@@ -296,13 +311,65 @@ def test_check_says_so_when_nothing_is_kept(tmp_path: Path) -> None:
 def test_what_is_missing_is_found_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever lacks one package would lose twelve minutes of measuring."""
+    """Whoever lacks one package would lose twenty minutes of measuring."""
     measured: list[Lab] = []
     monkeypatch.setattr(importing, "measure", measured.append)
     monkeypatch.setitem(sys.modules, "benchmarks.plots", None)
     with pytest.raises(ImportError):
         command.measure(["importing"], quick=True)
     assert not measured
+
+
+@pytest.fixture
+def kept_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write to a folder of this test, without any plot."""
+    plots = SimpleNamespace(draw=lambda report, folder: None)  # noqa: ARG005 -- its face
+    monkeypatch.setitem(sys.modules, "benchmarks.plots", plots)
+    monkeypatch.setattr(benchmarks, "plots", plots, raising=False)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "LOCAL", tmp_path / "local")
+    return tmp_path / "local"
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("a client failed"), KeyboardInterrupt]
+)
+def test_what_was_measured_is_kept_when_a_later_question_fails(
+    failure: Exception | type[BaseException],
+    kept_locally: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Twenty minutes of measuring would be lost to the last client."""
+
+    def fail(_: Lab) -> None:
+        raise failure
+
+    kept_locally.mkdir()
+    (kept_locally / "cpu.svg").write_text("of another run")
+    monkeypatch.setattr(importing, "measure", lambda _: {"rows": imports()})
+    monkeypatch.setattr(growth, "measure", fail)
+    with pytest.raises((RuntimeError, KeyboardInterrupt)):
+        command.measure(["importing", "growth"], quick=True)
+    kept = json.loads((kept_locally / command.DATA).read_text())
+    assert kept["questions"] == {"importing": {"rows": imports()}}
+    assert (kept_locally / command.TEXT).read_text() == whole_report(kept)
+    assert not list(kept_locally.glob("*.svg"))
+    said = capsys.readouterr().err
+    assert "growth was not answered; what was measured before it (importing)" in said
+
+
+def test_first_question_that_fails_leaves_what_was_there(
+    kept_locally: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Figures of another run would pass for those of this one."""
+    monkeypatch.setattr(importing, "measure", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.measure(["importing"], quick=True)
+    assert "nothing was measured before it" in capsys.readouterr().err
+    assert not kept_locally.exists()
 
 
 def test_memory_that_the_kernel_does_not_tell_is_no_figure(

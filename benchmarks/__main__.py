@@ -162,19 +162,23 @@ def _read(folder: Path) -> Report:
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Understand the command line, or end with what is wrong with it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    kept = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "--quick", action="store_true", help="under 3 minutes; kept locally"
     )
     parser.add_argument(
         "--only", nargs="+", choices=QUESTIONS, help="some questions; kept locally"
     )
-    parser.add_argument(
+    kept.add_argument(
         "--draw", action="store_true", help="write anew from the kept figures"
     )
-    parser.add_argument(
+    kept.add_argument(
         "--check", action="store_true", help="fail if what is written differs from them"
     )
-    return parser.parse_args(words)
+    given = parser.parse_args(words)
+    if (given.draw or given.check) and (given.quick or given.only):
+        parser.error("--draw and --check take what is kept: not with --quick or --only")
+    return given
 
 
 if __name__ == "__main__":

@@ -372,6 +372,34 @@ def test_first_question_that_fails_leaves_what_was_there(
     assert not kept_locally.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--draw", "--check"],
+        ["--draw", "--quick"],
+        ["--draw", "--only", "cpu"],
+        ["--check", "--quick"],
+        ["--check", "--only", "cpu"],
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks for both would believe that both were done."""
+    with pytest.raises(SystemExit) as ended:
+        command.arguments(words)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "not allowed with" in said or "--check take what is kept" in said
+
+
+def test_quick_and_only_go_together() -> None:
+    """Who tries one change would have to wait for everything."""
+    given = command.arguments(["--only", "cpu", "growth", "--quick"])
+    assert given.only == ["cpu", "growth"]
+    assert given.quick
+
+
 def test_memory_that_the_kernel_does_not_tell_is_no_figure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

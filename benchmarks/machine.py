@@ -11,13 +11,18 @@ from typing import Any
 _PACKAGES = (
     "aiophlo",
     "aiohttp",
+    "aiohttp-retry",  # twilio's
     "aiolimiter",
     "attrs",
+    "httpcore",  # httpx's
     "httpx",
     "limits",
+    "matplotlib",
     "plivo",
+    "requests",  # plivo's
     "tenacity",
     "twilio",
+    "urllib3",  # plivo's, through requests
     "uvloop",
     "yarl",
 )

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,7 @@ from benchmarks import growth, importing, machine
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
 from benchmarks.hand_tuned import HandTunedClient
-from benchmarks.lab import Lab, words_for
+from benchmarks.lab import ROOT, Lab, words_for
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
 from benchmarks.slices import measure_again, side_by_side
@@ -407,6 +409,19 @@ def test_memory_that_the_kernel_does_not_tell_is_no_figure(
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
     with pytest.raises(LookupError, match="VmHWM"):
         machine.peak_mib()
+
+
+def test_all_that_is_measured_or_draws_is_named_with_its_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody could tell whether a figure changed with us or with somebody else."""
+    monkeypatch.setattr(machine, "version", lambda _: "1.0")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["bench"]
+    names = {re.split(r"[^\w-]", one, maxsplit=1)[0] for one in needed}
+    names -= {"hypothesis"}  # handovers alone are made up
+    below = {"requests", "aiohttp-retry"}  # what two SDKs send with
+    assert names | below <= machine.versions().keys()
 
 
 async def test_yardstick_dials_once_and_refuses_what_is_no_acceptance(

@@ -29,15 +29,13 @@ Gate = Callable[[], Awaitable[object]]
 
 
 def measure(lab: Lab) -> Measurement:
-    """Run those that wait side by side, since they idle; the flood alone."""
-    periods = 2 if lab.quick else 5
-    rows: list[Measurement] = []
-    waiting = [(jitter, client) for jitter in JITTERS for client in CLIENTS]
-    with concurrent.futures.ThreadPoolExecutor(len(waiting)) as threads:
-        trial = functools.partial(_trial, lab, periods)
-        rows += threads.map(lambda pair: trial(*pair), waiting)
+    """Run those that wait side by side, since they idle; the floods alone, once."""
+    rounds, periods = (2, 1) if lab.quick else (3, 5)
+    rows = [
+        row for number in range(rounds) for row in _side_by_side(lab, periods, number)
+    ]
     floods = JITTERS[:1] if lab.quick else JITTERS
-    rows += [_trial(lab, 1, jitter, UNPACED) for jitter in floods]
+    rows += [_trial(lab, 1, 0, jitter, UNPACED) for jitter in floods]
     for row in rows:
         say(
             f"  {row['client']}, {row['jitter'] * 1e3:.0f} ms: "
@@ -46,8 +44,26 @@ def measure(lab: Lab) -> Measurement:
     return {"limit": LIMIT, "per": PER, "rows": rows}
 
 
-def _trial(lab: Lab, periods: int, jitter: float, client: str) -> Measurement:
-    with lab.server(quota=f"{LIMIT} {PER}", jitter=jitter) as server:
+def _side_by_side(lab: Lab, periods: int, number: int) -> list[Measurement]:
+    trials = [
+        functools.partial(_trial, lab, periods, number, jitter, client)
+        for jitter in JITTERS
+        for client in CLIENTS
+    ]
+    with concurrent.futures.ThreadPoolExecutor(len(trials)) as threads:
+        running = []
+        for trial in trials:
+            running.append(threads.submit(trial))
+            # Some send in bursts: together, these would delay those that don't.
+            time.sleep(PER / len(trials))
+        return [it.result() for it in running]
+
+
+def _trial(
+    lab: Lab, periods: int, number: int, jitter: float, client: str
+) -> Measurement:
+    quota = f"{LIMIT} {PER}"
+    with lab.server(quota=quota, jitter=jitter, seed=number) as server:
         _send(lab, server, periods, jitter, client)
         counted = server.stop()
     admitted, refused = counted["admitted"], counted["refused"]
@@ -60,6 +76,7 @@ def _trial(lab: Lab, periods: int, jitter: float, client: str) -> Measurement:
     )
     return {
         "client": client,
+        "round": number,
         "jitter": jitter,
         "use": use,
         "admitted": len(admitted),

@@ -178,19 +178,19 @@ def _kib_each(row: Row) -> float:
 
 
 def _pacing_table(found: Mapping[str, Any]) -> str:
-    ordered = sorted(found["rows"], key=lambda row: row["jitter"])
-    return table(
-        ("client", "arrivals late by up to", "quota used", "refused"),
-        (
+    lines: list[tuple[str, ...]] = []
+    for jitter in sorted({row["jitter"] for row in found["rows"]}):
+        rows = [row for row in found["rows"] if row["jitter"] == jitter]
+        lines += (
             (
-                row["client"],
-                f"{row['jitter'] * 1e3:.0f} ms",
-                f"{row['use']:.1%}",
-                f"{row['refused']:,}",
+                client,
+                f"{jitter * 1e3:.0f} ms",
+                _spread(spread(rows, client, "use"), "{:.1%}"),
+                _spread(spread(rows, client, "refused"), "{:,.0f}"),
             )
-            for row in ordered
-        ),
-    )
+            for client in names(rows)
+        )
+    return table(("client", "arrivals late by up to", "quota used", "refused"), lines)
 
 
 def _duplicates_table(found: Mapping[str, Any]) -> str:

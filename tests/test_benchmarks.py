@@ -205,6 +205,29 @@ def test_memory_is_held_to_millions_of_bytes() -> None:
     assert not budget.holds
 
 
+PACED = [
+    {"client": "aiophlo", "round": number, "jitter": 0.05, "use": use, "refused": no}
+    for number, (use, no) in enumerate([(0.99, 0), (0.97, 2), (0.985, 0)])
+]
+
+
+def test_pacing_is_held_to_its_worst_round() -> None:
+    """An account that is refused every third time would be told that it never is."""
+    used, refused = budgets({"pacing": {"rows": PACED}})
+    assert (used.show(used.measured), used.holds) == ("97.0 %", False)
+    assert (refused.measured, refused.holds) == (2, False)
+    used, refused = budgets({"pacing": {"rows": [PACED[0], PACED[2]]}})
+    assert used.holds
+    assert refused.holds
+
+
+def test_pacing_is_shown_with_the_rounds_that_went_worse() -> None:
+    """A reader who sees one lucky round would be misled."""
+    shown = whole_report(report(pacing={"rows": PACED}))
+    line = "| aiophlo | 50 ms | 98.5% (97.0% to 99.0%) | 0 (0 to 2) |"
+    assert line in shown
+
+
 def test_phone_that_rang_twice_breaks_a_budget() -> None:
     """The one promise that matters must be able to fail."""
     found = {

@@ -14,18 +14,12 @@ _WAYS = ("streamed", "awaited")
 def measure(lab: Lab) -> Measurement:
     """Let queues of all lengths take turns, and the longest with one of them.
 
-    In each round, all send as many transfers: the short queues are sent again and
+    All that take turns send as many transfers: the short queues are sent again and
     again while the longest is sent once.
     """
     lengths = [10**power for power in range(2, 5 if lab.quick else 6)]
-    rounds = 1 if lab.quick else 2
-    rows = [
-        row
-        for number in range(rounds)
-        for way in _WAYS
-        for row in _rows(way, number, _in_turns(lab, way, lengths))
-    ]
-    rows += _rows("streamed", rounds, longest_streams(lab))
+    rows = [row for way in _WAYS for row in _rows(way, 0, _in_turns(lab, way, lengths))]
+    rows += _rows("streamed", 1, longest_streams(lab))
     rows.sort(key=lambda row: (_WAYS.index(row["way"]), row["queued"], row["round"]))
     return {"concurrency": CONCURRENCY, "rows": rows}
 

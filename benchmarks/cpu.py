@@ -71,7 +71,7 @@ def measure(lab: Lab) -> Measurement:
                 name: functools.partial(lab.run_python, *words(client))
                 for name, client in CLIENTS.items()
             },
-            rounds=2 if lab.quick else 5,
+            rounds=1 if lab.quick else 5,
         )
         measure_again(
             rows,

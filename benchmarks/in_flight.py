@@ -13,7 +13,7 @@ def measure(lab: Lab) -> Measurement:
     """Let both take turns, at each number in flight."""
     sizes = {1_000: 20_000, 10_000: 20_000}  # transfers measured at each
     if lab.quick:
-        sizes = {1_000: 5_000, 10_000: 10_000}
+        sizes = {1_000: 4_000, 4_000: 4_000}
     rows: list[Measurement] = []
     for in_flight, transfers in sizes.items():
         rounds = 1 if lab.quick else 3

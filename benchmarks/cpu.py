@@ -51,13 +51,13 @@ CLIENTS = {
 def measure(lab: Lab) -> Measurement:
     """Let all clients take turns against a server that answers at once."""
     transfers = 3_000 if lab.quick else 12_000
-    with lab.server() as server:
+    with lab.prompt_server() as base_url:
 
         def words(client: Client) -> tuple[str, ...]:
             return words_for(
                 "cpu",
                 where=client.where,
-                base_url=server.base_url,
+                base_url=base_url,
                 on_uvloop=client.on_uvloop,
                 load={
                     "in_flight": IN_FLIGHT,

@@ -35,11 +35,11 @@ def longest_streams(lab: Lab) -> dict[int, Measurement]:
 
 
 def _in_turns(lab: Lab, way: str, lengths: Iterable[int]) -> dict[int, Measurement]:
-    with lab.server() as server:
+    with lab.prompt_server() as base_url:
         programs = {
             str(queued): words_for(
                 "queues",
-                base_url=server.base_url,
+                base_url=base_url,
                 way=way,
                 queued=queued,
                 transfers=max(lengths),

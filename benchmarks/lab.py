@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import nginx
+
 ROOT = Path(__file__).resolve().parent.parent
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 LONGEST = 1_200  # seconds of one piece of work
@@ -76,6 +78,20 @@ class Lab:
             yield server
         finally:
             server.end()
+
+    @contextlib.contextmanager
+    def prompt_server(self) -> Iterator[str]:
+        """Run a server that answers at once; gives its base URL.
+
+        nginx, where it is installed; else our own.
+        """
+        command = nginx.path()
+        if command is None:
+            with self.server() as server:
+                yield server.base_url
+        else:
+            with nginx.serving(command) as base_url:
+                yield base_url
 
     def work(self, module: str, /, **arguments: object) -> Measurement:
         """Run `work(**arguments)` of a module in a process of its own.

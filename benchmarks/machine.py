@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import nginx
+
 _PACKAGES = (
     "aiophlo",
     "aiohttp",
@@ -46,6 +48,8 @@ def versions() -> dict[str, str]:
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
+    if (server := nginx.version()) is not None:
+        found["nginx"] = server
     return found
 
 

@@ -10,12 +10,12 @@ def measure(lab: Lab) -> Measurement:
     streams = longest_streams(lab)
     streamed = max(streams)
     rows = [{"client": "stream", "transfers": streamed, **streams[streamed]}]
-    with lab.server() as server:
+    with lab.prompt_server() as base_url:
         transfers = streamed // 10
         for client, way in (("journaled", "journaled"), ("gather", "awaited")):
             row = lab.work(
                 "queues",
-                base_url=server.base_url,
+                base_url=base_url,
                 way=way,
                 queued=transfers,
                 transfers=transfers,

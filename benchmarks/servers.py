@@ -15,13 +15,9 @@ from typing import Any, cast
 import uvloop
 
 from aiophlo.simulator.quota import MovingWindow
+from benchmarks.answers import ACCEPTED, DESCRIBED
 from benchmarks.machine import raise_file_limit
 
-_ACCEPTED = b'{"api_id":"faad0293-f5f0-487e-8ff7-b45ba6c45b25","error":""}'
-_DESCRIBED = (
-    b'{"api_id":"faad0293-f5f0-487e-8ff7-b45ba6c45b25","phlo_id":"p-1",'
-    b'"node_id":"n-1","node_type":"multi_party_call","name":"transfers"}'
-)
 _REFUSED = b'{"error":"too many requests"}'
 _BACKLOG = 16_384
 _HEAD_END = b"\r\n\r\n"
@@ -34,8 +30,8 @@ def _answer(status: bytes, body: bytes) -> bytes:
     return head % (status, len(body)) + _HEAD_END + body
 
 
-_OK = _answer(b"200 OK", _DESCRIBED)
-_CREATED = _answer(b"201 Created", _ACCEPTED)
+_OK = _answer(b"200 OK", DESCRIBED)
+_CREATED = _answer(b"201 Created", ACCEPTED)
 _TOO_MANY = _answer(b"429 Too Many Requests", _REFUSED)
 
 

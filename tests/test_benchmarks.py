@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 import benchmarks
 from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
-from benchmarks import growth, importing, machine
+from benchmarks import growth, importing, machine, nginx
 from benchmarks.budgets import Budget, budgets
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
 from benchmarks.hand_tuned import HandTunedClient
@@ -586,3 +587,53 @@ print(json.dumps({"uvloop": "uvloop" in sys.modules}))
 def test_client_on_asyncio_does_not_load_uvloop() -> None:
     """The memory of every client would be that of two event loops."""
     assert Lab(quick=True).run_python("-c", _LOADS) == {"uvloop": False}
+
+
+def asked(base_url: str) -> list[tuple[int, bytes]]:
+    """Ask a server about a node, then for a transfer; give status and body."""
+    found = []
+    for body in (None, b'{"action":"warm_transfer"}'):
+        url = f"{base_url}/phlo/p/multi_party_call/n"
+        with urllib.request.urlopen(url, body) as answer:  # noqa: S310 -- on loopback
+            found.append((answer.status, answer.read()))
+    return found
+
+
+@pytest.mark.skipif(nginx.path() is None, reason="nginx is not installed")
+def test_nginx_answers_as_our_own_server_does() -> None:
+    """Two machines' figures would tell of two different answers."""
+    command_ = nginx.path()
+    assert command_ is not None
+    with nginx.serving(command_) as base_url, Lab(quick=True).server() as own:
+        assert asked(base_url) == asked(own.base_url)
+
+
+def test_own_server_answers_at_once_when_there_is_no_nginx(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody has to install a server to see the figures."""
+    monkeypatch.setattr(nginx, "path", lambda: None)
+    with Lab(quick=True).prompt_server() as base_url:
+        assert [status for status, _ in asked(base_url)] == [200, 201]
+    assert "nginx" not in machine.versions()
+
+
+@pytest.fixture
+def broken_nginx(tmp_path: Path) -> Path:
+    """Give a program that ends at once, in place of nginx."""
+    program = tmp_path / "nginx"
+    program.write_text("#!/bin/sh\necho no luck >&2\nexit 1\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_nginx_that_ends_is_told(
+    monkeypatch: pytest.MonkeyPatch, broken_nginx: Path
+) -> None:
+    """A figure of a client that nobody answered would be the best of all."""
+    monkeypatch.setattr(nginx, "path", lambda: str(broken_nginx))
+    with (
+        pytest.raises(RuntimeError, match="nginx ended: no luck"),
+        Lab(quick=True).prompt_server(),
+    ):
+        pytest.fail("it serves")

@@ -130,10 +130,12 @@ class Trial:
             await asyncio.sleep(self.random.random() * LONGEST_LIFE)
             with self.held_up() if self.random.random() < 0.5 else nullcontext():
                 await asyncio.sleep(STALL)
-                process.kill()
-        finally:
+                process.kill()  # once: a second one could take the exit code away
+        except BaseException:
             with suppress(ProcessLookupError):
                 process.kill()
+            raise
+        finally:
             await process.communicate()
         assert process.returncode == -9
         self.unfinished.append(self.begun())

@@ -22,7 +22,6 @@ settings.register_profile(
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories() -> dict[
     str, Callable[[], asyncio.AbstractEventLoop]
 ]:

@@ -18,13 +18,15 @@ from typing import Final
 from benchmarks.answers import ACCEPTED, DESCRIBED
 
 _PATIENCE: Final = 10.0  # seconds for it to listen
+_CONNECTIONS: Final = 16_384  # of all clients side by side; with too few it hangs up
 _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _CONFIGURATION: Final = """
 daemon off;
 worker_processes 1;
+worker_rlimit_nofile {connections};
 error_log stderr;
 pid {folder}/pid;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     {temporary}
     access_log off;
@@ -81,6 +83,7 @@ def _configuration(folder: str, port: int) -> str:
     return _CONFIGURATION.format(
         folder=folder,
         port=port,
+        connections=_CONNECTIONS,
         temporary=" ".join(f"{it}_temp_path {folder}/{it};" for it in _TEMPORARY),
         described=DESCRIBED.decode(),
         accepted=ACCEPTED.decode(),

@@ -1,9 +1,11 @@
 """The benchmarks' arithmetic, and that the README can't drift from its figures."""
 
+import asyncio
 import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,9 +23,11 @@ from aiophlo.simulator import Simulator
 from benchmarks import __main__ as command
 from benchmarks import growth, importing, machine, nginx
 from benchmarks.budgets import Budget, budgets
+from benchmarks.clients import raw
 from benchmarks.figures import Spread, quantile, ratio, settled_use, spread
 from benchmarks.hand_tuned import HandTunedClient
 from benchmarks.lab import ROOT, Lab, words_for
+from benchmarks.load import Load
 from benchmarks.readme import BEGIN, END, MarkersError, replace_section, section_of
 from benchmarks.report import digest, readme_section, whole_report
 from benchmarks.slices import measure_again, side_by_side
@@ -637,3 +642,35 @@ def test_nginx_that_ends_is_told(
         Lab(quick=True).prompt_server(),
     ):
         pytest.fail("it serves")
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take a request and close."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+async def test_raw_client_fails_when_it_is_hung_up_on() -> None:
+    """All the others would wait for it for twenty minutes."""
+    load = Load(in_flight=2, transfers=10, skipped=2)
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(raw.run(f"http://127.0.0.1:{port}/v1", load), 5)
+    assert raised.group_contains(ConnectionResetError)
+
+
+@pytest.mark.skipif(nginx.path() is None, reason="nginx is not installed")
+def test_nginx_keeps_every_connection_of_clients_side_by_side() -> None:
+    """A client that is hung up on has no figure, or one of connecting anew."""
+    with Lab(quick=True).prompt_server() as base_url, contextlib.ExitStack() as stack:
+        port = urlsplit(base_url).port
+        kept = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(1_500)
+        ]
+        head = b"GET /v1/phlo/p HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for _ in range(2):
+            for one in kept:
+                one.sendall(head)
+                assert one.recv(4_096).startswith(b"HTTP/1.1 200")

@@ -25,6 +25,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("hung up on"))
+
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, ended, body = self._buffer.partition(_HEAD_END)
@@ -37,6 +41,8 @@ class _Connection(asyncio.Protocol):
 
     def request(self, data: bytes) -> Awaitable[bytes]:
         assert self._transport is not None  # noqa: S101 -- it is connected
+        if self._transport.is_closing():
+            raise ConnectionResetError("hung up on")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         return self._answer

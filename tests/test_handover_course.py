@@ -6,7 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from handover_stage import AGENT, CUSTOMER, FIRST, SECOND, Stage, set_stage
+from handover_stage import (
+    AGENT,
+    CUSTOMER,
+    FIRST,
+    LEFT,
+    SECOND,
+    TALKING,
+    Stage,
+    set_stage,
+)
 
 from aiophlo import (
     Consult,
@@ -308,3 +317,35 @@ async def test_next_one_is_not_rung_before_events_could_have_told_of_the_first(
     async with stage.consult(to=[FIRST, SECOND], ring_for=0.01, told_within=0.6):
         assert clock() - started > 0.6
         assert stage.rung == [SECOND]
+
+
+async def test_transfer_under_way_is_heard_out_when_its_block_is_cancelled(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A target who can't be rung would be called one who may be ringing."""
+    with stage.simulator.hold_answers():
+        entering = asyncio.ensure_future(stage.consult().__aenter__())
+        await stage.simulator.wait_for(held=1)
+        entering.cancel()
+        await asyncio.sleep(0)  # it hears of it before the answer comes
+    with suppress(asyncio.CancelledError):
+        await entering
+    await stage.until(TALKING, TALKING, LEFT)
+    assert "cancelled" not in {getattr(it, "phlo_reason", "") for it in caplog.records}
+
+
+async def test_hangup_under_way_is_heard_out_when_completing_is_cancelled(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A customer who was handed over would be fetched back, or given up for lost."""
+    with suppress(asyncio.CancelledError):
+        async with stage.consult() as consult:
+            with stage.simulator.hold_answers():
+                completing = asyncio.ensure_future(consult.complete())
+                await stage.simulator.wait_for(held=1)
+                completing.cancel()
+                await asyncio.sleep(0)  # it hears of it before the answer comes
+            await completing
+    assert stage.states()[:3] == (LEFT, TALKING, TALKING)
+    assert stage.alarms == []
+    assert "cancelled" not in {getattr(it, "phlo_reason", "") for it in caplog.records}

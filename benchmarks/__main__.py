@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime as dt
+import hashlib
 import importlib
 import json
 import signal
@@ -29,6 +30,7 @@ KEPT = ROOT / "benchmarks" / "results"
 LOCAL = KEPT / "local"
 README = ROOT / "README.md"
 DATA, TEXT = "report.json", "report.md"
+PLOTS = "plots.json"  # of each, the SHA-256
 
 
 class NothingKeptError(ValueError):
@@ -79,6 +81,7 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
     lab = Lab(quick=quick)
     begun = time.monotonic()
     load_before, described = machine.load_average(), machine.describe()
+    versions = machine.versions()
     report: Report = {}
     for name, module in modules.items():
         say(str(module.__doc__).splitlines()[0])
@@ -91,7 +94,7 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
             "quick": quick,
             "load_average_before": load_before,
             "machine": described,
-            "versions": machine.versions(),
+            "versions": versions,
             "questions": {**report.get("questions", {}), name: found},
         }
         write(report, LOCAL, None)
@@ -121,6 +124,8 @@ def write(report: Report, folder: Path, readme: Path | None) -> None:
     for plot in folder.glob("*.svg"):
         plot.unlink()  # of another run, perhaps of other questions
     plots.draw(report, folder)
+    drawn = {plot.name: _sha256(plot) for plot in sorted(folder.glob("*.svg"))}
+    (folder / PLOTS).write_text(json.dumps(drawn, indent=1) + "\n")
     if readme is not None:
         readme.write_text(replace_section(readme.read_text(), readme_section(report)))
     say(f"written to {folder.relative_to(ROOT)}")
@@ -136,17 +141,32 @@ def check(folder: Path, readme: Path) -> int:
     wrong = []
     if section_of(readme.read_text()).strip() != readme_section(report).strip():
         wrong.append(str(readme.relative_to(ROOT)))
-    if (folder / TEXT).read_text() != whole_report(report):
-        wrong.append(str((folder / TEXT).relative_to(ROOT)))
-    shown = {folder / f"{name}.svg" for name, _ in PICTURES}
-    wrong += [
-        str(plot.relative_to(ROOT))
-        for plot in sorted(shown | set(folder.glob("*.svg")))
-        if not plot.exists() or digest(report) not in plot.read_text()
-    ]
+    text = folder / TEXT
+    if not text.exists() or text.read_text() != whole_report(report):
+        wrong.append(str(text.relative_to(ROOT)))
+    wrong += _changed_plots(folder, digest(report))
     for name in wrong:
         say(f"{name} differs from {DATA}: run `python -m benchmarks --draw`")
     return 1 if wrong else 0
+
+
+def _changed_plots(folder: Path, figures: str) -> list[str]:
+    """Return the plots that are missing, or not as they were drawn of the figures."""
+    noted = folder / PLOTS
+    drawn: dict[str, str] = json.loads(noted.read_text()) if noted.exists() else {}
+    shown = {f"{name}.svg" for name, _ in PICTURES}
+    there = {plot.name: plot for plot in folder.glob("*.svg")}
+    return [
+        str((folder / name).relative_to(ROOT))
+        for name in sorted(shown | set(drawn) | set(there))
+        if name not in there
+        or drawn.get(name) != _sha256(there[name])
+        or figures not in there[name].read_text()
+    ]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read(folder: Path) -> Report:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from benchmarks.answers import ACCEPTED, DESCRIBED
 
@@ -24,7 +24,7 @@ _CONFIGURATION: Final = """
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {connections};
-error_log stderr;
+error_log {folder}/error.log;
 pid {folder}/pid;
 events {{ worker_connections {connections}; }}
 http {{
@@ -71,9 +71,12 @@ def serving(command: str) -> Iterator[str]:
         port = _free_port()
         (Path(folder) / "nginx.conf").write_text(_configuration(folder, port))
         words = [command, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", "stderr"]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own configuration
+        with (
+            (Path(folder) / "said").open("w+") as said,
+            subprocess.Popen(words, stderr=said) as process,  # noqa: S603 -- our own configuration
+        ):
             try:
-                _wait(process, port)
+                _wait(process, port, said)
                 yield f"http://127.0.0.1:{port}/v1"
             finally:
                 process.terminate()
@@ -97,13 +100,13 @@ def _free_port() -> int:
         return port
 
 
-def _wait(process: subprocess.Popen[str], port: int) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, said: IO[str]) -> None:
     """Wait until it takes connections."""
     last = time.monotonic() + _PATIENCE
     while time.monotonic() < last:
         if process.poll() is not None:
-            assert process.stderr is not None  # noqa: S101 -- it is a pipe
-            raise RuntimeError(f"nginx ended: {process.stderr.read()}")
+            said.seek(0)
+            raise RuntimeError(f"nginx ended: {said.read()}")
         with contextlib.suppress(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port)).close()
             return

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import urllib.request
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -156,6 +157,17 @@ def test_spread_of_nothing_is_refused() -> None:
         spread(ROWS, "httpx", "cpu_us")
 
 
+def test_one_that_ran_alone_is_compared_with_what_the_other_needed_alone() -> None:
+    """The slowest clients would be shown slower than they are."""
+    rows = [
+        {"client": "yardstick", "round": 0, "cpu_us": 100.0, "alone_cpu_us": 125.0},
+        {"client": "beside", "round": 0, "cpu_us": 200.0, "alone_cpu_us": 999.0},
+        {"client": "alone", "round": 0, "cpu_us": 1_000.0},
+    ]
+    assert ratio(rows, "beside", "yardstick", "cpu_us").median == 2.0
+    assert ratio(rows, "alone", "yardstick", "cpu_us").median == 8.0
+
+
 def test_ratios_are_paired_by_round() -> None:
     """A slow minute of the machine would pass for a slow client."""
     found = ratio(ROWS, "aiophlo", "hand-tuned aiohttp", "cpu_us")
@@ -227,6 +239,18 @@ def test_pacing_is_held_to_its_worst_round() -> None:
     assert refused.holds
 
 
+def test_pacing_is_held_to_what_it_was_told_of() -> None:
+    """Arrivals later than the quota allows for are refused, as they must be."""
+    rows = [
+        {**row, "jitter": 0.2, "client": client, "use": use}
+        for row in PACED
+        for client, use in (("aiophlo", 0.5), ("aiophlo, told the jitter", 0.96))
+    ]
+    used, _ = budgets({"pacing": {"rows": rows}})
+    assert used.show(used.measured) == "96.0 %"
+    assert "as it was told" in used.promise
+
+
 def test_pacing_is_shown_with_the_rounds_that_went_worse() -> None:
     """A reader who sees one lucky round would be misled."""
     shown = whole_report(report(pacing={"rows": PACED}))
@@ -248,7 +272,8 @@ def test_long_stream_is_held_to_what_ran_beside_it(
     *, million: float, holds: bool
 ) -> None:
     """A slow hour would pass for a stream that slows down, or hide one."""
-    [budget] = budgets({"growth": {"rows": queues(million=million)}})
+    budget, awaited = budgets({"growth": {"rows": queues(million=million)}})
+    assert "awaited" in awaited.promise
     assert budget.measured == million / 100.0
     assert budget.holds is holds
 
@@ -319,16 +344,30 @@ def test_check_finds_what_differs_from_the_figures(
     (tmp_path / command.DATA).write_text(json.dumps(kept))
     (tmp_path / command.TEXT).write_text(whole_report(kept))
     readme.write_text(replace_section(README, readme_section(kept)))
-    for drawn in (plot, other):
-        drawn.write_text(f"<svg>{digest(kept)}</svg>")
+    drawn = f"<svg>{digest(kept)} 1,696</svg>"
+    for one in (plot, other):
+        one.write_text(drawn)
+    sums = dict.fromkeys((plot.name, other.name), sha256(drawn.encode()).hexdigest())
+    (tmp_path / command.PLOTS).write_text(json.dumps(sums))
     assert command.check(tmp_path, readme) == 0
-    other.write_text("<svg>another</svg>")
-    assert command.check(tmp_path, readme) == 1
-    other.unlink()
-    assert command.check(tmp_path, readme) == 1, "the README shows it"
-    other.write_text(plot.read_text())
-    readme.write_text(readme.read_text().replace("1.05", "1.01"))
-    assert command.check(tmp_path, readme) == 1
+    for changed, to in (
+        (other, "<svg>another</svg>"),
+        (other, drawn.replace("1,696", "9,999")),
+        (other, None),  # though the README shows it
+        (plot, None),
+        (tmp_path / command.TEXT, whole_report(kept).replace("1.05", "1.01")),
+        (tmp_path / command.TEXT, None),
+        (readme, readme.read_text().replace("1.05", "1.01")),
+    ):
+        before = changed.read_text()
+        if to is None:
+            changed.unlink()
+        else:
+            assert to != before
+            changed.write_text(to)
+        assert command.check(tmp_path, readme) == 1
+        changed.write_text(before)
+        assert command.check(tmp_path, readme) == 0
 
 
 def test_check_says_so_when_nothing_is_kept(tmp_path: Path) -> None:
@@ -663,10 +702,11 @@ async def test_raw_client_fails_when_it_is_hung_up_on() -> None:
 @pytest.mark.skipif(nginx.path() is None, reason="nginx is not installed")
 def test_nginx_keeps_every_connection_of_clients_side_by_side() -> None:
     """A client that is hung up on has no figure, or one of connecting anew."""
+    machine.raise_file_limit()
     with Lab(quick=True).prompt_server() as base_url, contextlib.ExitStack() as stack:
-        port = urlsplit(base_url).port
+        where = ("127.0.0.1", urlsplit(base_url).port)
         kept = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            stack.enter_context(socket.create_connection(where, timeout=10.0))
             for _ in range(1_500)
         ]
         head = b"GET /v1/phlo/p HTTP/1.1\r\nHost: localhost\r\n\r\n"

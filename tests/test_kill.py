@@ -11,6 +11,7 @@ import os
 import random
 import sqlite3
 import sys
+import time
 import urllib.request
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
@@ -88,6 +89,11 @@ async def witness() -> AsyncIterator[Witness]:
     await process.communicate()
 
 
+async def pause(seconds: float) -> None:
+    """Let other processes run that long, by a clock that doesn't pass over stalls."""
+    await asyncio.to_thread(time.sleep, seconds)
+
+
 @attrs.define
 class Trial:
     """One batch, and what is known of it while it is killed and resumed."""
@@ -127,9 +133,9 @@ class Trial:
         try:
             while self.settled() <= before and process.returncode is None:  # noqa: ASYNC110 -- its file
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(self.random.random() * LONGEST_LIFE)
+            await pause(self.random.random() * LONGEST_LIFE)
             with self.held_up() if self.random.random() < 0.5 else nullcontext():
-                await asyncio.sleep(STALL)
+                await pause(STALL)
                 process.kill()  # once: a second one could take the exit code away
         except BaseException:
             with suppress(ProcessLookupError):

@@ -2,8 +2,8 @@
 
 A shared machine's speed changes from one second to the next by more than what is
 to be told apart. So all are under way at once, and each in its turn is let run for
-some milliseconds: whatever the machine does, it does to all of them. What such a
-run tells is CPU time; who waits here also waits for the others' turns.
+some milliseconds: whatever the machine does, it does to all that are not done yet.
+What such a run tells is CPU time; who waits here also waits for the others' turns.
 """
 
 import collections

@@ -1,6 +1,7 @@
 """Addresses the PHLO API dials: E.164 numbers and SIP endpoints."""
 
 import re
+import traceback
 
 from aiophlo.errors import InvalidAddressError
 
@@ -143,3 +144,12 @@ def mask_text(text: str) -> str:
     text = _UNPRINTABLE.sub(" ", text)
     text = _USERS_IN_TEXT.sub(r"\1…", text)
     return _NUMBERS_IN_TEXT.sub(_mask_number, text)
+
+
+def mask_error(error: BaseException) -> str:
+    """Return an unforeseen `error` with its traceback, masked as `mask_text` does.
+
+    Args:
+        error: What somebody else's code raised; its words may quote a number.
+    """
+    return mask_text("".join(traceback.format_exception(error)).rstrip())

@@ -1,14 +1,13 @@
 """What observers and the log are told: every attempt, and every outcome."""
 
 import logging
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from aiophlo.accounts import Account
-from aiophlo.addresses import mask_text
+from aiophlo.addresses import mask_error, mask_text
 from aiophlo.outcomes import InDoubt, NotSent, Outcome
 
 logger = logging.getLogger("aiophlo")
@@ -75,14 +74,8 @@ class Observers:
             try:
                 observer(event)
             except Exception as error:  # noqa: BLE001 -- its bug changes no outcome
-                told = _failure(observer, error)
-                logger.error("observer %s", told)  # noqa: TRY400 -- told has no number
-
-
-def _failure(observer: Observer, error: Exception) -> str:
-    """Return what went wrong, with its traceback, every address masked."""
-    trace = "".join(traceback.format_exception(error))
-    return mask_text(f"{observer!r} failed\n{trace}".rstrip())
+                who = mask_text(repr(observer))
+                logger.error("observer %s failed: %s", who, mask_error(error))  # noqa: TRY400 -- its traceback is masked
 
 
 def _log(level: int, message: str, account: Account, outcome: Outcome) -> None:

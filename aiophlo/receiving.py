@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import attrs
 
+from aiophlo.addresses import mask_error
 from aiophlo.errors import InvalidInputError
 from aiophlo.events import Event, decode_body, decode_query, join_fields, parse_event
 from aiophlo.webhooks import (
@@ -178,8 +179,9 @@ class Receiver:
             return HTTPStatus.OK
         try:
             self.feed(event)
-        except Exception:
-            _logger.exception("an event could not be handled: %r", event)
+        except Exception as error:  # noqa: BLE001 -- it is logged, and asked for again
+            told = mask_error(error)
+            _logger.error("%r could not be handled: %s", event, told)  # noqa: TRY400 -- its traceback is masked
             if nonces is not None:
                 nonces.forget(nonce)  # it may come again
             return HTTPStatus.INTERNAL_SERVER_ERROR

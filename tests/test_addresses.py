@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiophlo.addresses import mask, mask_id, mask_text, parse_address
+from aiophlo.addresses import mask, mask_error, mask_id, mask_text, parse_address
 from aiophlo.errors import InvalidAddressError
 
 NUMBER = "+14155550100"
@@ -199,6 +199,16 @@ def test_masked_text_is_one_printable_line(text: str) -> None:
     masked = mask_text(text)
     assert len(masked.splitlines()) <= 1
     masked.encode()
+
+
+def test_error_is_masked_with_all_that_led_to_it() -> None:
+    """The number that nobody may read stands in the cause as often."""
+    error = ValueError("sip:bob@phone.plivo.com is gone")
+    error.__cause__ = KeyError("+14155550123")
+    told = mask_error(error)
+    assert "KeyError: '…23'" in told
+    assert "ValueError: sip:…@phone.plivo.com is gone" in told
+    assert "4155550123" not in told
 
 
 @pytest.mark.parametrize(

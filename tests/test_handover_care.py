@@ -56,12 +56,14 @@ async def test_mistake_in_a_task_is_logged(caplog: pytest.LogCaptureFixture) -> 
     """Nobody may wait for it, so nobody else would hear of it."""
 
     async def mistake() -> None:
-        raise ZeroDivisionError
+        raise KeyError("+14155550100")
 
     with caplog.at_level(logging.ERROR, "aiophlo"):
         task = Care().own(mistake())
         await asyncio.wait({task})
     assert "a handover failed" in caplog.text
+    assert "KeyError: '…00'" in caplog.text
+    assert "4155550100" not in caplog.text
 
 
 async def test_mistake_of_what_is_abandoned_is_seen_once(

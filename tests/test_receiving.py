@@ -36,7 +36,7 @@ class Sink:
     def feed(self, event: Event) -> None:
         """Take one event."""
         if self.failing:
-            raise LookupError("no such handover")
+            raise LookupError("no such handover, +14155550101")
         self.events.append(event)
 
 
@@ -347,7 +347,7 @@ async def test_event_can_come_again_when_the_sink_failed(
     receiver = Receiver(sink.feed, auth_tokens=TOKEN, nonces=NonceCache(lambda: 0.0))
     sink.failing = True
     assert (await post(receiver, headers=signed(LEFT), body=BODY))[0] == 500
-    assert "no such handover" in caplog.text
+    assert "LookupError: no such handover, …01" in caplog.text
     assert "4155550101" not in caplog.text
     sink.failing = False
     assert (await post(receiver, headers=signed(LEFT), body=BODY))[0] == 200

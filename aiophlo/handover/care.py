@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+from aiophlo.addresses import mask_error
 from aiophlo.errors import PhloError
 from aiophlo.handover.alarm import logger
 
@@ -60,7 +61,7 @@ class Care:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, PhloError):
-            logger.error("a handover failed", exc_info=error)
+            logger.error("a handover failed: %s", mask_error(error))
 
     def begin(self, handover: Open) -> None:
         """Take a handover into care, until `leave`."""

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from aiophlo.addresses import mask_error
 from aiophlo.errors import HandoverError, InvalidInputError, JournalError
 from aiophlo.handover.alarm import logger
 from aiophlo.handover.care import Care
@@ -265,8 +266,9 @@ class Course:
             else:
                 journal.handovers.let_go(self.standing.entry)
             self._written = False
-        except JournalError:
-            logger.exception("a handover that has ended is still in its journal")
+        except JournalError as error:
+            told = mask_error(error)
+            logger.error("a handover that has ended is still in its journal: %s", told)
 
 
 def _never() -> bool:

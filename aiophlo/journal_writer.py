@@ -126,7 +126,8 @@ class JournalWriter:
                 self._tell(_resolve, self.opened, file)
                 while not self._stopping:
                     self._write(file.database)
-        except Exception as error:  # noqa: BLE001 -- whoever opens it is waiting
+        except Exception as error:  # noqa: BLE001 -- who opens or closes it waits
+            self._failure = self._failure or error
             self._tell(_refuse, self.opened, error)
         self._tell(_resolve, self._closed, None)
 

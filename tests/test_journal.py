@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from aiophlo.actions import AbortTransfer, Action, GetPhlo, RunPhlo, WarmTransfer
 from aiophlo.errors import InvalidInputError, JournalError, PhloError
 from aiophlo.journal import Journal, default_key
-from aiophlo.journal_file import JournalReader, open_journal
+from aiophlo.journal_file import JournalReader, OpenFile, open_journal
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 
 ROOT = Path(__file__).parent.parent
@@ -727,6 +727,23 @@ async def test_unforeseen_error_in_the_thread_hangs_nobody(
             monkeypatch.setattr("aiophlo.journal_writer._commit", burst)
             with pytest.raises(JournalError, match="burst"):
                 await journal.intend("k", transfer())
+
+
+async def test_file_that_cannot_be_let_go_of_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLite says last may be that it lost something."""
+
+    @contextlib.contextmanager
+    def stuck(*args: Any, **options: Any) -> Iterator[OpenFile]:  # noqa: ANN401 -- its own
+        with open_journal(*args, **options) as file:
+            yield file
+        raise OSError("stuck")
+
+    monkeypatch.setattr("aiophlo.journal_writer.open_journal", stuck)
+    with pytest.raises(JournalError, match="stuck"):
+        async with Journal(path):
+            pass
 
 
 async def test_row_that_cannot_be_written_takes_its_group_with_it(path: Path) -> None:

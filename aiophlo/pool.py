@@ -72,8 +72,8 @@ class SessionPool:
         accounts: One or more.
         base_url: Where the API is.
         connect: Seconds to get a connection.
-        answer_within: Seconds of silence after sending until an action is in
-            doubt; an answer that drips is given `connect` more. At least 1.
+        answer_within: Seconds that a whole answer may take, once its request has
+            left, before the action is in doubt. At least 1.
         connections_per_account: Exchanges that one account may have under
             way, so that its trouble doesn't starve the others.
         keepalive: Seconds that an idle connection is kept. Longer than the

@@ -17,6 +17,7 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from aiophlo.addresses import mask_text
+from aiophlo.answer_timer import AnswerTimer
 from aiophlo.outcomes import Reason
 from aiophlo.wire import Answer, NoAnswer, Request
 
@@ -43,10 +44,21 @@ class Departure(aiohttp.BytesPayload):
         left: The body was handed to the network; until then nobody has got
             the request. Once set, it stays.
         may_leave: Asked, if there is one, in the moment of leaving.
+        timer: Told, if there is one, in the moment of leaving.
+        response: The answer, once its headers are there.
+        silent: There was no answer in time.
     """
 
     left = False
     may_leave: Callable[[], bool] | None = None
+    timer: AnswerTimer | None = None
+    response: aiohttp.ClientResponse | None = None
+    silent = False
+    _connection: asyncio.WriteTransport | None = None
+
+    def __deepcopy__(self, memo: object) -> aiohttp.BytesPayload:
+        """Return its bytes: aioresponses keeps a copy of all that it is given."""
+        return aiohttp.BytesPayload(self._value, content_type=self.content_type)
 
     async def write_with_length(
         self,
@@ -60,16 +72,24 @@ class Departure(aiohttp.BytesPayload):
         """
         if self.may_leave is not None and not self.may_leave():
             raise ConnectionAbortedError("it may not leave any more")
-        if not _is_closing(writer):
+        if not isinstance(writer, StreamWriter):
             self.left = True
+        elif writer.transport is not None and not writer.transport.is_closing():
+            self.left = True  # else the write is sure to fail before its first byte
+            self._connection = writer.transport
+            if self.timer is not None:
+                self.timer.begin(self)
         await writer.write(self._value)
 
+    def give_up(self) -> None:
+        """End the wait for the answer, unless all of it is there.
 
-def _is_closing(writer: AbstractStreamWriter) -> bool:
-    """Say whether a write is sure to fail before its first byte."""
-    if not isinstance(writer, StreamWriter):
-        return False
-    return writer.transport is None or writer.transport.is_closing()
+        The connection is this request's own until then, and may be another's after.
+        """
+        complete = self.response is not None and self.response.connection is None
+        if self._connection is not None and not complete:
+            self.silent = True
+            self._connection.abort()
 
 
 class Transport:
@@ -82,8 +102,8 @@ class Transport:
         headers: Sent with every request, credentials among them; None where
             the session has them as its own.
         connect: Seconds to get a connection.
-        answer_within: Seconds of silence, once the request has left, after
-            which there is no answer; an answer that drips has `connect` more.
+        answer_within: Seconds that a whole answer may take, once the request
+            has left.
         proxy: URL of a proxy.
         tls: What to trust, instead of the system's certificates.
     """
@@ -103,7 +123,8 @@ class Transport:
         self._base_url = base_url
         self._connect = connect
         self._answer_within = answer_within
-        self._timeout = self._timeout_for(connect)
+        self._timer = AnswerTimer(asyncio.get_running_loop(), answer_within)
+        self._is_lent = headers is not None
         options: dict[str, Any] = {"allow_redirects": False}
         if proxy is not None:
             options["proxy"] = proxy
@@ -115,6 +136,8 @@ class Transport:
             as_json = {**headers, "Content-Type": "application/json"}
             self._get_options = {**options, "headers": headers}
             self._post_options = {**options, "headers": as_json}
+        self._get_options = self._in_time(self._get_options, connect, is_get=True)
+        self._post_options = self._in_time(self._post_options, connect, is_get=False)
 
     async def exchange(
         self, request: Request, departure: Departure, *, within: float
@@ -132,14 +155,17 @@ class Transport:
             return NoAnswer(left=False, reason=Reason.EXPIRED)
         in_time, is_get = within >= self._connect, request.body is None
         departure.left = is_get  # a GET can't tell: assume the worst
+        departure.timer = self._timer
+        options = self._get_options if is_get else self._post_options
+        if not in_time:
+            options = self._in_time(options, within, is_get=is_get)
         response = status = None
         try:
-            response = await self._session.request(
+            response = departure.response = await self._session.request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
                 data=None if is_get else departure,
-                timeout=self._timeout if in_time else self._timeout_for(within),
-                **(self._get_options if is_get else self._post_options),
+                **options,
             )
             status = response.status
             body = await _read(response)
@@ -155,15 +181,30 @@ class Transport:
             left = departure.left
             if is_get:
                 left = not isinstance(error, _PROVES_NOT_SENT)
+            if departure.silent:
+                waited = f"no answer within {self._answer_within:g} s"
+                return NoAnswer(left, Reason.SILENT, waited, status)
             why = _why_in_doubt(error) if left else self._why_not_sent(error, in_time)
             return NoAnswer(left, why, _describe(error), status)
+        finally:
+            self._timer.end(departure)
 
-    def _timeout_for(self, connect: float) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            connect=connect,
-            sock_read=self._answer_within,
-            total=connect + self._answer_within,
-        )
+    def _in_time(
+        self, options: Mapping[str, Any], connect: float, *, is_get: bool
+    ) -> dict[str, Any]:
+        """Return `options` with the bounds that aiohttp has to keep.
+
+        A POST's answer is timed here. Who lends a session may have it do
+        more before it connects, which is bounded, too.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect)
+        if is_get or self._is_lent:
+            timeout = aiohttp.ClientTimeout(
+                connect=connect,
+                sock_read=self._answer_within,
+                total=connect + self._answer_within,
+            )
+        return {**options, "timeout": timeout}
 
     def _why_not_sent(self, error: BaseException, in_time: bool) -> Reason:  # noqa: FBT001 -- private
         if self._session.closed:

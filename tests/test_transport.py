@@ -9,13 +9,16 @@ event loop and on uvloop.
 import asyncio
 import base64
 import contextlib
+import copy
 import functools
+import gc
 import logging
 import math
 import os
 import resource
 import socket
 import ssl
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -382,6 +385,13 @@ async def trusted(bench: Bench) -> None:
     CA.configure_trust(context)
 
 
+async def silent_over_tls(bench: Bench) -> None:
+    """No answer comes over TLS."""
+    await trusted(bench)
+    await bench.serve(hold, tls=server_tls())
+    bench.options["answer_within"] = 2 * SOON
+
+
 async def proxy_refuses(bench: Bench) -> None:
     """A proxy wants credentials other than those in its URL."""
 
@@ -601,6 +611,7 @@ ROWS: Final = {
     # It left, and no clear answer comes.
     "silence": Row(answers(end="hold"), "in_doubt silent"),
     "silence, kept": Row(answers(end="hold", kept=True), "in_doubt silent"),
+    "silence over tls": Row(silent_over_tls, "in_doubt silent"),
     "drip in headers": Row(drips(b"HTTP/1.1 201 Created\r\nX: "), "in_doubt silent"),
     "drip in body": Row(drips(begins("Content-Length: 9999")), "in_doubt silent 201"),
     "stall in body": Row(
@@ -755,19 +766,20 @@ def test_body_has_not_arrived_when_it_is_cancelled_before_leaving(
 
 def test_waiting_ends_when_the_server_falls_silent_or_drips(run: Run) -> None:
     """An agent stares at a spinner for as long as this is late."""
-    connect, patience, tick = 1.0, 0.5, 0.01
-    longest = {
-        answers(end="hold"): patience,
-        answers(end="hold", kept=True): patience,
-        answers(begins("Content-Length: 9"), b"{", end="hold"): patience,
-        drips(b"HTTP/1.1 201 Created\r\nX: "): connect + patience,
-        drips(begins("Content-Length: 9999")): connect + patience,
-    }
+    patience, tick = 0.5, 0.01
+    settings = (
+        answers(end="hold"),
+        answers(end="hold", kept=True),
+        answers(begins("Content-Length: 9"), b"{", end="hold"),
+        drips(b"HTTP/1.1 201 Created\r\nX: "),
+        drips(begins("Content-Length: 9999")),
+        silent_over_tls,
+    )
 
     async def seconds(setting: Setting) -> tuple[float, float]:
         async def patient(bench: Bench) -> None:
             await setting(bench)
-            bench.options = {"connect": connect, "answer_within": patience}
+            bench.options |= {"connect": 5.0, "answer_within": patience}
 
         loop = asyncio.get_running_loop()
         async with bench_of(patient) as bench:
@@ -788,11 +800,11 @@ def test_waiting_ends_when_the_server_falls_silent_or_drips(run: Run) -> None:
 
     async def main() -> None:
         counting = asyncio.ensure_future(count())
-        waits = await asyncio.gather(*map(seconds, longest))
+        waits = await asyncio.gather(*map(seconds, settings))
         counting.cancel()
-        for (whole, without_stalls), limit in zip(waits, longest.values(), strict=True):
+        for whole, without_stalls in waits:
             assert whole >= patience - 0.05
-            assert without_stalls <= limit + 0.2
+            assert without_stalls <= patience + 0.2
 
     run(main())
 
@@ -855,6 +867,28 @@ async def test_request_arrives_byte_for_byte_when_a_session_is_lent(
     assert (received.method, received.body) == ("POST", request.body)
     assert received.header("authorization") == [HEADERS["Authorization"]]
     assert received.header("content-type") == ["application/json"]
+
+
+async def test_waiting_ends_when_a_lent_session_is_busy_with_its_own() -> None:
+    """Whatever its owner has it do before a request leaves, a caller waits."""
+    trace = aiohttp.TraceConfig()
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    trace.on_request_headers_sent.append(hang)
+    async with (
+        RawServer(answer_all) as server,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+    ):
+        transport = Transport(
+            session, server.base_url, HEADERS, connect=SOON, answer_within=SOON
+        )
+        async with asyncio.timeout(20):  # fail, where it would hang
+            answer = await exchange(transport, ACTIONS["dial"])
+        assert not server.requests
+    assert isinstance(answer, NoAnswer)
+    assert (answer.left, answer.reason) == (False, Reason.UNREACHABLE)
 
 
 async def test_get_has_no_body_when_it_is_sent() -> None:
@@ -1018,6 +1052,52 @@ async def test_departure_stays_when_a_later_write_fails() -> None:
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await departure.write_with_length(writer, None)
     assert departure.left
+
+
+async def test_connection_is_left_alone_when_its_answer_is_complete() -> None:
+    """A timer that fires as the answer comes must not end another's request."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    async with lent(answer_all) as (server, transport):
+        departure = departure_of(request)
+        answer = await transport.exchange(request, departure, within=3.0)
+        assert isinstance(answer, Answer)
+        departure.give_up()
+        assert not departure.silent
+        assert isinstance(await exchange(transport, ACTIONS["dial"]), Answer)
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["yes", "close", "cancelled after", "closed in flight"]
+)
+async def test_nothing_is_kept_of_a_request_when_it_is_over(name: str) -> None:
+    """A pool that sends for weeks must not remember, for seconds, all it sent."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    async with bench_of(ROWS[name].setting) as bench:
+        departure = departure_of(request)
+        task = asyncio.ensure_future(bench.exchange(request, departure))
+        if bench.meanwhile is not None:
+            await bench.meanwhile()
+        if bench.cancels:
+            task.cancel()
+        await asyncio.wait([task])
+        assert departure.left
+        await bench.arrived()
+        kept = weakref.ref(departure)
+        del departure, task
+        gc.collect()
+        assert kept() is None
+
+
+async def test_request_can_be_copied_when_aioresponses_keeps_it() -> None:
+    """Tests of a user's own must not trip over what a request holds."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    async with lent(answer_all) as (_, transport):
+        departure = departure_of(request)
+        await transport.exchange(request, departure, within=3.0)
+        copied = copy.deepcopy(departure)
+    assert copied.decode() == departure.decode() == (request.body or b"").decode()
+    assert copied.content_type == departure.content_type == "application/json"
 
 
 async def test_departure_is_noted_when_the_writer_is_not_known() -> None:

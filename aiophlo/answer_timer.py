@@ -1,0 +1,57 @@
+"""One timer for all the answers that are waited for.
+
+Every answer is given the same time, so the request that left first is the first
+to run out of it: a timer for that one does for all. aiohttp's own, two for each
+request, cost more than all that is done here for a transfer.
+"""
+
+import asyncio
+from typing import Protocol
+
+
+class Waiting(Protocol):
+    """A request that has left, and waits for its answer."""
+
+    def give_up(self) -> None:
+        """End the wait: there was no answer in time."""
+
+
+class AnswerTimer:
+    """Ends the wait for every answer that takes too long.
+
+    Args:
+        loop: The event loop, whose clock it goes by.
+        seconds: How long an answer may take.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._due: dict[Waiting, float] = {}  # the first that left comes first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def begin(self, waiting: Waiting) -> None:
+        """Take note that a request leaves now."""
+        due = self._due[waiting] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._fire)
+
+    def end(self, waiting: Waiting) -> None:
+        """Take note that nothing is waited for any more, if anything was."""
+        self._due.pop(waiting, None)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        late = []
+        for waiting, due in self._due.items():
+            if due > now:
+                self._timer = self._loop.call_at(due, self._fire)
+                break
+            late.append(waiting)
+        for waiting in late:
+            if self._due.pop(waiting, None) is not None:
+                waiting.give_up()

@@ -3,7 +3,6 @@
 import asyncio
 import struct
 import time
-from collections import deque
 
 import attrs
 
@@ -13,8 +12,9 @@ from aiophlo.rivals import Party, party_of
 from aiophlo.wire import Answer, NoAnswer, decode
 
 _Joiners = dict[asyncio.Future[Outcome | None], None]
+_Kept = bytes | tuple[float, Outcome]  # when it ended, and what it came to
 
-_FIGURES = struct.Struct("=HIdd")  # status, attempts, seconds, waited
+_FIGURES = struct.Struct("=dHIdd")  # ended, status, attempts, seconds, waited
 _CUTTING = (AbortTransfer, Hangup)
 _REMEMBERED = (Accepted, InDoubt)
 MEMORY = 3.0  # seconds after its end in which a flight still answers its equals
@@ -25,7 +25,8 @@ class Flights:
 
     What is remembered is kept small: hundreds of accounts at full rate make it
     tens of thousands of flights, and objects that lie about for seconds cost
-    more, in caches and to the garbage collector, than all else here.
+    more, in caches and to the garbage collector, than all else here. So they
+    are forgotten all at once: those of one period when the next one is over.
 
     Args:
         loop: The event loop they run on.
@@ -34,17 +35,15 @@ class Flights:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._under_way: dict[str, _Joiners | None] = {}
-        self._ended: dict[str, bytes | Outcome] = {}
-        self._endings: deque[str] = deque()  # the keys of `_ended`, oldest first
-        self._ended_at: deque[float] = deque()
+        self._ended: dict[str, _Kept] = {}  # in this period of `MEMORY` seconds
+        self._ended_before: dict[str, _Kept] = {}  # in the one before
+        self._period_ends = loop.time() + MEMORY
         self._cuts: dict[Party | None, str] = {}  # the latest one's number
-        self._since: dict[str, int] = {}  # flights begun since, by number
-        self._cut: deque[tuple[float, Party | None, str]] = deque()
         self._count = 0
 
     def __len__(self) -> int:
-        cuts = len(self._cuts) + len(self._since)
-        return len(self._under_way) + len(self._ended) + cuts
+        ended = len(self._ended) + len(self._ended_before)
+        return len(self._under_way) + ended + len(self._cuts)
 
     def key(self, action: DialAction) -> str:
         """Return what the dials that are one double click have in common.
@@ -52,9 +51,9 @@ class Flights:
         An abort or a hang-up in between, of who dials or who is dialled, makes
         two of them: who dials again after it means it.
         """
-        place = (action.verb, action.phlo_id, action.node_id)
-        key = " ".join((*place, action.trigger_source, action.to, action.role))
-        cuts = self._cuts_of(action) if self._cuts else []
+        who = (action.trigger_source, action.to, action.role)
+        key = " ".join((action.verb, action.phlo_id, action.node_id, *who))
+        cuts = self._cuts_of(action) if self._cuts else None
         return f"{max(cuts, key=int)} {key}" if cuts else key
 
     def _cuts_of(self, action: DialAction) -> list[str]:
@@ -66,11 +65,8 @@ class Flights:
         """Take note that `action` begins, whatever it is."""
         if isinstance(action, _CUTTING):
             self._forget()
-            party = party_of(action)
             self._count += 1
-            number = self._cuts[party] = str(self._count)
-            self._since[number] = 0
-            self._cut.append((self._loop.time(), party, number))
+            self._cuts[party_of(action)] = str(self._count)
 
     def lead(self, key: str) -> bool:
         """Begin a flight, unless there is an equal one to `join`.
@@ -78,11 +74,13 @@ class Flights:
         Returns:
             Whether the caller leads one now, and must `land` it.
         """
-        self._forget()
-        if key in self._ended or key in self._under_way:
+        now = self._forget()
+        if key in self._under_way:
+            return False
+        kept = self._kept(key)
+        if kept is not None and now - _ended_at(kept) < MEMORY:
             return False
         self._under_way[key] = None
-        self._counted(key, 1)
         return True
 
     async def join(self, key: str, action: Action) -> Outcome | None:
@@ -96,11 +94,15 @@ class Flights:
             None if its leader went away before anything left: the caller leads
             it now, and must `land` it.
         """
-        if key in self._ended:
-            outcome: Outcome | None = _unpacked(self._ended[key], action)
+        kept = None if key in self._under_way else self._kept(key)
+        if kept is not None:
+            outcome: Outcome | None = _unpacked(kept, action)
         else:
             outcome = await self._end_of(key)
         return outcome and attrs.evolve(outcome, action=action, joined=True)
+
+    def _kept(self, key: str) -> _Kept | None:
+        return self._ended.get(key) or self._ended_before.get(key)
 
     async def _end_of(self, key: str) -> Outcome | None:
         joiners = self._under_way[key]
@@ -137,11 +139,8 @@ class Flights:
             if not joiner.done():
                 joiner.set_result(outcome)
         if isinstance(outcome, _REMEMBERED):
-            self._ended[key] = _packed(outcome, answer)
-            self._endings.append(key)
-            self._ended_at.append(self._loop.time())
-        else:
-            self._counted(key, -1)
+            now = self._forget()
+            self._ended[key] = _packed(now, outcome, answer)
 
     def _hand_over(self, key: str) -> None:
         joiners = self._under_way[key]
@@ -152,48 +151,50 @@ class Flights:
                 joiner.set_result(None)
                 return
         del self._under_way[key]
-        self._counted(key, -1)
 
-    def _counted(self, key: str, change: int) -> None:
-        number = key.partition(" ")[0] if self._cuts else ""
-        if number in self._since:
-            self._since[number] += change
+    def _forget(self) -> float:
+        """Begin a new period if the last one is over; return the time."""
+        now = self._loop.time()
+        if now >= self._period_ends:
+            long_over = now >= self._period_ends + MEMORY
+            self._ended_before = {} if long_over else self._ended
+            self._ended = {}
+            self._period_ends = now + MEMORY
+            if self._cuts:
+                self._forget_cuts()
+        return now
 
-    def _forget(self) -> None:
-        oldest = self._loop.time() - MEMORY
-        while self._ended_at and self._ended_at[0] <= oldest:
-            self._ended_at.popleft()
-            key = self._endings.popleft()
-            del self._ended[key]
-            self._counted(key, -1)
-        while self._cut and self._cut[0][0] <= oldest:
-            self._forget_cut(*self._cut.popleft()[1:])
-
-    def _forget_cut(self, party: Party | None, number: str) -> None:
-        """Forget a cut, unless flights begun since would lose their equals."""
-        latest = self._cuts[party] == number
-        if latest and self._since[number]:
-            self._cut.append((self._loop.time(), party, number))
-            return
-        del self._since[number]
-        if latest:
-            del self._cuts[party]
+    def _forget_cuts(self) -> None:
+        """Forget the cuts of those who have no dial left to tell from a later one."""
+        have_dials = set()
+        for key in (*self._under_way, *self._ended_before):
+            *_, phlo_id, node_id, trigger_source, to, _ = key.split(" ")
+            have_dials.add((phlo_id, node_id, trigger_source))
+            have_dials.add((phlo_id, node_id, to))
+        self._cuts = {
+            party: number for party, number in self._cuts.items() if party in have_dials
+        }
 
 
-def _packed(outcome: Outcome, answer: Answer | NoAnswer | None) -> bytes | Outcome:
+def _packed(ended: float, outcome: Outcome, answer: Answer | NoAnswer | None) -> _Kept:
     """Return what is enough to tell `outcome` again."""
     if not (isinstance(outcome, Accepted) and isinstance(answer, Answer)):
-        return outcome
+        return ended, outcome
     figures = _FIGURES.pack(
-        answer.status, outcome.attempts, outcome.seconds, outcome.waited
+        ended, answer.status, outcome.attempts, outcome.seconds, outcome.waited
     )
     return figures + answer.body
 
 
-def _unpacked(kept: bytes | Outcome, action: Action) -> Outcome:
-    if isinstance(kept, Outcome):
-        return kept
-    status, attempts, seconds, waited = _FIGURES.unpack_from(kept)
+def _ended_at(kept: _Kept) -> float:
+    ended: float = _FIGURES.unpack_from(kept)[0] if isinstance(kept, bytes) else kept[0]
+    return ended
+
+
+def _unpacked(kept: _Kept, action: Action) -> Outcome:
+    if not isinstance(kept, bytes):
+        return kept[1]
+    _, status, attempts, seconds, waited = _FIGURES.unpack_from(kept)
     return decode(
         action,
         Answer(status, {}, kept[_FIGURES.size :]),

@@ -9,7 +9,7 @@ import attrs
 import pytest
 from virtual_time import VirtualTimeLoop, run_virtually
 
-from aiophlo.actions import AbortTransfer, ColdTransfer, Hangup, WarmTransfer
+from aiophlo.actions import AbortTransfer, Action, ColdTransfer, Hangup, WarmTransfer
 from aiophlo.flights import MEMORY, Flights
 from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.wire import Answer, decode
@@ -19,6 +19,7 @@ ACTION = WarmTransfer(
 )
 ACCEPTED = Accepted(action=ACTION)
 ABORT = AbortTransfer(phlo_id="p", node_id="n", member="+14155550100")
+HANGUP = Hangup(phlo_id="p", node_id="n", member=ACTION.to)
 REJECTED = Rejected(action=ACTION, status=404)
 IN_DOUBT = InDoubt(action=ACTION, reason=Reason.SILENT)
 EXPIRED = NotSent(action=ACTION, reason=Reason.EXPIRED)
@@ -151,7 +152,6 @@ def test_end_is_remembered_for_three_seconds(outcome: Outcome) -> None:
         await clicks.click("c")
         assert clicks.leaders == ["a", "c"]
         await clicks.land(REJECTED)
-        assert len(clicks.flights) == 0
 
     assert MEMORY == 3.0
     run_virtually(main())
@@ -354,8 +354,8 @@ async def test_nothing_is_kept_once_the_memory_has_passed() -> None:
         assert clicks.flights.lead(f"{number}")
         clicks.flights.land(f"{number}", ACCEPTED)
         clicks.loop.now += 0.1
-    assert len(clicks.flights) <= 31
-    clicks.loop.now += MEMORY
+    assert len(clicks.flights) <= 2 * 31  # those of this period and the last
+    clicks.loop.now += 2 * MEMORY
     assert clicks.flights.lead("last")
     clicks.flights.land("last", REJECTED)
     assert len(clicks.flights) == 0
@@ -401,9 +401,9 @@ class Dials:
         """Let time pass."""
         self._loop.now = self._began + seconds
 
-    def abort(self) -> None:
-        """Abort the agent's transfer."""
-        self.flights.note(ABORT)
+    def abort(self, action: Action = ABORT) -> None:
+        """Abort the agent's transfer, or cut it off otherwise."""
+        self.flights.note(action)
 
     async def rings(self, *, end: Outcome | None = ACCEPTED) -> bool:
         """Dial, and say whether the phone rings; without an end, it goes on."""
@@ -415,9 +415,10 @@ class Dials:
         return True
 
 
+@pytest.mark.parametrize("cut", [ABORT, HANGUP], ids=["abort", "hang-up"])
 @pytest.mark.parametrize("aborts", [(0.0,), (0.0, 0.5), (0.0, 2.5)], ids=str)
 def test_double_click_rings_once_however_long_ago_an_abort_was(
-    aborts: tuple[float, ...],
+    aborts: tuple[float, ...], cut: Action
 ) -> None:
     """An agent who tries again after an abort, and clicks twice, rings two phones."""
 
@@ -425,7 +426,7 @@ def test_double_click_rings_once_however_long_ago_an_abort_was(
         dials = Dials()
         for seconds in aborts:
             dials.at(seconds)
-            dials.abort()
+            dials.abort(cut)
         rang = []
         for seconds in (2.9, 3.1, 3.3, 5.8, 6.0):
             dials.at(seconds)
@@ -448,6 +449,75 @@ async def test_double_click_rings_once_while_a_dial_after_an_abort_lasts() -> No
         await asyncio.sleep(0)
     dials.flights.land(dials.flights.key(ACTION), REJECTED)
     assert not any(await asyncio.gather(*joiners))
+
+
+@pytest.mark.parametrize("landed_at", [2.9, 5.9, 20.0])
+def test_dial_rings_after_an_abort_however_long_the_aborted_one_lasts(
+    landed_at: float,
+) -> None:
+    """An agent who tries again hears of the new ring, not of the one cut off."""
+
+    async def main() -> bool:
+        dials = Dials()
+        aborted = dials.flights.key(ACTION)
+        assert dials.flights.lead(aborted)
+        dials.at(0.5)
+        dials.abort()
+        for seconds in range(1, int(landed_at)):
+            dials.at(seconds)
+            dials.flights.note(attrs.evolve(ABORT, member="+14155550777"))
+        dials.at(landed_at)
+        dials.flights.land(aborted, ACCEPTED)
+        dials.at(landed_at + 0.6)
+        return await dials.rings()
+
+    assert run_virtually(main())
+
+
+@pytest.mark.parametrize("after", [2.9, 3.1, 4.0, 5.9])
+@pytest.mark.parametrize("began", [0.0, 1.0, 2.9])
+def test_end_is_remembered_whenever_it_comes(began: float, after: float) -> None:
+    """A double click rings once, at whatever time of the day."""
+
+    async def main() -> bool:
+        dials = Dials()
+        dials.at(began)
+        assert await dials.rings()
+        for number in range(1, 5):  # others fly meanwhile
+            dials.at(began + after * number / 5)
+            assert dials.flights.lead(f"{number}")
+            dials.flights.land(f"{number}", ACCEPTED)
+        dials.at(began + after)
+        return await dials.rings()
+
+    assert run_virtually(main()) is (after >= MEMORY)
+
+
+@virtually
+async def test_end_is_remembered_when_it_comes_after_a_long_wait() -> None:
+    """A dial that waited for its slot for long is a double click like any other."""
+    dials = Dials()
+    key = dials.flights.key(ACTION)
+    assert dials.flights.lead(key)
+    dials.at(5.0)
+    dials.flights.land(key, ACCEPTED)
+    dials.at(7.0)
+    assert not await dials.rings()
+
+
+@virtually
+async def test_latest_end_counts_when_there_were_two() -> None:
+    """Who rings again after a while, and clicks twice, hears of the later ring."""
+    clicks = Clicks()
+    await clicks.click("a")
+    await clicks.land(ACCEPTED)
+    clicks.loop.now += 3.1
+    await clicks.click("b", "c")
+    await clicks.land(IN_DOUBT)
+    clicks.loop.now += 0.1
+    await clicks.click("d")
+    assert clicks.leaders == ["a", "b"]
+    assert clicks.told["c"] == clicks.told["d"] == joined(IN_DOUBT)
 
 
 @pytest.mark.parametrize("end", [ACCEPTED, REJECTED, NEVER_LEFT])

@@ -277,7 +277,7 @@ class Day:
         assert sender.permits.free == CONNECTIONS
         assert sender.permits.waiting(Lane.STREAMED) == 0
         assert len(sender.rivals) == 0
-        await asyncio.sleep(3.0)  # as long as an ended flight is remembered
+        await asyncio.sleep(6.0)  # an ended flight is kept for two periods at most
         assert sender.flights.lead("a newcomer")
         assert len(sender.flights) == 1
 

@@ -34,6 +34,7 @@ CLIENTS = {
     "raw asyncio protocol": Client("raw:run"),
     "hand-tuned aiohttp": Client("yardstick:run"),
     "the same, inlined": Client("yardstick:tightest"),
+    "the same, waiting for ever": Client("yardstick:patient"),
     "hand-tuned aiohttp, uvloop": Client("yardstick:run", on_uvloop=True),
     "natural aiohttp": Client("natural:run"),
     "aiophlo": Client("phlo:plain"),

@@ -28,7 +28,7 @@ class HandTunedClient:
         auth_id: The account's id.
         auth_token: Its token.
         connect: Seconds to get a connection.
-        answer_within: Seconds of silence until it gives up.
+        answer_within: Seconds of silence until it gives up; None waits for ever.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class HandTunedClient:
         auth_token: str,
         *,
         connect: float = 3.0,
-        answer_within: float = 10.0,
+        answer_within: float | None = 10.0,
     ) -> None:
+        total = None if answer_within is None else connect + answer_within
         pair = base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
         self._base_url = base_url
         self._session = aiohttp.ClientSession(
@@ -51,7 +52,7 @@ class HandTunedClient:
                 "User-Agent": "hand-tuned",
             },
             timeout=aiohttp.ClientTimeout(
-                connect=connect, sock_read=answer_within, total=connect + answer_within
+                connect=connect, sock_read=answer_within, total=total
             ),
         )
 

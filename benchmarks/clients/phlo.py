@@ -1,7 +1,7 @@
 """aiophlo: awaited one by one, watched, streamed, and with a journal."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 
 from aiophlo import (
@@ -55,8 +55,8 @@ async def plain(
     """Send with `await pool.send(transfer)`."""
     async with pool_of(base_url, observers=observers) as pool:
 
-        async def send(phlo_id: str, number: int) -> None:
-            await pool.send(transfer(number, phlo_id), send_within=ANSWER_WITHIN)
+        def send(phlo_id: str, number: int) -> Awaitable[object]:
+            return pool.send(transfer(number, phlo_id), send_within=ANSWER_WITHIN)
 
         await load.by_workers(send)
 

@@ -1,6 +1,7 @@
 """The yardstick under load, and the same request without any structure."""
 
 import json
+from collections.abc import Awaitable
 
 import aiohttp
 from yarl import URL
@@ -20,16 +21,23 @@ from benchmarks.load import (
 _CREATED = 201
 
 
-async def run(base_url: str, load: Load) -> None:
+async def run(
+    base_url: str, load: Load, *, answer_within: float | None = ANSWER_WITHIN
+) -> None:
     """Send with the leanest honest aiohttp client."""
     async with HandTunedClient(
-        base_url, AUTH_ID, AUTH_TOKEN, connect=CONNECT, answer_within=ANSWER_WITHIN
+        base_url, AUTH_ID, AUTH_TOKEN, connect=CONNECT, answer_within=answer_within
     ) as client:
 
-        async def send(phlo_id: str, number: int) -> None:
-            await client.warm_transfer(phlo_id, NODE_ID, target(number), AGENT)
+        def send(phlo_id: str, number: int) -> Awaitable[object]:
+            return client.warm_transfer(phlo_id, NODE_ID, target(number), AGENT)
 
         await load.by_workers(send)
+
+
+async def patient(base_url: str, load: Load) -> None:
+    """Send with the same, but wait for an answer for ever."""
+    await run(base_url, load, answer_within=None)
 
 
 async def tightest(base_url: str, load: Load) -> None:

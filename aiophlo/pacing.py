@@ -98,7 +98,7 @@ class Pacer:
     def take(self, now: float) -> bool:
         """Take the slot that is free now, if nobody waits for it."""
         start = self._start(now)
-        if start > now or self._first() is not None:
+        if start > now or any(self._waiting):
             return False
         self._next_free = start + self._step(now)
         return True

@@ -61,10 +61,11 @@ class Permits:
     def release(self, lane: Lane) -> None:
         """Give back what `acquire` in this lane took."""
         if lane is not _URGENT:
-            self._pass_on()
+            self.free += 1
+            if any(self._lanes):
+                self._pass_on()
 
     def _pass_on(self) -> None:
-        self.free += 1
         for lane in _LANES_THAT_WAIT:
             waiters = self._lanes[lane]
             while waiters and self.free > self._reserved[lane]:
@@ -78,4 +79,4 @@ class Permits:
     def _give_up(self, lane: Lane, waiter: asyncio.Future[None]) -> None:
         self._lanes[lane].pop(waiter, None)
         if not waiter.cancelled() and waiter.done():
-            self._pass_on()  # it was given one in the moment it was cancelled
+            self.release(lane)  # it was given one in the moment it was cancelled

@@ -126,7 +126,8 @@ class Sender:
         self.random = random
         self.trailing_slash = trailing_slash
         self.budget = RetryBudget()
-        self.flights = Flights(asyncio.get_running_loop())
+        self.loop = asyncio.get_running_loop()
+        self.flights = Flights(self.loop)
         self.in_flight = 0
 
     def send(
@@ -154,7 +155,7 @@ class Sender:
 
     def state(self) -> AccountState:
         """Return what the account is busy with; a subaccount shares its slots."""
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         pacer = self.slots.pacer
         behind = self.permits.waiting(Lane.AWAITED)
         return AccountState(
@@ -255,7 +256,7 @@ class Journey:
             trailing_slash=sender.trailing_slash,
         )
         self.lane = action.lane if lane is None else lane
-        self.loop = asyncio.get_running_loop()
+        self.loop = sender.loop
         self.started = self.loop.time()
         self.deadline = math.inf if send_within is None else self.started + send_within
         self.attempts = 0
@@ -392,10 +393,11 @@ class Journey:
 
     def _tell_pacers(self, outcome: Outcome) -> None:
         # A pause is for both: dials that had theirs meanwhile would leave at once.
-        for slots in self.sender.all_slots:
-            if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
+        if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
+            for slots in self.sender.all_slots:
                 slots.throttled(sent=self.sent, retry_after=outcome.retry_after)
-            elif outcome.status is not None:
+        elif outcome.status is not None:
+            for slots in self.sender.all_slots:
                 slots.pacer.answered(sent=self.sent)
 
     def _not_begun(self, reason: Reason) -> Outcome:

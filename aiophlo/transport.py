@@ -74,9 +74,9 @@ class Departure(aiohttp.BytesPayload):
             raise ConnectionAbortedError("it may not leave any more")
         if not isinstance(writer, StreamWriter):
             self.left = True
-        elif writer.transport is not None and not writer.transport.is_closing():
+        elif (connection := writer.transport) and not connection.is_closing():
             self.left = True  # else the write is sure to fail before its first byte
-            self._connection = writer.transport
+            self._connection = connection
             if self.timer is not None:
                 self.timer.begin(self)
         await writer.write(self._value)

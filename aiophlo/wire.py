@@ -52,7 +52,7 @@ def _repr_bytes(content: bytes | None) -> str:
     return repr(content) if content is None else f"<{len(content)} bytes>"
 
 
-@attrs.frozen
+@attrs.define
 class Request:
     """One HTTP request, but for its host and credentials.
 
@@ -67,7 +67,7 @@ class Request:
     body: bytes | None = attrs.field(default=None, repr=_repr_bytes)
 
 
-@attrs.frozen
+@attrs.define
 class Answer:
     """One complete HTTP answer.
 
@@ -78,11 +78,11 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=False, hash=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=_repr_bytes)
 
 
-@attrs.frozen
+@attrs.define
 class NoAnswer:
     """The lack of an answer, and what is known about it.
 

@@ -2,7 +2,7 @@
 
 Every answer is given the same time, so the request that left first is the first
 to run out of it: a timer for that one does for all. aiohttp's own, two for each
-request, cost more than all that is done here for a transfer.
+request, are a seventh of what a whole request costs.
 """
 
 import asyncio
@@ -53,5 +53,5 @@ class AnswerTimer:
                 break
             late.append(waiting)
         for waiting in late:
-            if self._due.pop(waiting, None) is not None:
-                waiting.give_up()
+            del self._due[waiting]
+            self._loop.call_soon(waiting.give_up)  # one that raises harms no other

@@ -4,7 +4,7 @@ Each error names the parameter, and shows no value that may hold a secret.
 """
 
 import inspect
-import math
+import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +16,7 @@ from aiophlo.errors import InvalidInputError
 from aiophlo.observing import Observer
 
 _T = TypeVar("_T")
+_GREATEST = sys.float_info.max
 
 
 def _refuse(field: str, right: str, value: object = None) -> NoReturn:
@@ -36,7 +37,7 @@ def check_type(value: _T, kind: type[Any], field: str) -> _T:
 def check_seconds(value: float, field: str, *, least: float = 0.0) -> float:
     """Return `value` as a finite number of seconds, above 0 and at least `least`."""
     numeric = isinstance(value, (int, float)) and value is not True
-    if not (numeric and 0 < value < math.inf and value >= least):
+    if not (numeric and 0 < value <= _GREATEST and value >= least):
         right = f"{least:g} or more" if least else "above 0"
         message = f"{field}: expected seconds, {right}, got {value!r}"
         raise InvalidInputError(message, field=field)

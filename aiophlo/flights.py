@@ -51,6 +51,7 @@ class Flights:
         An abort or a hang-up in between, of who dials or who is dialled, makes
         two of them: who dials again after it means it.
         """
+        self._forget()  # now, not once the key names what is then forgotten
         who = (action.trigger_source, action.to, action.role)
         key = " ".join((action.verb, action.phlo_id, action.node_id, *who))
         cuts = self._cuts_of(action) if self._cuts else None
@@ -74,11 +75,10 @@ class Flights:
         Returns:
             Whether the caller leads one now, and must `land` it.
         """
-        now = self._forget()
         if key in self._under_way:
             return False
         kept = self._kept(key)
-        if kept is not None and now - _ended_at(kept) < MEMORY:
+        if kept is not None and self._loop.time() - _ended_at(kept) < MEMORY:
             return False
         self._under_way[key] = None
         return True

@@ -44,7 +44,7 @@ class Departure(aiohttp.BytesPayload):
         left: The body was handed to the network; until then nobody has got
             the request. Once set, it stays.
         may_leave: Asked, if there is one, in the moment of leaving.
-        timer: Told, if there is one, in the moment of leaving.
+        timer: Ends the wait for the answer, if there is one.
         response: The answer, once its headers are there.
         silent: There was no answer in time.
     """
@@ -81,6 +81,11 @@ class Departure(aiohttp.BytesPayload):
                 self.timer.begin(self)
         await writer.write(self._value)
 
+    def end(self) -> None:
+        """Take note that no answer is waited for any more."""
+        if self.timer is not None:
+            self.timer.end(self)
+
     def give_up(self) -> None:
         """End the wait for the answer, unless all of it is there.
 
@@ -103,7 +108,8 @@ class Transport:
             the session has them as its own.
         connect: Seconds to get a connection.
         answer_within: Seconds that a whole answer may take, once the request
-            has left.
+            has left. One to a GET, or over a lent session, is given up after so
+            many seconds of silence, and `connect` more if it drips.
         proxy: URL of a proxy.
         tls: What to trust, instead of the system's certificates.
     """
@@ -123,8 +129,9 @@ class Transport:
         self._base_url = base_url
         self._connect = connect
         self._answer_within = answer_within
-        self._timer = AnswerTimer(asyncio.get_running_loop(), answer_within)
-        self._is_lent = headers is not None
+        self._timer = None
+        if headers is None:
+            self._timer = AnswerTimer(asyncio.get_running_loop(), answer_within)
         options: dict[str, Any] = {"allow_redirects": False}
         if proxy is not None:
             options["proxy"] = proxy
@@ -136,8 +143,8 @@ class Transport:
             as_json = {**headers, "Content-Type": "application/json"}
             self._get_options = {**options, "headers": headers}
             self._post_options = {**options, "headers": as_json}
-        self._get_options = self._in_time(self._get_options, connect, is_get=True)
-        self._post_options = self._in_time(self._post_options, connect, is_get=False)
+        self._get_options = self._bounded(self._get_options, connect, is_get=True)
+        self._post_options = self._bounded(self._post_options, connect, is_get=False)
 
     async def exchange(
         self, request: Request, departure: Departure, *, within: float
@@ -158,7 +165,7 @@ class Transport:
         departure.timer = self._timer
         options = self._get_options if is_get else self._post_options
         if not in_time:
-            options = self._in_time(options, within, is_get=is_get)
+            options = self._bounded(options, within, is_get=is_get)
         response = status = None
         try:
             response = departure.response = await self._session.request(
@@ -168,7 +175,7 @@ class Transport:
                 **options,
             )
             status = response.status
-            body = await _read(response)
+            body = await _read(response, departure)
             if body is None:
                 response.close()
                 return _too_long(status)
@@ -187,18 +194,18 @@ class Transport:
             why = _why_in_doubt(error) if left else self._why_not_sent(error, in_time)
             return NoAnswer(left, why, _describe(error), status)
         finally:
-            self._timer.end(departure)
+            departure.end()
 
-    def _in_time(
+    def _bounded(
         self, options: Mapping[str, Any], connect: float, *, is_get: bool
     ) -> dict[str, Any]:
         """Return `options` with the bounds that aiohttp has to keep.
 
-        A POST's answer is timed here. Who lends a session may have it do
-        more before it connects, which is bounded, too.
+        A POST's answer is timed here. Who lends a session may have it do more
+        besides: what goes before and after an exchange is bounded, too.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=connect)
-        if is_get or self._is_lent:
+        if is_get or self._timer is None:
             timeout = aiohttp.ClientTimeout(
                 connect=connect,
                 sock_read=self._answer_within,
@@ -219,15 +226,26 @@ def departure_of(request: Request) -> Departure:
     return Departure(request.body or b"", content_type="application/json")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the body, or None where it is longer than any answer can be."""
+async def _read(response: aiohttp.ClientResponse, departure: Departure) -> bytes | None:
+    """Return the body, or None where it is longer than any answer can be.
+
+    Raises:
+        TimeoutError: It would have ended with the connection, and we ended that.
+    """
     content = response.content
     blocks = [await content.readany()]  # nearly always all there is
     room = LONGEST_BODY - len(blocks[0])
     while room >= 0 and not content.at_eof():
         blocks.append(await content.readany())
         room -= len(blocks[-1])
+    if departure.silent and not _says_how_long(response):
+        raise TimeoutError
     return b"".join(blocks) if room >= 0 else None
+
+
+def _says_how_long(response: aiohttp.ClientResponse) -> bool:
+    headers = response.headers
+    return "Content-Length" in headers or "Transfer-Encoding" in headers
 
 
 def _too_long(status: int) -> NoAnswer:

@@ -318,7 +318,7 @@ async def test_alarm_is_raised_when_the_customer_cannot_be_brought_back(
     assert caught.value.handover == left
     shown = f"{fields} {record.getMessage()} {caught.value!r} {caught.value}"
     for address in (AGENT, CUSTOMER, FIRST):
-        assert address[-4:] not in shown
+        assert address[-7:] not in shown  # fewer digits may stand in an id or a time
     assert left.agent == AGENT
 
 

@@ -278,7 +278,9 @@ class Day:
         assert sender.permits.waiting(Lane.STREAMED) == 0
         assert len(sender.rivals) == 0
         await asyncio.sleep(6.0)  # an ended flight is kept for two periods at most
-        assert sender.flights.lead("a newcomer")
+        newcomer = act(WarmTransfer, 9)
+        assert isinstance(newcomer, WarmTransfer)
+        assert sender.flights.lead(sender.flights.key(newcomer))
         assert len(sender.flights) == 1
 
 

@@ -18,6 +18,7 @@ import os
 import resource
 import socket
 import ssl
+import time
 import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -617,6 +618,14 @@ ROWS: Final = {
     "stall in body": Row(
         answers(begins("Content-Length: 9"), b"{", end="hold"), "in_doubt silent 201"
     ),
+    "stall in body, no length": Row(
+        answers(begins(), b'{"api_id":"a"}', end="hold"), "in_doubt silent 201"
+    ),
+    "stall in refusal, no length": Row(
+        answers(b"HTTP/1.1 400 Bad Request\r\n\r\n{", end="hold"),
+        "in_doubt silent 400",
+    ),
+    "drip in body, no length": Row(drips(begins()), "in_doubt silent 201"),
     "408, kept": Row(unsolicited_408, "in_doubt silent 408"),
     "close": Row(answers(), "in_doubt disconnected"),
     "close, kept": Row(answers(kept=True), "in_doubt disconnected"),
@@ -807,6 +816,47 @@ def test_waiting_ends_when_the_server_falls_silent_or_drips(run: Run) -> None:
             assert without_stalls <= patience + 0.2
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_answer_is_an_answer_when_the_loop_stood_still(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A service that was busy for long must not doubt what it had been told."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(sound())
+        time.sleep(2 * SOON)  # noqa: ASYNC251 -- the whole loop is to stand still
+
+    async def setting(bench: Bench) -> None:
+        bench.options["answer_within"] = SOON
+        await bench.serve(script)
+
+    async def main() -> None:
+        async with bench_of(setting) as bench:
+            outcome = await bench.attempt(ACTIONS["dial"])
+        assert told(outcome) == "accepted 201"
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [(sound(), "accepted 201"), (begins() + b"{}", "in_doubt silent 201")],
+    ids=["says how long", "does not"],
+)
+async def test_answer_is_an_answer_when_it_is_whole_though_late(
+    answer: bytes, verdict: str
+) -> None:
+    """The timer may fire in the very moment in which the answer comes."""
+    request = encode(ACTIONS["dial"], auth_id="MA")
+    async with bench_of(answers(answer)) as bench:
+        departure = departure_of(request)
+        departure.silent = True  # as it is then
+        result = await bench.exchange(request, departure)
+    assert told(decode(ACTIONS["dial"], result, now=lambda: 0.0)) == verdict
 
 
 MEMBERS: Final = (
@@ -1057,7 +1107,11 @@ async def test_departure_stays_when_a_later_write_fails() -> None:
 async def test_connection_is_left_alone_when_its_answer_is_complete() -> None:
     """A timer that fires as the answer comes must not end another's request."""
     request = encode(ACTIONS["dial"], auth_id="MA")
-    async with lent(answer_all) as (server, transport):
+    async with (
+        RawServer(answer_all) as server,
+        aiohttp.ClientSession(headers=HEADERS) as session,
+    ):
+        transport = Transport(session, server.base_url, None)
         departure = departure_of(request)
         answer = await transport.exchange(request, departure, within=3.0)
         assert isinstance(answer, Answer)
@@ -1087,6 +1141,28 @@ async def test_nothing_is_kept_of_a_request_when_it_is_over(name: str) -> None:
         del departure, task
         gc.collect()
         assert kept() is None
+
+
+async def test_lent_connection_is_left_alone_when_its_owner_is_slow() -> None:
+    """What the owner does once an answer is there must not end another's request."""
+    trace, begun = aiohttp.TraceConfig(), asyncio.Event()
+
+    async def dawdle(*_: object) -> None:
+        begun.set()
+        await asyncio.sleep(4 * SOON)
+
+    trace.on_request_end.append(dawdle)
+    async with (
+        RawServer(answer_all) as server,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+    ):
+        transport = Transport(session, server.base_url, HEADERS, answer_within=SOON)
+        slow = asyncio.ensure_future(exchange(transport, ACTIONS["dial"]))
+        await begun.wait()
+        [connection] = server.connections
+        await asyncio.sleep(2 * SOON)
+        assert not connection.lost.is_set()
+        await slow
 
 
 async def test_request_can_be_copied_when_aioresponses_keeps_it() -> None:

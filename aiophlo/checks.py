@@ -36,7 +36,7 @@ def check_type(value: _T, kind: type[Any], field: str) -> _T:
 
 def check_seconds(value: float, field: str, *, least: float = 0.0) -> float:
     """Return `value` as a finite number of seconds, above 0 and at least `least`."""
-    numeric = isinstance(value, (int, float)) and value is not True
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (numeric and 0 < value <= _GREATEST and value >= least):
         right = f"{least:g} or more" if least else "above 0"
         message = f"{field}: expected seconds, {right}, got {value!r}"

@@ -118,7 +118,6 @@ class SessionPool:
         self._opened = False
         self._closed = False
         self._accounts = check_accounts(accounts)
-        self._only = accounts[0] if len(accounts) == 1 else None
         self._base_url = check_base_url(base_url, example=BASE_URL)
         self._connect = check_seconds(connect, "connect")
         self._answer_within = check_seconds(answer_within, "answer_within", least=1.0)
@@ -539,9 +538,9 @@ class SessionPool:
         return sender
 
     def _account(self, account: Account | str | None) -> Account:
-        if account is None and self._only is not None:
-            return self._only
         known = self._accounts
+        if account is None and len(known) == 1:
+            return next(iter(known.values()))
         if account is None:
             message = f"account: expected one of the pool's {len(known)} accounts"
             raise InvalidInputError(message, field="account")

@@ -393,11 +393,10 @@ class Journey:
 
     def _tell_pacers(self, outcome: Outcome) -> None:
         # A pause is for both: dials that had theirs meanwhile would leave at once.
-        if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
-            for slots in self.sender.all_slots:
+        for slots in self.sender.all_slots:
+            if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
                 slots.throttled(sent=self.sent, retry_after=outcome.retry_after)
-        elif outcome.status is not None:
-            for slots in self.sender.all_slots:
+            elif outcome.status is not None:
                 slots.pacer.answered(sent=self.sent)
 
     def _not_begun(self, reason: Reason) -> Outcome:

@@ -450,7 +450,10 @@ WRONG: Final[list[tuple[str, Any]]] = [
     *(("base_url", it) for it in ("https://", "https://x/v1?a=1", "https://x/v1#a")),
     ("base_url", f"https://user:{TOKEN}@x/v1"),
     *(("connect", it) for it in (0, -1.0, float("nan"), float("inf"), "3", None, True)),
-    *(("answer_within", it) for it in (0, 0.5, float("inf"), "10", None, True)),
+    *(
+        ("answer_within", it)
+        for it in (0, 0.5, 10**400, float("inf"), "10", None, True)
+    ),
     *(("connections_per_account", it) for it in (0, -1, 1.5, "10", None, True)),
     *(("keepalive", it) for it in (0, -1.0, float("nan"), "4", None)),
     *(("retry", it) for it in (None, 4, RetryPolicy)),

@@ -4,8 +4,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from aiophlo._version import __version__
-from aiophlo.accounts import Account, Quota
-from aiophlo.actions import (
+from aiophlo.errors import (
+    CredentialsError,
+    CustomerLeftError,
+    CustomerOnHoldError,
+    EngagedError,
+    HandoverError,
+    InDoubtError,
+    InvalidAddressError,
+    InvalidInputError,
+    JournalError,
+    JournalInUseError,
+    NobodyAnsweredError,
+    NotFoundError,
+    NotSentError,
+    PartnerLeftError,
+    PhloError,
+    RejectedError,
+    VerdictError,
+    accepted_or_raise,
+)
+from aiophlo.handles import (
+    BridgeMember,
+    ConferenceBridge,
+    Member,
+    MultiPartyCall,
+    Phlo,
+    SendOptions,
+)
+from aiophlo.instrumentation import (
+    ActionBegun,
+    ActionEnded,
+    ActionJoined,
+    AttemptBegun,
+    AttemptEnded,
+    HandoverStep,
+    ObservedEvent,
+    Observer,
+    WebhookReceived,
+    WebhookResult,
+)
+from aiophlo.model.accounts import Account, Quota
+from aiophlo.model.actions import (
     AbortTransfer,
     Action,
     AddUser,
@@ -19,7 +59,6 @@ from aiophlo.actions import (
     Hold,
     Lane,
     Mute,
-    Parameters,
     ResumeCall,
     Role,
     RunPhlo,
@@ -28,68 +67,69 @@ from aiophlo.actions import (
     VoicemailDrop,
     WarmTransfer,
 )
-from aiophlo.addresses import mask, mask_text, parse_address
-from aiophlo.errors import (
-    CredentialsError,
-    CustomerLeftError,
-    CustomerOnHoldError,
-    HandoverError,
-    InDoubtError,
-    InvalidAddressError,
-    InvalidInputError,
-    JournalError,
-    NobodyAnsweredError,
-    NotFoundError,
-    NotSentError,
-    PartnerLeftError,
-    PhloError,
-    RejectedError,
-    VerdictError,
-)
-from aiophlo.nodes import BridgeMember, ConferenceBridge, Member, MultiPartyCall, Phlo
-from aiophlo.observing import ActionEnded, AttemptEnded, Observer
-from aiophlo.outcomes import (
-    Accepted,
-    InDoubt,
-    NotSent,
-    Outcome,
-    Reason,
-    Rejected,
-    accepted_or_raise,
-)
+from aiophlo.model.addresses import parse_address
+from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.model.parameters import Parameters
+from aiophlo.model.redaction import mask, mask_text
 from aiophlo.pool import SessionPool
-from aiophlo.retrying import RetryPolicy
-from aiophlo.sending import AccountState
+from aiophlo.sending.retry import RetryPolicy
+from aiophlo.sending.sender import AccountState
 
 if TYPE_CHECKING:
-    from aiophlo.batch import BatchReport, Stream
+    from aiophlo.batch.stream import BatchReport, Stream
+    from aiophlo.draining import drain_on_signal
     from aiophlo.handover.consult import Accept, Consult
+    from aiophlo.handover.event_router import EventRouter
+    from aiophlo.handover.options import ConsultOptions
     from aiophlo.handover.recovery import Recovered, Recovery
-    from aiophlo.handover.table import OpenHandover
-    from aiophlo.handover.tries import Ending, Tried
-    from aiophlo.journal import Journal
-    from aiophlo.routing import EventRouter
+    from aiophlo.handover.watch import Party
+    from aiophlo.journal.journal import (
+        Journal,
+        JournalReader,
+        JournalRecord,
+        JournalReport,
+    )
+    from aiophlo.model.handover_records import Ending, OpenHandover, Tried
 
 # What most programs never touch is loaded when it is first asked for.
 _LATER = {
     "Accept": "aiophlo.handover.consult",
-    "BatchReport": "aiophlo.batch",
+    "BatchReport": "aiophlo.batch.stream",
     "Consult": "aiophlo.handover.consult",
-    "Ending": "aiophlo.handover.tries",
-    "EventRouter": "aiophlo.routing",
-    "Journal": "aiophlo.journal",
-    "OpenHandover": "aiophlo.handover.table",
+    "ConsultOptions": "aiophlo.handover.options",
+    "Ending": "aiophlo.model.handover_records",
+    "EventRouter": "aiophlo.handover.event_router",
+    "Journal": "aiophlo.journal.journal",
+    "JournalReader": "aiophlo.journal.journal",
+    "JournalRecord": "aiophlo.journal.journal",
+    "JournalReport": "aiophlo.journal.journal",
+    "OpenHandover": "aiophlo.model.handover_records",
+    "Party": "aiophlo.handover.watch",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
-    "Stream": "aiophlo.batch",
-    "Tried": "aiophlo.handover.tries",
+    "Stream": "aiophlo.batch.stream",
+    "Tried": "aiophlo.model.handover_records",
+    "drain_on_signal": "aiophlo.draining",
 }
 
 
+# What a handover needs is loaded with its router, when a service starts: by the first
+# handover, no file might be opened any more.
+_BESIDES = {"EventRouter": ("aiophlo.handover.consult", "aiophlo.handover.recovery")}
+
+
 def __getattr__(name: str) -> object:
+    if name == "webhooks":  # an annotation in instrumentation.py names what is in it
+        return import_module("aiophlo.webhooks")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in _BESIDES.get(name, ()):
+        import_module(module)
     return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __all__ = [
@@ -99,8 +139,11 @@ __all__ = [
     "Account",
     "AccountState",
     "Action",
+    "ActionBegun",
     "ActionEnded",
+    "ActionJoined",
     "AddUser",
+    "AttemptBegun",
     "AttemptEnded",
     "BatchReport",
     "BridgeLeave",
@@ -110,14 +153,17 @@ __all__ = [
     "ColdTransfer",
     "ConferenceBridge",
     "Consult",
+    "ConsultOptions",
     "CredentialsError",
     "CustomerLeftError",
     "CustomerOnHoldError",
     "Ending",
+    "EngagedError",
     "EventRouter",
     "GetNode",
     "GetPhlo",
     "HandoverError",
+    "HandoverStep",
     "Hangup",
     "Hold",
     "InDoubt",
@@ -126,6 +172,10 @@ __all__ = [
     "InvalidInputError",
     "Journal",
     "JournalError",
+    "JournalInUseError",
+    "JournalReader",
+    "JournalRecord",
+    "JournalReport",
     "Lane",
     "Member",
     "MultiPartyCall",
@@ -134,11 +184,13 @@ __all__ = [
     "NotFoundError",
     "NotSent",
     "NotSentError",
+    "ObservedEvent",
     "Observer",
     "OpenHandover",
     "Outcome",
     "Parameters",
     "PartnerLeftError",
+    "Party",
     "Phlo",
     "PhloError",
     "Quota",
@@ -151,6 +203,7 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "RunPhlo",
+    "SendOptions",
     "SessionPool",
     "Stream",
     "Tried",
@@ -159,8 +212,11 @@ __all__ = [
     "VerdictError",
     "VoicemailDrop",
     "WarmTransfer",
+    "WebhookReceived",
+    "WebhookResult",
     "__version__",
     "accepted_or_raise",
+    "drain_on_signal",
     "mask",
     "mask_text",
     "parse_address",

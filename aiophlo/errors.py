@@ -6,7 +6,9 @@
     ├── InvalidInputError (also ValueError)   nothing was sent
     │   └── InvalidAddressError
     ├── JournalError                          a batch's memory can't be trusted
+    │   └── JournalInUseError                 another runner has it
     ├── HandoverError                         a handover didn't come off
+    │   ├── EngagedError                      they are in another one: nothing was sent
     │   ├── NobodyAnsweredError               the customer is back with the agent
     │   ├── PartnerLeftError                  the customer is back with the agent
     │   ├── CustomerLeftError                 the customer hung up
@@ -19,36 +21,49 @@
         └── InDoubtError                      a phone may be ringing
 """
 
-from __future__ import annotations
+from typing import Any, TypeVar
 
-from typing import TYPE_CHECKING
+from aiophlo.model.actions import Action
+from aiophlo.model.handover_records import OpenHandover, Tried
+from aiophlo.model.invalid_input import (
+    InvalidAddressError,
+    InvalidInputError,
+    PhloError,
+)
+from aiophlo.model.outcomes import (
+    CREDENTIALS_REFUSED,
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+)
+from aiophlo.model.redaction import mask_text
 
-if TYPE_CHECKING:
-    from aiophlo.handover.table import OpenHandover
-    from aiophlo.handover.tries import Tried
-    from aiophlo.outcomes import InDoubt, NotSent, Outcome, Rejected
+__all__ = [
+    "CredentialsError",
+    "CustomerLeftError",
+    "CustomerOnHoldError",
+    "EngagedError",
+    "HandoverError",
+    "InDoubtError",
+    "InvalidAddressError",
+    "InvalidInputError",
+    "JournalError",
+    "JournalInUseError",
+    "NobodyAnsweredError",
+    "NotFoundError",
+    "NotSentError",
+    "PartnerLeftError",
+    "PhloError",
+    "RejectedError",
+    "VerdictError",
+    "accepted_or_raise",
+    "error_of",
+]
 
-
-class PhloError(Exception):
-    """Base of everything aiophlo raises on purpose."""
-
-
-class InvalidInputError(PhloError, ValueError):
-    """A value can't be used; nothing was sent.
-
-    The message names the field and what would be right, and masks the value.
-
-    Attributes:
-        field: Name of the field at fault.
-    """
-
-    def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(message)  # args stay (message,), so it pickles and copies
-        self.field = field
-
-
-class InvalidAddressError(InvalidInputError):
-    """An address is neither an E.164 number nor a SIP endpoint."""
+_ErrorT = TypeVar("_ErrorT", bound=BaseException)
 
 
 class JournalError(PhloError):
@@ -58,8 +73,25 @@ class JournalError(PhloError):
     """
 
 
+class JournalInUseError(JournalError):
+    """Another runner has the journal: wait for it, or use a journal of your own."""
+
+
 class HandoverError(PhloError):
     """A handover didn't come off; unless it says otherwise, all is as before."""
+
+
+class EngagedError(HandoverError):
+    """A party is in another open handover; nothing was sent, and all is as before.
+
+    Attributes:
+        field: Who: `agent`, `to` if it is everybody to be reached, or
+            `conference_uuid`.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NobodyAnsweredError(HandoverError):
@@ -106,9 +138,50 @@ class VerdictError(PhloError):
         outcome: What is known, with the action, attempts and seconds.
     """
 
-    def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
+    outcome: Rejected | NotSent | InDoubt
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Rejected | NotSent | InDoubt,
+    ) -> None:
         super().__init__(message)
         self.outcome = outcome
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled by its arguments alone it would lack its outcome when it is built.
+        return _bare, (type(self), *self.args), self.__dict__
+
+    @property
+    def action(self) -> Action:
+        """What was asked."""
+        return self.outcome.action
+
+    @property
+    def attempts(self) -> int:
+        """How many requests were begun for it."""
+        return self.outcome.attempts
+
+    @property
+    def seconds(self) -> float:
+        """From asking to knowing."""
+        return self.outcome.seconds
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of the answer that decided, if there was one."""
+        return self.outcome.status
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why, if it was not sent or is in doubt."""
+        return getattr(self.outcome, "reason", None)
+
+
+def _bare(kind: type[_ErrorT], *args: object) -> _ErrorT:
+    """Return an error without its attributes, which copying and unpickling set."""
+    return kind.__new__(kind, *args)
 
 
 class RejectedError(VerdictError):
@@ -118,7 +191,10 @@ class RejectedError(VerdictError):
         outcome: The `Rejected`, with status, error text and body.
     """
 
-    outcome: Rejected | None
+    outcome: Rejected
+
+    def __init__(self, message: str, *, outcome: Rejected) -> None:
+        super().__init__(message, outcome=outcome)
 
 
 class CredentialsError(RejectedError):
@@ -136,7 +212,15 @@ class NotSentError(VerdictError):
         outcome: The `NotSent`; its `reason` says why.
     """
 
-    outcome: NotSent | None
+    outcome: NotSent
+
+    def __init__(self, message: str, *, outcome: NotSent) -> None:
+        super().__init__(message, outcome=outcome)
+
+    @property
+    def reason(self) -> Reason:
+        """Why it was not sent."""
+        return self.outcome.reason
 
 
 class InDoubtError(VerdictError):
@@ -146,4 +230,62 @@ class InDoubtError(VerdictError):
         outcome: The `InDoubt`; its `reason` says what went wrong.
     """
 
-    outcome: InDoubt | None
+    outcome: InDoubt
+
+    def __init__(self, message: str, *, outcome: InDoubt) -> None:
+        super().__init__(message, outcome=outcome)
+
+    @property
+    def reason(self) -> Reason:
+        """What happened instead of an answer."""
+        return self.outcome.reason
+
+
+def accepted_or_raise(outcome: Outcome) -> Accepted:
+    """Return an accepted `outcome`; raise the exception of any other.
+
+    Raises:
+        RejectedError: Plivo said no.
+        NotSentError: Nothing rings.
+        InDoubtError: A phone may be ringing.
+    """
+    if isinstance(outcome, Accepted):
+        return outcome
+    raise error_of(outcome)
+
+
+def error_of(outcome: Outcome) -> VerdictError:
+    """Return the exception that carries `outcome`, its message masked."""
+    kind = type(outcome.action).__name__
+    if isinstance(outcome, Rejected):
+        return _rejected_class(outcome.status)(
+            f"{kind} was rejected{_details(outcome)}", outcome=outcome
+        )
+    if isinstance(outcome, NotSent):
+        return NotSentError(
+            f"{kind} was not sent ({outcome.reason}){_details(outcome)}",
+            outcome=outcome,
+        )
+    if isinstance(outcome, InDoubt):
+        return InDoubtError(
+            f"{kind} is in doubt ({outcome.reason}){_details(outcome)}",
+            outcome=outcome,
+        )
+    raise TypeError(f"expected an outcome other than Accepted, got {outcome!r}")
+
+
+def _rejected_class(status: int | None) -> type[RejectedError]:
+    if status in CREDENTIALS_REFUSED:
+        return CredentialsError
+    return NotFoundError if status == 404 else RejectedError  # noqa: PLR2004 -- HTTP's
+
+
+def _details(outcome: Outcome) -> str:
+    parts = []
+    if outcome.status is not None:
+        parts.append(f"status {outcome.status}")
+    if outcome.attempts > 1:
+        parts.append(f"{outcome.attempts} attempts")
+    if outcome.error:
+        parts.append(mask_text(outcome.error))
+    return f": {', '.join(parts)}" if parts else ""

@@ -1,4 +1,4 @@
-"""SessionPool: the face of the library.
+"""SessionPool: the facade of the library.
 
 What only batches, journals and handovers need is imported when there is one:
 most never begin any, and it would double what importing this library costs.
@@ -6,8 +6,8 @@ most never begin any, and it would double what importing this library costs.
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import functools
+import os
 import random
 import ssl
 import warnings
@@ -17,75 +17,83 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import aiohttp
 
+import aiophlo  # for annotations: what they name is loaded when they are resolved
 from aiophlo._version import __version__
-from aiophlo.accounts import Account
-from aiophlo.actions import Action, Lane, Role
-from aiophlo.checks import (
+from aiophlo.errors import InvalidInputError, accepted_or_raise
+from aiophlo.handles import AnyRole, MultiPartyCall, Phlo
+from aiophlo.instrumentation import Observer, Observers, check_observers
+from aiophlo.loop_guard import LoopGuard
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import Action, Lane, Role
+from aiophlo.model.outcomes import Accepted, NotSent, Outcome, Reason
+from aiophlo.model.validation import (
     check_accounts,
-    check_base_url,
+    check_async_callable,
     check_callable,
     check_count,
-    check_observers,
+    check_folder,
     check_on_duplicate,
+    check_on_duplicate_row,
     check_optional,
-    check_proxy,
     check_seconds,
     check_send_within,
-    check_session,
     check_type,
-    check_user_agent,
 )
-from aiophlo.errors import InvalidInputError
-from aiophlo.nodes import AnyRole, MultiPartyCall, Phlo
-from aiophlo.observing import Observer, Observers
-from aiophlo.outcomes import Accepted, NotSent, Outcome, Reason, accepted_or_raise
-from aiophlo.pacing import Pacer
-from aiophlo.permits import Permits
-from aiophlo.retrying import RetryPolicy
-from aiophlo.rivals import Rivals
-from aiophlo.sending import AccountState, Sender, UnderWay
-from aiophlo.slots import Slots
-from aiophlo.transport import Transport
+from aiophlo.protocol.client_set import HttpClients, HttpOptions
+from aiophlo.protocol.environment import resolve_base_url, resolve_proxy
+from aiophlo.protocol.http_client import HttpClient
+from aiophlo.protocol.kept_connections import DEFAULT_KEEPALIVE
+from aiophlo.protocol.validation import check_session, check_user_agent
+from aiophlo.sending.account_senders import AccountSenders
+from aiophlo.sending.retry import RetryPolicy
+from aiophlo.sending.sender import AccountState, Sender
+from aiophlo.shielding import shield_from_cancelled_scope
 
 if TYPE_CHECKING:
-    from aiophlo.batch import BatchReport, Stream
-    from aiophlo.handover.care import Care
-    from aiophlo.handover.consult import Accept, Consult
-    from aiophlo.handover.plan import ConsultOptions
-    from aiophlo.handover.recovery import Recovered
-    from aiophlo.journal import Journal
-    from aiophlo.routing import EventRouter
+    from aiophlo.handover.registry import HandoverRegistry
 
-BASE_URL = "https://phlorunner.plivo.com/v1"
 USER_AGENT = f"aiophlo/{__version__}"
-
-logger = logging.getLogger("aiophlo")
 
 
 class SessionPool:
     """Sends actions for one account or many, over one pool of connections.
 
     Use it as `async with SessionPool(account) as pool:`, or call `open` and
-    `close`. One pool serves one event loop.
+    `close`. One pool serves one event loop, in one process: used from another, or
+    in a forked child, it raises `InvalidInputError` before anything leaves.
 
     Args:
         accounts: One or more.
-        base_url: Where the API is.
+        base_url: Where the API is. By default what the environment's
+            `AIOPHLO_BASE_URL` says, else Plivo's own.
+        allow_plaintext: Let the credentials go to an `http://` base URL on another
+            machine, or through a proxy, where everybody on the way can read them.
         connect: Seconds to get a connection.
         answer_within: Seconds that a whole answer may take, once its request has
             left, before the action is in doubt. At least 1.
         connections_per_account: Exchanges that one account may have under
-            way, so that its trouble doesn't starve the others.
+            way, so that its trouble doesn't starve the others. Fewer where
+            `ulimit -n` doesn't leave as many files, or a lent connector's
+            `limit` as many connections.
         keepalive: Seconds that an idle connection is kept. Longer than the
-            server keeps it, and a transfer now and then ends in doubt.
+            server keeps it, and a transfer now and then ends in doubt. A server
+            that says in `Keep-Alive` that it keeps it for less is believed.
+        connection_lifetime: Seconds after which a connection is not kept any
+            more, however busy it is, so that a change of the API's address in
+            the DNS is followed.
         retry: How often and how soon an action may be sent again.
         trailing_slash: End the path of every POST in `/`, as plivo-python does.
         user_agent: Sent with every request.
-        proxy: URL of an HTTP proxy.
+        proxy: URL of an HTTP proxy, which never gets an account's credentials.
+        trust_env: Take the proxy from the environment (`HTTPS_PROXY`, `ALL_PROXY`,
+            but for what `NO_PROXY` excepts), if none is given.
         ssl_context: What to trust, instead of the system's certificates.
         connector: Yours to close; replaces the pool's own.
-        session: Yours to close; replaces the pool's own, connector and all.
-        observers: Plain callables, told of every attempt and every outcome.
+        session: Yours to close; replaces the pool's own, connector and all. The
+            connections that the pool uses are reset when they are closed.
+        observers: Plain callables, told of every action begun, attempt begun and
+            ended, and action ended or joined, every step of a handover and every
+            webhook: see `ObservedEvent`. What one raises is logged once.
         random: Returns a number from 0 to below 1; spreads the waits between
             attempts.
 
@@ -100,15 +108,18 @@ class SessionPool:
     def __init__(
         self,
         *accounts: Account,
-        base_url: str = BASE_URL,
+        base_url: str | None = None,
+        allow_plaintext: bool = False,
         connect: float = 3.0,
         answer_within: float = 10.0,
         connections_per_account: int = 1_000,
-        keepalive: float = 4.0,
+        keepalive: float = DEFAULT_KEEPALIVE,
+        connection_lifetime: float = 300.0,
         retry: RetryPolicy = RetryPolicy(),
         trailing_slash: bool = False,
         user_agent: str = USER_AGENT,
         proxy: str | None = None,
+        trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         connector: aiohttp.BaseConnector | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -118,31 +129,42 @@ class SessionPool:
         self._opened = False
         self._closed = False
         self._accounts = check_accounts(accounts)
-        self._base_url = check_base_url(base_url, example=BASE_URL)
-        self._connect = check_seconds(connect, "connect")
-        self._answer_within = check_seconds(answer_within, "answer_within", least=1.0)
-        self._connections = check_count(
-            connections_per_account, "connections_per_account"
+        check_type(allow_plaintext, bool, "allow_plaintext")
+        base_url = resolve_base_url(base_url, allow_plaintext=allow_plaintext)
+        self._http_options = HttpOptions(
+            base_url=base_url,
+            allow_plaintext=allow_plaintext,
+            connect=check_seconds(connect, "connect"),
+            answer_within=check_seconds(answer_within, "answer_within", least=1.0),
+            keepalive=check_seconds(keepalive, "keepalive"),
+            connection_lifetime=check_seconds(
+                connection_lifetime, "connection_lifetime"
+            ),
+            user_agent=check_user_agent(user_agent),
+            proxy=resolve_proxy(
+                proxy,
+                base_url=base_url,
+                trust_env=check_type(trust_env, bool, "trust_env"),
+                allow_plaintext=allow_plaintext,
+            ),
+            tls=check_optional(ssl_context, ssl.SSLContext, "ssl_context"),
+            connector=check_optional(connector, aiohttp.BaseConnector, "connector"),
+            session=check_session(session, connector),
         )
-        self._keepalive = check_seconds(keepalive, "keepalive")
-        self._retry = check_type(retry, RetryPolicy, "retry")
-        self._trailing_slash = check_type(trailing_slash, bool, "trailing_slash")
-        self._user_agent = check_user_agent(user_agent)
-        self._proxy = check_proxy(proxy)
-        self._ssl = check_optional(ssl_context, ssl.SSLContext, "ssl_context")
+        self._http_clients = HttpClients(self._http_options)
         self._observers = Observers(check_observers(observers))
-        self._random = check_callable(random, "random")
-        self._borrowed_connector = check_optional(
-            connector, aiohttp.BaseConnector, "connector"
+        self._account_senders = AccountSenders(
+            connections_per_account=check_count(
+                connections_per_account, "connections_per_account"
+            ),
+            policy=check_type(retry, RetryPolicy, "retry"),
+            observers=self._observers,
+            random=check_callable(random, "random"),
+            trailing_slash=check_type(trailing_slash, bool, "trailing_slash"),
         )
-        self._borrowed_session = check_session(session, connector)
-        self._connector: aiohttp.BaseConnector | None = None
-        self._sessions: list[aiohttp.ClientSession] = []
-        self._senders: dict[str, Sender] = {}
-        self._slots: dict[str, tuple[Slots, Slots | None]] = {}
-        self._rivals = Rivals()
-        self._under_way = UnderWay()
-        self._care: Care | None = None
+        self._senders = self._account_senders.by_auth_id
+        self._registry: HandoverRegistry | None = None
+        self._guard: LoopGuard | None = None
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -172,12 +194,41 @@ class SessionPool:
         if self._opened or self._closed:
             raise InvalidInputError(f"pool: expected a new one, got {self!r}")
         self._opened = True
-        self._connector = self._borrowed_connector or aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=self._keepalive
+        self._guard = LoopGuard("pool")
+        self._account_senders.open(
+            self._accounts.values(),
+            self._http_client,
+            most_connections=self._http_clients.open(),
+            check_loop=self._guard.check,
         )
-        for account in self._accounts.values():
-            self._senders[account.auth_id] = self._sender(account)
         return self
+
+    async def drain(self, *, within: float = 60.0) -> None:
+        """Begin no more handovers, and wait until those that are open have ended.
+
+        For a service that is told to stop, **before** it stops listening: they end
+        in their own ways for as long as their events arrive, and an answered phone is
+        noticed. Other actions are sent as ever. Then close the pool.
+        `aiophlo.draining` does it when a signal comes.
+
+        Args:
+            within: Seconds that they have. Those that are open still are ended then:
+                the customers are brought back, which is waited for, too, within
+                their `bring_back_within` and some answers.
+
+        Raises:
+            InvalidInputError: `within` can't be right, or the pool isn't open.
+        """
+        check_seconds(within, "within")
+        self._check_loop()
+        if self._closed:
+            return
+        if not self._opened:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        with shield_from_cancelled_scope():
+            await self._handovers().drain(
+                within, 2 * self._http_options.longest_exchange
+            )
 
     async def close(self) -> None:
         """Refuse new actions, let those under way end, then close what is ours.
@@ -186,21 +237,29 @@ class SessionPool:
         agent. Waits up to `connect` and twice `answer_within` more, longer than
         an exchange may take; what is still under way then is logged, and ends
         in doubt.
+
+        Raises:
+            InvalidInputError: It was opened on another event loop, in another
+                thread or in the process that this one was forked from.
         """
         if self._closed:
             return
+        self._check_loop()
         self._closed = True
-        self._close_slots(Lane.AWAITED)
+        self._account_senders.refuse(Lane.AWAITED)
+        with shield_from_cancelled_scope():
+            await self._end_what_is_open()
+
+    async def _end_what_is_open(self) -> None:
         try:
-            if self._care is not None:
-                await self._care.close(2 * self._longest_exchange())
-            self._close_slots(Lane.URGENT)
-            await self._until_idle()
+            if self._registry is not None:
+                await self._registry.close(2 * self._http_options.longest_exchange)
+            self._account_senders.refuse(Lane.URGENT)
+            await self._account_senders.wait_until_idle(
+                within=self._http_options.longest_exchange
+            )
         finally:
-            for session in self._sessions:
-                await session.close()
-            if self._connector is not None and self._borrowed_connector is None:
-                await self._connector.close()
+            await self._http_clients.close()
 
     async def send(
         self,
@@ -219,9 +278,12 @@ class SessionPool:
                 out by then is not sent. None waits for ever.
             on_duplicate: What to do with a `WarmTransfer`, `ColdTransfer` or
                 `AddUser` that equals one under way, or one accepted or left in
-                doubt less than 3 seconds ago: `"join"` returns the outcome of
-                that one, marked `joined`, however long it is given; `"send"`
-                rings again.
+                doubt less than 3 seconds ago, however that one was sent: awaited,
+                by a handover, or by a stream, where it is under way from when it
+                queues for its slot. `"join"` returns the outcome of that one,
+                marked `joined`; if it hasn't left within this one's `send_within`,
+                this one is not sent. `"send"` rings again, and is joined by who
+                comes after it.
 
         Returns:
             The outcome, if Plivo said yes.
@@ -240,6 +302,7 @@ class SessionPool:
             refused = _not_open(action, self)
             self._observers.action_ended(whose, refused)
             return accepted_or_raise(refused)
+        self._check_loop()
         outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,
@@ -253,10 +316,11 @@ class SessionPool:
         *,
         concurrency: int = 200,
         send_within: float | None = None,
-        journal: Journal | None = None,
+        journal: aiophlo.Journal | None = None,
         include_in_doubt: bool = False,
+        on_duplicate: Literal["skip", "send"] = "skip",
         account: Account | str | Callable[[Action], Account | str] | None = None,
-    ) -> Stream:
+    ) -> aiophlo.Stream:
         """Send many actions; yields each one's outcome as it comes.
 
         ::
@@ -279,13 +343,19 @@ class SessionPool:
                 kills, so that nothing is sent twice.
             include_in_doubt: Send again what an earlier run left in doubt, at
                 the risk that a phone rings twice.
+            on_duplicate: What to do with a `WarmTransfer`, `ColdTransfer` or
+                `AddUser` that equals an earlier one of this stream in all but
+                its key, once addresses are in the form in which they are sent:
+                `"skip"` makes it `NotSent(duplicate)`, whatever came of the
+                earlier one, and leaves it out of the journal; `"send"` rings
+                again. Costs 16 bytes per dial.
             account: Whose actions, or its `auth_id`, or what says so for each
                 action; may be left out with one account.
 
         Raises:
             InvalidInputError: An argument can't be right; nothing was sent.
         """
-        from aiophlo.batch import Stream, StreamOptions  # noqa: PLC0415 -- see above
+        from aiophlo.batch.stream import Stream, StreamOptions  # noqa: PLC0415 -- see above
 
         if not callable(account):
             self._account(account)
@@ -299,10 +369,13 @@ class SessionPool:
                 send_within=check_send_within(send_within),
                 journal=journal,
                 include_in_doubt=include_in_doubt,
+                send_repeats=check_on_duplicate_row(on_duplicate),
+                check_loop=self._check_loop,
             ),
         )
         if not self._opened:
             raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        self._check_loop()
         if include_in_doubt and journal is None:
             message = "include_in_doubt: expected a journal that knows what is in doubt"
             raise InvalidInputError(message, field="include_in_doubt")
@@ -314,14 +387,16 @@ class SessionPool:
         *,
         concurrency: int = 200,
         send_within: float | None = None,
+        on_duplicate: Literal["skip", "send"] = "skip",
         account: Account | str | Callable[[Action], Account | str] | None = None,
-    ) -> BatchReport:
+    ) -> aiophlo.BatchReport:
         """Send a short list of actions, and wait for all of their outcomes.
 
         Args:
             actions: Few enough to keep all of their outcomes.
             concurrency: As for `stream`.
             send_within: As for `stream`.
+            on_duplicate: As for `stream`.
             account: As for `stream`.
 
         Returns:
@@ -330,10 +405,14 @@ class SessionPool:
         Raises:
             InvalidInputError: An argument can't be right; nothing was sent.
         """
-        from aiophlo.batch import BatchReport  # noqa: PLC0415 -- see above
+        from aiophlo.batch.stream import BatchReport  # noqa: PLC0415 -- see above
 
         async with self.stream(
-            actions, concurrency=concurrency, send_within=send_within, account=account
+            actions,
+            concurrency=concurrency,
+            send_within=send_within,
+            on_duplicate=on_duplicate,
+            account=account,
         ) as stream:
             found = {number: outcome async for number, outcome in stream.numbered()}
         return BatchReport(tuple(found[number] for number in range(len(found))))
@@ -367,17 +446,19 @@ class SessionPool:
         node: MultiPartyCall,
         *,
         agent: str,
-        customer: str,
+        customer: str | None,
         to: str | Sequence[str],
+        shared: str | Sequence[str] = (),
         ring_for: float = 20.0,
-        router: EventRouter | None = None,
-        journal: Journal | None = None,
+        router: aiophlo.EventRouter | None = None,
+        journal: aiophlo.Journal | None = None,
         role: AnyRole = Role.AGENT,
         conference_uuid: str | None = None,
+        customer_call_uuid: str | None = None,
         send_within: float = 10.0,
-        told_within: float = 2.0,
+        told_within: float | None = None,
         bring_back_within: float = 30.0,
-    ) -> Consult:
+    ) -> aiophlo.Consult:
         """Return a warm transfer from first ring to last hang-up; nothing is sent yet.
 
         ::
@@ -386,7 +467,7 @@ class SessionPool:
                 ...  # agent and partner talk, the customer hears music
                 await consult.complete()  # the customer talks to the partner
 
-        Entering the block rings one after the other until somebody answers; the
+        Entering the block rings one target after the other until one answers; the
         next only once the one before is known to be out. Leaving it without
         `complete()`, by return, exception, timeout or cancellation, brings the
         customer back, and waits for that. Only one handover may be open about
@@ -395,8 +476,16 @@ class SessionPool:
         Args:
             node: The multi-party call that agent and customer are in.
             agent: Address of the agent, who starts the transfer.
-            customer: Address of the customer.
+            customer: Address of the customer, by which events tell of them; nothing
+                is ever dialled with it. For one who withholds their number, a text
+                without digits such as `anonymous`, whatever events say instead; None
+                with `conference_uuid` or `customer_call_uuid`. They are known then by
+                `customer_call_uuid`; without it, by withholding their number in this
+                conversation, or else by having called in and being nobody else who
+                is known.
             to: Whom to reach: an address, or several in order.
+            shared: Those of them that take many callers at once, such as the number
+                of a queue: they may be in several handovers.
             ring_for: Seconds for which each may ring.
             router: What is fed the events of the call. None if there are none:
                 then answers can't be seen, and it must be done by hand, with
@@ -407,43 +496,48 @@ class SessionPool:
             role: Role of the one who is reached.
             conference_uuid: The conversation, where you know it: the router
                 finds it by itself if it was fed the call's events from the start.
+            customer_call_uuid: call_uuid of the customer's call, where you know it.
             send_within: Seconds after which a transfer or hang-up is worthless.
             told_within: Seconds by which events may be behind the call: so long
-                is waited for what may still be told.
+                is waited for what may still be told. None for the router's, which
+                is 2 unless you said otherwise.
             bring_back_within: Seconds for which an abort is tried again.
 
         Raises:
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
         from aiophlo.handover.consult import Consult  # noqa: PLC0415 -- see above
-        from aiophlo.handover.plan import Plan  # noqa: PLC0415
+        from aiophlo.handover.options import HandoverOptions  # noqa: PLC0415 -- same
 
-        plan = Plan(
+        options = HandoverOptions(
             node=node,
             agent=agent,
             customer=customer,
             targets=to,
+            shared=shared,
             ring_for=ring_for,
             router=router,
             journal=journal,
             role=role,
             conference_uuid=conference_uuid,
+            customer_call_uuid=customer_call_uuid,
             send_within=send_within,
-            told_within=told_within,
+            told_within=_told_within(told_within, router),
             bring_back_within=bring_back_within,
         )
-        return Consult(plan, self._sender_for(node.phlo.account), self._caring())
+        return Consult(options, self._sender_for(node.phlo.account), self._handovers())
 
     async def hand_over(
         self,
         node: MultiPartyCall,
         *,
         agent: str,
-        customer: str,
+        customer: str | None,
         to: str | Sequence[str],
-        accept: Accept,
-        router: EventRouter,
-        **options: Unpack[ConsultOptions],
+        accept: aiophlo.Accept,
+        router: aiophlo.EventRouter,
+        accept_within: float | None = 60.0,
+        **options: Unpack[aiophlo.ConsultOptions],
     ) -> str:
         """Hand a customer over to the first one who takes the call.
 
@@ -455,10 +549,14 @@ class SessionPool:
             agent: As for `consult`.
             customer: As for `consult`.
             to: As for `consult`.
-            accept: Awaited with the consult; says whether its partner really took
-                the call, which an answering machine didn't. It is cancelled when
-                the partner leaves.
+            accept: An async function, awaited with the consult; says whether its
+                partner really took the call, which an answering machine didn't. It
+                is cancelled when the partner, the customer or the agent leaves, as
+                `Consult.ended` tells.
             router: As for `consult`.
+            accept_within: Seconds that `accept` may take, the customer being on
+                hold; whoever it is still asking about then hasn't taken the call.
+                None for as long as it likes.
             options: What else `consult` takes.
 
         Returns:
@@ -466,35 +564,46 @@ class SessionPool:
 
         Raises:
             NobodyAnsweredError: Nobody took it; the customer is with the agent.
+            EngagedError: The agent, or everybody to be reached, is in another open
+                handover; nothing was sent.
             CustomerLeftError: The customer hung up meanwhile.
             CustomerOnHoldError: Nobody can say that the customer isn't alone.
             VerdictError: A transfer or the hang-up was not accepted; the customer
-                is with the agent.
+                is with the agent. A NotFoundError may also mean that the agent has
+                left and no event told of it: then the customer is alone.
             HandoverError: The pool was closed meanwhile.
             InvalidInputError: As for `consult` and for entering its block.
             JournalError: The journal can't be written; nothing was sent.
         """
-        check_callable(accept, "accept")
+        check_async_callable(accept, "accept")
+        if accept_within is not None:
+            check_seconds(accept_within, "accept_within")
         consult = self.consult(
             node, agent=agent, customer=customer, to=to, router=router, **options
         )
-        return await consult.hand_over(accept)
+        return await consult.hand_over(accept, accept_within=accept_within)
 
     async def recover_handovers(
         self,
-        journal: Journal,
+        journal: aiophlo.Journal | str | os.PathLike[str],
         *,
         not_older_than: float = 300.0,
         bring_back_within: float = 30.0,
-    ) -> list[Recovered]:
+    ) -> list[aiophlo.Recovered]:
         """Bring back the customers of handovers that a crash left open.
 
         Call it once the journal is open again. Handovers of this process are
         left alone. What can't be settled is logged as CRITICAL and stays in the
         journal; what is too old is logged as CRITICAL, too.
 
+        Where several worker processes have a journal each, in one folder and
+        under a name that no later process takes, give the folder: journals with
+        open handovers whose process is dead are opened one after the other, each
+        by one worker; those in use are passed over.
+
         Args:
-            journal: Open, and the one that they were begun with.
+            journal: Open, and the one that they were begun with; or the folder
+                of several.
             not_older_than: Seconds since they began, so above your longest talk
                 of agent and partner. Of older ones nothing is sent, and they are
                 forgotten: by now an abort might end somebody's newer transfer.
@@ -507,29 +616,37 @@ class SessionPool:
             JournalError: The journal is closed, or can't be read or written.
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
-        from aiophlo.handover.recovery import Rescue  # noqa: PLC0415 -- see above
-        from aiophlo.journal import Journal  # noqa: PLC0415
+        from aiophlo.handover.adoption import recover  # noqa: PLC0415 -- see above
+        from aiophlo.handover.recovery import Rescue  # noqa: PLC0415 -- same
+        from aiophlo.journal.journal import Journal  # noqa: PLC0415 -- same
 
-        check_type(journal, Journal, "journal")
         check_seconds(not_older_than, "not_older_than")
         check_seconds(bring_back_within, "bring_back_within")
         if self._closed or not self._opened:
             raise InvalidInputError(f"pool: expected an open one, got {self!r}")
-        rescue = Rescue(
-            journal.handovers,
-            self._caring(),
-            self._sender_for,
+        self._check_loop()
+        rescue = functools.partial(
+            Rescue,
+            registry=self._handovers(),
+            sender_of=self._sender_for,
             not_older_than=not_older_than,
             within=bring_back_within,
         )
-        return await rescue.run()
+        if not isinstance(journal, Journal):
+            journal = check_folder(journal, "journal")
+        return await recover(journal, rescue)
 
-    def _caring(self) -> Care:
-        from aiophlo.handover.care import Care  # noqa: PLC0415 -- see above
+    def _handovers(self) -> HandoverRegistry:
+        from aiophlo.handover.registry import HandoverRegistry  # noqa: PLC0415 -- see above
 
-        if self._care is None:
-            self._care = Care()
-        return self._care
+        self._check_loop()
+        if self._registry is None:
+            self._registry = HandoverRegistry()
+        return self._registry
+
+    def _check_loop(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
 
     def _sender_for(self, account: Account | str | None) -> Sender:
         sender = self._senders.get(self._account(account).auth_id)
@@ -550,72 +667,16 @@ class SessionPool:
             raise InvalidInputError(message, field="account")
         return known[auth_id]
 
-    def _sender(self, account: Account) -> Sender:
-        owner = account.quota_owner
-        if owner not in self._slots:
-            self._slots[owner] = _slots_of(account)
-        slots, dial_slots = self._slots[owner]
-        return Sender(
-            account,
-            self._transport(account),
-            slots,
-            dial_slots,
-            Permits(self._connections),
-            policy=self._retry,
-            rivals=self._rivals,
-            under_way=self._under_way,
-            observers=self._observers,
-            random=self._random,
-            trailing_slash=self._trailing_slash,
-        )
-
-    def _transport(self, account: Account) -> Transport:
-        headers = {
-            "Authorization": account.authorization,
-            "User-Agent": self._user_agent,
-            "Accept": "application/json",
-        }
-        session = self._borrowed_session
-        if session is None:
-            session = aiohttp.ClientSession(
-                connector=self._connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=headers,
-            )
-            self._sessions.append(session)
-        return Transport(
-            session,
-            self._base_url,
-            None if session in self._sessions else headers,
-            connect=self._connect,
-            answer_within=self._answer_within,
-            proxy=self._proxy,
-            tls=self._ssl,
-        )
-
-    def _close_slots(self, lane: Lane) -> None:
-        for pair in self._slots.values():
-            for slots in filter(None, pair):
-                slots.close(lane)
-
-    def _longest_exchange(self) -> float:
-        return self._connect + 2 * self._answer_within
-
-    async def _until_idle(self) -> None:
-        try:
-            async with asyncio.timeout(self._longest_exchange()):
-                await self._under_way.none_left()
-        except TimeoutError:
-            logger.warning("closed with %d actions under way", self._under_way.number)
+    def _http_client(self, account: Account) -> HttpClient:
+        return self._http_clients.client_of(account)
 
 
-def _slots_of(account: Account) -> tuple[Slots, Slots | None]:
-    loop = asyncio.get_running_loop()
-    slots = Slots(Pacer.of_quota(account.quota), loop)
-    if account.calls_per_second is None:
-        return slots, None
-    return slots, Slots(Pacer(1.0 / account.calls_per_second), loop)
+def _told_within(
+    told_within: float | None, router: aiophlo.EventRouter | None
+) -> float:
+    if told_within is None:
+        return getattr(router, "told_within", 2.0)  # what is no router is refused later
+    return told_within
 
 
 def _not_open(action: Action, pool: SessionPool) -> Outcome:

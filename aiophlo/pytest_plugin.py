@@ -3,7 +3,8 @@
 ::
 
     def test_caller_is_transferred(phlo_simulator):
-        my_service.configure(base_url=phlo_simulator.base_url)
+        simulator = phlo_simulator
+        my_service.configure(simulator.account, base_url=simulator.base_url)
         my_service.transfer(to="+14152225555")
         assert phlo_simulator.ledger.dials(to="+14152225555") == 1
 """

@@ -9,13 +9,20 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import machine
-from benchmarks.lab import ROOT, Lab, say
-from benchmarks.readme import MarkersError, replace_section, section_of
-from benchmarks.report import PICTURES, Report, digest, readme_section, whole_report
+from benchmarks.harness import machine
+from benchmarks.harness.lab import ROOT, Lab, say
+from benchmarks.harness.report import (
+    PICTURES,
+    Report,
+    digest,
+    docs_section,
+    readme_section,
+    whole_report,
+)
+from benchmarks.harness.sections import MarkersError, replace_section, section_of
 
 QUESTIONS = (
     "cpu",
@@ -28,9 +35,13 @@ QUESTIONS = (
 )
 KEPT = ROOT / "benchmarks" / "results"
 LOCAL = KEPT / "local"
-README = ROOT / "README.md"
 DATA, TEXT = "report.json", "report.md"
 PLOTS = "plots.json"  # of each, the SHA-256
+Pages = Mapping[Path, Callable[[Report], str]]
+PAGES: Pages = {  # and what writes the section that each holds
+    ROOT / "README.md": readme_section,
+    ROOT / "docs" / "benchmarks.md": docs_section,
+}
 
 
 class NothingKeptError(ValueError):
@@ -41,11 +52,12 @@ def main() -> int:
     """Measure, draw and write; or check what was written."""
     given = arguments(sys.argv[1:])
     try:
-        section_of(README.read_text())
+        for page in PAGES:
+            section_of(page.read_text())
         if given.check:
-            return check(KEPT, README)
+            return check(KEPT, PAGES)
         if given.draw:
-            write(_read(KEPT), KEPT, README)
+            write(_read(KEPT), KEPT, PAGES)
         else:
             _answer(given)
     except (MarkersError, NothingKeptError) as error:
@@ -64,7 +76,7 @@ def _answer(given: argparse.Namespace) -> None:
     report = measure(given.only or QUESTIONS, quick=given.quick)
     print(whole_report(report))
     if keep:
-        write(report, KEPT, README)
+        write(report, KEPT, PAGES)
 
 
 def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
@@ -75,9 +87,10 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
     """
     # What is not installed had better be missed now than after all that measuring.
     modules = {
-        name: importlib.import_module(f"benchmarks.{name}") for name in questions
+        name: importlib.import_module(f"benchmarks.questions.{name}")
+        for name in questions
     }
-    importlib.import_module("benchmarks.plots")
+    importlib.import_module("benchmarks.harness.plots")
     lab = Lab(quick=quick)
     begun = time.monotonic()
     load_before, described = machine.load_average(), machine.describe()
@@ -97,7 +110,7 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
             "versions": versions,
             "questions": {**report.get("questions", {}), name: found},
         }
-        write(report, LOCAL, None)
+        write(report, LOCAL, {})
     return report
 
 
@@ -114,9 +127,9 @@ def _told_when_it_fails(name: str, *, before: list[str]) -> Iterator[None]:
         raise
 
 
-def write(report: Report, folder: Path, readme: Path | None) -> None:
+def write(report: Report, folder: Path, pages: Pages) -> None:
     """Keep the figures, draw them, and write them where people look."""
-    from benchmarks import plots  # noqa: PLC0415 -- a check needs no matplotlib
+    from benchmarks.harness import plots  # noqa: PLC0415 -- a check needs no matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DATA).write_text(json.dumps(report, indent=1) + "\n")
@@ -126,21 +139,23 @@ def write(report: Report, folder: Path, readme: Path | None) -> None:
     plots.draw(report, folder)
     drawn = {plot.name: _sha256(plot) for plot in sorted(folder.glob("*.svg"))}
     (folder / PLOTS).write_text(json.dumps(drawn, indent=1) + "\n")
-    if readme is not None:
-        readme.write_text(replace_section(readme.read_text(), readme_section(report)))
+    for page, section in pages.items():
+        page.write_text(replace_section(page.read_text(), section(report)))
     say(f"written to {folder.relative_to(ROOT)}")
 
 
-def check(folder: Path, readme: Path) -> int:
-    """Hold the README, the report and the plots against the kept figures.
+def check(folder: Path, pages: Pages) -> int:
+    """Hold the pages, the report and the plots against the kept figures.
 
     Raises:
         NothingKeptError: There are none.
     """
     report = _read(folder)
-    wrong = []
-    if section_of(readme.read_text()).strip() != readme_section(report).strip():
-        wrong.append(str(readme.relative_to(ROOT)))
+    wrong = [
+        str(page.relative_to(ROOT))
+        for page, section in pages.items()
+        if section_of(page.read_text()).strip() != section(report).strip()
+    ]
     text = folder / TEXT
     if not text.exists() or text.read_text() != whole_report(report):
         wrong.append(str(text.relative_to(ROOT)))

@@ -4,24 +4,23 @@ import asyncio
 import logging
 import re
 import traceback
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from doubles import AGENT, NODE_ID, PHLO_ID, pool_of
 
 from aiophlo import (
     Account,
     Action,
-    ActionEnded,
-    AttemptEnded,
     Hold,
     NotSentError,
+    ObservedEvent,
     RunPhlo,
     SessionPool,
     VerdictError,
     WarmTransfer,
 )
 from aiophlo.simulator import Fault, Simulator
+from tests.support.doubles import AGENT, NODE_ID, PHLO_ID, pool_of
 
 TOKEN: Final = "canary-Q7dZ1nVx-token"  # noqa: S105 -- made up
 ACCOUNT: Final = Account("MACANARY000000000001", TOKEN, quota=None)
@@ -59,8 +58,9 @@ class Witness:
 
     def __init__(self) -> None:
         self.shown: list[str] = []
+        self.options: dict[str, Any] = {"account": ACCOUNT}
 
-    def __call__(self, event: AttemptEnded | ActionEnded) -> None:
+    def __call__(self, event: ObservedEvent) -> None:
         """Show an event, and quote it in an error that ends up in the log."""
         self.shown += [repr(event), str(event)]
         raise RuntimeError(f"observer failed on {event}")
@@ -69,7 +69,7 @@ class Witness:
         """Send, and show whatever comes of it."""
         self.shown += [repr(action), str(action)]
         try:
-            self.shown.append(repr(await pool.send(action, account=ACCOUNT)))
+            self.shown.append(repr(await pool.send(action, **self.options)))
         except VerdictError as error:
             self.shown += [str(error), repr(error), repr(error.outcome)]
             self.shown += traceback.format_exception(error)
@@ -145,11 +145,13 @@ async def test_unreachable_server_brings_no_secret_to_light(
             ACCOUNT,
             observers=[witness],
             proxy=f"http://{USER}:{TOKEN}@{simulator.url.removeprefix('http://')}",
+            allow_plaintext=True,
         )
+    witness.options["send_within"] = 0.5  # time for some repeats
     async with pool:
         await asyncio.gather(*(witness.send(pool, it) for it in ACTIONS))
         with pytest.raises(NotSentError, match="unreachable"):
-            await pool.send(ACTIONS[0])
+            await pool.send(ACTIONS[0], send_within=0.5)
     with pytest.raises(NotSentError, match="closed") as caught:
         await pool.send(ACTIONS[0])
     witness.shown.append(str(caught.value))

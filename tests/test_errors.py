@@ -5,13 +5,14 @@ import inspect
 import pickle
 import re
 
+import attrs
 import pytest
 
 from aiophlo import errors
-from aiophlo.actions import WarmTransfer
 from aiophlo.errors import (
     CredentialsError,
     CustomerOnHoldError,
+    EngagedError,
     InDoubtError,
     InvalidAddressError,
     InvalidInputError,
@@ -22,9 +23,9 @@ from aiophlo.errors import (
     RejectedError,
     VerdictError,
 )
-from aiophlo.handover.table import OpenHandover
-from aiophlo.handover.tries import Ending, Tried
-from aiophlo.outcomes import InDoubt, Reason
+from aiophlo.model.actions import WarmTransfer
+from aiophlo.model.handover_records import Ending, OpenHandover, Tried
+from aiophlo.model.outcomes import InDoubt, Reason, Rejected
 
 OUTCOME = InDoubt(
     action=WarmTransfer(
@@ -64,7 +65,7 @@ def real_tree() -> dict[str, str]:
 def test_tree_is_what_its_docstring_draws() -> None:
     """Who catches by the drawing would let a ringing phone pass as a refusal."""
     assert drawn_tree() == real_tree()
-    assert len(real_tree()) == 15
+    assert len(real_tree()) == 17
 
 
 def test_invalid_input_is_a_value_error_too() -> None:
@@ -112,8 +113,22 @@ def test_verdict_error_keeps_its_outcome_when_copied(kind: type[VerdictError]) -
     deep = copy.deepcopy(error).outcome
     assert deep == OUTCOME
     assert deep is not OUTCOME
-    assert kind("x").outcome is None
+    with pytest.raises(TypeError, match="outcome"):
+        kind("x")  # type: ignore[call-arg]
     assert hash(error) != hash(copy.copy(error))  # an exception is itself alone
+
+
+def test_verdict_error_shows_what_its_outcome_knows() -> None:
+    """Who handles an error at night must not have to dig for why and how often."""
+    outcome = attrs.evolve(OUTCOME, attempts=3, seconds=1.5, status=502)
+    error = InDoubtError("WarmTransfer is in doubt", outcome=outcome)
+    assert error.action is outcome.action
+    assert (error.attempts, error.seconds, error.status) == (3, 1.5, 502)
+    assert error.reason is Reason.SILENT
+    rejected = RejectedError("no", outcome=Rejected(action=OUTCOME.action, status=400))
+    assert (rejected.reason, rejected.status) == (None, 400)
+    error.add_note("seen by the supervisor")
+    assert copy.copy(error).__notes__ == ["seen by the supervisor"]
 
 
 def test_handover_error_keeps_what_it_knows_when_copied() -> None:
@@ -129,7 +144,8 @@ def test_handover_error_keeps_what_it_knows_when_copied() -> None:
         targets="…01",
     )
     on_hold = CustomerOnHoldError("customer …02 may be alone", handover=handover)
-    for error in (nobody, on_hold):
+    engaged = EngagedError("agent: …00 can't be in two", field="agent")
+    for error in (nobody, on_hold, engaged):
         twin = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
         assert type(twin) is type(error)
         assert str(twin) == str(error)

@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""Programs around a pool, in `tests/examples`, each run against the simulator."""
 
 import asyncio
 import functools
@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
-from doubles import account_of
-from examples.aiohttp_service import application
-from examples.chat_command import TransferCommand
-from examples.voice_tool import HUMANS, transfer_to_human
-from handover_stage import (
+
+from aiophlo import Journal, SessionPool
+from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Simulator
+from aiophlo.webhooks import sign
+from tests.examples.aiohttp_service import application
+from tests.examples.chat_command import TransferCommand
+from tests.examples.voice_tool import HUMANS, transfer_to_human
+from tests.support.doubles import account_of
+from tests.support.handover_stage import (
     AGENT,
     CUSTOMER,
     FIRST,
@@ -23,10 +27,6 @@ from handover_stage import (
     Stage,
     set_stage,
 )
-
-from aiophlo import Journal, SessionPool
-from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Simulator
-from aiophlo.webhooks import sign
 
 
 @pytest.fixture(autouse=True)

@@ -8,20 +8,8 @@ from contextvars import ContextVar, copy_context
 from typing import Any, Final
 
 import attrs
-from doubles import (
-    ACCEPTED,
-    RINGS,
-    ScriptedPool,
-    ScriptedTransport,
-    account_of,
-    act,
-    address,
-    outcome_of,
-    pool_of,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import VirtualTimeLoop, run_virtually
 
 from aiophlo import (
     AbortTransfer,
@@ -29,11 +17,11 @@ from aiophlo import (
     Account,
     Action,
     ActionEnded,
-    AttemptEnded,
     ColdTransfer,
     GetPhlo,
     Hold,
     Lane,
+    ObservedEvent,
     Outcome,
     Quota,
     Reason,
@@ -42,10 +30,23 @@ from aiophlo import (
     Unhold,
     WarmTransfer,
 )
+from aiophlo.protocol.codec import Answer, NoAnswer, Request
+from aiophlo.protocol.http_client import HttpClient
+from aiophlo.protocol.tracked_request import TrackedRequest
 from aiophlo.simulator import Simulator
 from aiophlo.simulator.quota import MovingWindow
-from aiophlo.transport import Departure, Transport
-from aiophlo.wire import Answer, NoAnswer, Request
+from tests.support.doubles import (
+    ACCEPTED,
+    RINGS,
+    ScriptedHttpClient,
+    ScriptedPool,
+    account_of,
+    act,
+    address,
+    outcome_of,
+    pool_of,
+)
+from tests.support.virtual_time import VirtualTimeLoop, run_virtually
 
 # Any order of events
 
@@ -67,7 +68,7 @@ TAKES_EFFECT: Final = (ACCEPTED, BUSY)
 CALL: Final[ContextVar[int]] = ContextVar("CALL")  # which call a request is for
 
 
-class Api(Transport):
+class Api(HttpClient):
     """A server of changing moods that takes its time.
 
     Attributes:
@@ -82,7 +83,7 @@ class Api(Transport):
         self.effects: Counter[int] = Counter()
 
     async def exchange(
-        self, request: Request, departure: Departure, *, within: float
+        self, request: Request, departure: TrackedRequest, *, within: float
     ) -> Answer | NoAnswer:
         """Connect, read, do what the mood is, answer."""
         del request, within
@@ -128,7 +129,7 @@ class Day:
             random=lambda: 0.5,
         )
 
-    def observe(self, event: AttemptEnded | ActionEnded) -> None:
+    def observe(self, event: ObservedEvent) -> None:
         """Keep the outcomes, by call."""
         if isinstance(event, ActionEnded):
             number = int(event.outcome.action.key or "")
@@ -245,7 +246,7 @@ class Day:
             assert effects == 0
         elif outcome.verdict == "accepted":
             assert effects >= 1
-        if not call.action.repeatable:
+        if not call.action.idempotent:
             assert effects <= 1
 
     def check_quota(self) -> None:
@@ -268,20 +269,20 @@ class Day:
             assert order == sorted(order)
 
     async def check_leaks(self) -> None:
-        """Nothing is left: no permit, place, task, word or flight."""
+        """Nothing is left: no permit, ticket, task, claim or dial."""
         sender = self.pool.sender(ACCOUNT)
         state = self.pool.state()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert set(state.waiting.values()) == {0}
         assert state.in_flight == sender.under_way.number == 0
-        assert sender.permits.free == CONNECTIONS
-        assert sender.permits.waiting(Lane.STREAMED) == 0
-        assert len(sender.rivals) == 0
-        await asyncio.sleep(6.0)  # an ended flight is kept for two periods at most
+        assert sender.context.connections.free == CONNECTIONS
+        assert sender.context.connections.waiting(Lane.STREAMED) == 0
+        assert len(sender.context.claims) == 0
+        await asyncio.sleep(6.0)  # an ended dial is kept for two periods at most
         newcomer = act(WarmTransfer, 9)
         assert isinstance(newcomer, WarmTransfer)
-        assert sender.flights.lead(sender.flights.key(newcomer))
-        assert len(sender.flights) == 1
+        assert not sender.dials.has_equal(sender.dials.key(newcomer))
+        assert len(sender.dials) == 0
 
 
 Step = tuple[Any, ...]
@@ -330,7 +331,7 @@ async def cancel_at_every_step(
     """
     outcomes: list[Outcome] = []
 
-    def observe(event: AttemptEnded | ActionEnded) -> None:
+    def observe(event: ObservedEvent) -> None:
         if isinstance(event, ActionEnded):
             outcomes.append(event.outcome)
 
@@ -447,7 +448,7 @@ class Strict:
         self.window = MovingWindow(300, 5.0)
         self.arrived: list[tuple[str, float]] = []
         self.refused: list[float] = []
-        self.transport = ScriptedTransport(self._answer)
+        self.transport = ScriptedHttpClient(self._answer)
         self._latency = latency
 
     async def _answer(self, request: Request) -> Answer | NoAnswer:

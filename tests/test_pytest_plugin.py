@@ -78,6 +78,34 @@ def test_asynchronous_code_is_served(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
 
 
+ACCOUNT = """
+import pytest
+from aiophlo import SessionPool
+
+ADDRESSES = {"to": "+14152225555", "trigger_source": "+14152223333"}
+
+@pytest.mark.asyncio
+@pytest.mark.phlo_simulator(quota=(1, 60.0))
+async def test_pool(phlo_simulator):
+    account, base_url = phlo_simulator.account, phlo_simulator.base_url
+    assert (account.quota.limit, account.quota.per) == (1, 60.0)
+    async with SessionPool(account, base_url=base_url) as pool:
+        await pool.phlo("p").multi_party_call("n").warm_transfer(**ADDRESSES)
+    assert phlo_simulator.ledger.dials(to="+14152225555") == 1
+
+@pytest.mark.phlo_simulator(quota=None)
+def test_unpaced(phlo_simulator):
+    assert phlo_simulator.account.quota is None
+"""
+
+
+def test_fixture_gives_an_account_that_it_lets_in(pytester: pytest.Pytester) -> None:
+    """Whoever tests a service should not have to make up credentials for it."""
+    pytester.makepyfile(ACCOUNT)
+    result = pytester.runpytest_inprocess(*STRICT)
+    result.assert_outcomes(passed=2)
+
+
 def test_plugin_loads_without_the_simulator() -> None:
     """Every pytest run on the machine loads it, and few need it."""
     code = (

@@ -1,9 +1,52 @@
-"""The command line: `aiophlo demo | transfer | batch | check | simulate`."""
+"""The command line: `aiophlo demo | transfer | batch | check | simulate`.
+
+What each command does and prints is answered here; what is sent, in `sending`. Each
+module imports only from those above it:
+
+===================  ===============================================================
+`exit_codes`         exit codes, the same for every command
+`interrupts`         Ctrl-C: once to end what is in flight, twice to stop at once
+`options`            options that several commands have, and how an error names them
+`output`             standard output and error, which may fail
+`terminal_text`      text for a terminal: masked, without control characters
+`endpoint`           where the API is and how it is reached
+`sending`            one action for its outcome, whatever the verdict
+`check`              `aiophlo check`: credentials, PHLO and node, by GET
+`transfer`           `aiophlo transfer`: one warm transfer
+`simulate`           `aiophlo simulate`: a PHLO API on this machine
+`simulator_process`  the simulator in a process of its own
+`results`            the results file: a row for each outcome
+`totals`             counting the outcomes, and writing each row's
+`stats`              statistics of a run: counts, times, rate, percentiles
+`progress`           the progress bar of a run
+`ledger_comparison`  the simulator's ledger against the verdicts
+`demo`               `aiophlo demo`: many transfers at full rate
+`row_source`         the rows' source: a file, or a copy of standard input
+`csv_header`         a CSV file's delimiter and columns
+`rows`               the rows of a file, read one at a time
+`batch_options`      the options of `aiophlo batch`
+`batch_text`         what `aiophlo batch` prints before, during and after
+`batch_journal`      opening the batch's journal, or a temporary one
+`first_pass`         validating every row before anything is sent
+`unusable_list`      listing the rows that can't be used
+`fingerprint`        recognising a file that was changed between runs
+`known_rows`         counting another file's rows that the journal knows
+`batch_check`        all that is checked before anything is sent
+`earlier_results`    what an earlier run's results file knows
+`finished_rows`      the rows that earlier runs have finished
+`row_actions`        the second pass: an action of each row, lazily
+`batch_run`          running a batch until it ends or is interrupted
+`batch_report`       `aiophlo batch --report`: how far a batch came
+`batch_end`          what is said when a batch has ended
+`batch`              `aiophlo batch`: a file of transfers
+`app`                the application: its commands, how bad input is told
+===================  ===============================================================
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-__all__ = ["main"]
+__all__ = ["load_commands", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,14 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 all accepted, 1 something was rejected or not sent, 3
         something is in doubt, 2 unusable input and nothing sent, 130 interrupted.
     """
+    return load_commands()(sys.argv[1:] if arguments is None else arguments)
+
+
+def load_commands() -> Callable[[Sequence[str]], int]:
+    """Import all commands; return the function that runs the one it is given."""
     try:
         from aiophlo.cli.app import run  # noqa: PLC0415 -- needs the extra
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        print(  # noqa: T201 -- what prints prettier is missing
-            "aiophlo: the command line is an extra: pip install 'aiophlo[cli]'",
-            file=sys.stderr,
-        )
-        return 2
-    return run(sys.argv[1:] if arguments is None else arguments)
+        return _say_what_is_missing
+    return run
+
+
+def _say_what_is_missing(_: Sequence[str]) -> int:
+    print(  # noqa: T201 -- what prints prettier is missing
+        "aiophlo: the command line is an extra: pip install 'aiophlo[cli]'",
+        file=sys.stderr,
+    )
+    return 2

@@ -1,19 +1,15 @@
 """`aiophlo batch`: a file of transfers, one outcome for each, whatever happens."""
 
 import asyncio
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-import typer
-
-from aiophlo.accounts import Account, Quota
-from aiophlo.actions import parse_id
+from aiophlo.cli.batch_check import check_file, settled_rows
+from aiophlo.cli.batch_end import tell_end
+from aiophlo.cli.batch_journal import journal_for
 from aiophlo.cli.batch_options import (
+    AllowEmpty,
+    AllowRepeats,
+    Asked,
     AssumePlus,
     CallsPerSecond,
     Concurrency,
@@ -21,6 +17,7 @@ from aiophlo.cli.batch_options import (
     DefaultPhloId,
     DryRun,
     File,
+    IgnoreColumns,
     IncludeInDoubt,
     JournalPath,
     Report,
@@ -29,43 +26,26 @@ from aiophlo.cli.batch_options import (
     SkipInvalid,
 )
 from aiophlo.cli.batch_report import show_report
-from aiophlo.cli.batch_run import Ending, Order, send_batch
-from aiophlo.cli.batch_words import advice, counted, forecast, plan
-from aiophlo.cli.exits import Exit, UnusableError
-from aiophlo.cli.memo import Memo, memo_of, read_memo, settled_in
+from aiophlo.cli.batch_run import Order, send_batch
+from aiophlo.cli.batch_text import forecast, plan, repeats_left_out
+from aiophlo.cli.endpoint import Endpoint
+from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.fingerprint import Fingerprint
 from aiophlo.cli.options import (
-    DEFAULT_BASE_URL,
-    AsJson,
+    AllowPlaintext,
+    AsJsonLines,
     BaseUrl,
+    Proxy,
     QuotaText,
 )
-from aiophlo.cli.results import format_of
-from aiophlo.cli.rows import Defaults, Unusable
-from aiophlo.cli.source import Source, opened
-from aiophlo.cli.survey import survey
-from aiophlo.cli.words import say, say_json
-from aiophlo.errors import JournalError
+from aiophlo.cli.output import say, say_json
+from aiophlo.cli.results import check_place
+from aiophlo.cli.row_source import Source, opened
+from aiophlo.cli.rows import Defaults
+from aiophlo.model.accounts import Account, Quota
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-
-@attrs.frozen(kw_only=True)
-class _Asked:
-    """What was typed, checked."""
-
-    file: str
-    defaults: Defaults
-    quota: Quota | None
-    calls_per_second: float | None
-    journal: Path | None
-    results: Path | None
-    concurrency: int
-    send_within: float | None
-    include_in_doubt: bool
-    skip_invalid: bool
-    as_json: bool
-    base_url: str
+    pass
 
 
 def batch(
@@ -81,29 +61,30 @@ def batch(
     send_within: SendWithin = None,
     include_in_doubt: IncludeInDoubt = False,
     skip_invalid: SkipInvalid = False,
+    allow_repeats: AllowRepeats = False,
+    allow_empty: AllowEmpty = False,
+    ignore_columns: IgnoreColumns = False,
     assume_plus: AssumePlus = False,
     dry_run: DryRun = False,
     report: Report = False,
-    as_json: AsJson = False,
-    base_url: BaseUrl = DEFAULT_BASE_URL,
+    as_json: AsJsonLines = False,
+    base_url: BaseUrl = None,
+    proxy: Proxy = None,
+    allow_plaintext: AllowPlaintext = False,
 ) -> int:
     """Issue the warm transfers in a file, each exactly once, at the account's rate.
 
-    Its columns are to, trigger_source, role, phlo_id, node_id and key, in any order;
-    options stand in for the ids. Every row is checked before anything is sent.
+    Its columns are to, trigger_source, role, phlo_id, node_id and key, in any
+    order; options stand in for the ids. Every row is checked before anything is
+    sent.
     """
     if report:
         return show_report(journal, file, as_json=as_json)
     if file is None:
         raise UnusableError("FILE: expected a file's name, or - for standard input")
-    for name, value in (("phlo_id", phlo_id), ("node_id", node_id)):
-        if value is not None:
-            parse_id(value, field=name)
-    if results is not None:
-        format_of(results)
-    asked = _Asked(
+    asked = Asked(
         file=file,
-        defaults=Defaults(phlo_id, node_id, assume_plus),
+        defaults=Defaults(phlo_id, node_id, assume_plus, ignore_columns),
         quota=Quota.parse(quota),
         calls_per_second=calls_per_second,
         journal=journal,
@@ -112,174 +93,78 @@ def batch(
         send_within=send_within,
         include_in_doubt=include_in_doubt,
         skip_invalid=skip_invalid,
+        allow_repeats=allow_repeats,
+        allow_empty=allow_empty,
         as_json=as_json,
-        base_url=base_url,
+        endpoint=Endpoint(base_url, proxy, allow_plaintext),
     )
     return _dry_run(asked) if dry_run else _run(asked)
 
 
-def _dry_run(asked: _Asked) -> Exit:
+def _dry_run(asked: Asked) -> Exit:
     with opened(asked.file) as source:
-        memo, _ = _surveyed(asked, source)
-    rows = memo.survey.rows
-    done = _settled(asked.journal)
+        found = check_file(asked, source)
+    survey = found.fingerprint.survey
     if asked.as_json:
-        sending, queue = forecast(
-            max(rows - done, 0), asked.quota, asked.calls_per_second
-        )
+        done = settled_rows(asked.journal) - found.fingerprint.others
+        left = max(found.fingerprint.sendable - done, 0)
+        sending, queue = forecast(left, asked.quota, asked.calls_per_second)
         say_json(
             {
-                "rows": rows,
-                "unusable": memo.survey.unusable,
+                "rows": survey.rows,
+                "unusable": survey.unusable,
+                "equal": survey.equal,
                 "settled": done,
                 "seconds": round(sending, 1),
                 "queue_seconds": round(queue, 1),
             }
         )
     else:
-        say(*plan(rows, done, asked.quota, asked.calls_per_second))
-        say("Nothing was sent: this is a dry run.")
+        say(*_plan(asked, found.fingerprint), "Nothing was sent: this is a dry run.")
     return Exit.ACCEPTED
 
 
-def _run(asked: _Asked) -> Exit:
+def _run(asked: Asked) -> Exit:
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
 
     account = Account.from_env(
         quota=asked.quota, calls_per_second=asked.calls_per_second
     )
+    asked.endpoint.check()
     console = Console(stderr=True)
     with opened(asked.file) as source:
         _check_paths(asked, source)
-        memo, unchanged = _surveyed(asked, source)
-        for line in plan(
-            memo.survey.rows,
-            _settled(asked.journal),
-            asked.quota,
-            asked.calls_per_second,
-        ):
-            _print(console, line)
-        with _journal(asked.journal) as (journal, discard):
-            if asked.journal is None:  # whoever is killed can't name it any more
-                _print(console, f"Its journal, until it ends: {journal}")
+        found = check_file(asked, source)
+        with journal_for(asked.journal, console) as journal:
             order = Order(
+                asked=asked,
                 source=source,
-                memo=memo,
-                unchanged=unchanged,
-                defaults=asked.defaults,
+                found=found,
+                plan=_plan(asked, found.fingerprint),
                 account=account,
-                base_url=asked.base_url,
-                journal=journal,
-                results=asked.results,
-                concurrency=asked.concurrency,
-                send_within=asked.send_within,
-                include_in_doubt=asked.include_in_doubt,
-                as_json=asked.as_json,
+                journal=journal.path,
             )
             ending = asyncio.run(send_batch(order, console))
-            if ending.unfinished:
-                discard.pop_all()
-    _tell(order, ending, console)
+            if tell_end(order, ending, console) and not ending.unfinished:
+                journal.needed = False
     return ending.exit
 
 
-def _check_paths(asked: _Asked, source: Source) -> None:
+def _check_paths(asked: Asked, source: Source) -> None:
     """Refuse to overwrite what is read."""
     for option, path in (("--results", asked.results), ("--journal", asked.journal)):
         if path is not None and source.is_same_file(path):
             raise UnusableError(f"{option}: is the file that the rows are read from")
     if asked.results is not None and asked.results == asked.journal:
         raise UnusableError("--results: is the journal")
+    resumed = asked.journal is not None and asked.journal.exists()
+    if asked.results is not None:
+        check_place(asked.results, resumed=resumed)
 
 
-def _surveyed(asked: _Asked, source: Source) -> tuple[Memo, bool]:
-    """Return what is to be sent, and whether earlier runs had the very same."""
-    try:
-        memo = None if asked.journal is None else read_memo(asked.journal)
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
-    unchanged = memo is not None and memo.is_of(source, asked.defaults)
-    if memo is not None and unchanged and not memo.survey.unusable:
-        return memo, True
-    _check_lines_stand(memo, source, asked.defaults)
-    found = survey(source, asked.defaults, _list_unusable)
-    if found.unusable and not asked.skip_invalid:
-        rows = found.rows + found.unusable
-        raise UnusableError(
-            f"{source.name}: {found.unusable} of {rows} rows can't be used, nothing was"
-            " sent; --skip-invalid sends the others"
-        )
-    return memo_of(source, asked.defaults, found), unchanged
-
-
-def _check_lines_stand(memo: Memo | None, source: Source, defaults: Defaults) -> None:
-    """Refuse a file whose rows may have moved, if they are known by their lines."""
-    if memo is None or not memo.survey.keyless or memo.begins(source, defaults):
-        return
-    raise UnusableError(
-        f"{source.name}: the journal was begun with other rows or options; rows without"
-        " a key go by line and content, so that some could be dialled again."
-        " Restore it, or send what is new in a file and a journal of its own"
-    )
-
-
-def _list_unusable(row: Unusable) -> None:
-    typer.echo(f"line {row.line}: {row.reason}", err=True)
-
-
-def _settled(journal: Path | None) -> int:
-    try:
-        return 0 if journal is None else settled_in(journal)
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
-
-
-@contextlib.contextmanager
-def _journal(path: Path | None) -> Iterator[tuple[Path, contextlib.ExitStack]]:
-    """Give a journal's path, and what removes it in the end if it is temporary."""
-    with contextlib.ExitStack() as discard:
-        if path is None:
-            folder = tempfile.mkdtemp(prefix="aiophlo-")  # for this user alone
-            discard.callback(shutil.rmtree, folder, ignore_errors=True)
-            path = Path(folder, "journal.db")
-        yield path, discard
-
-
-def _tell(order: Order, ending: Ending, console: "Console") -> None:
-    """Say what came of it, and what to do next."""
-    books = ending.books
-    lines = []
-    if ending.failure is not None:
-        lines.append(f"aiophlo: stopped: {ending.failure}")
-    if ending.open:
-        lines.append(
-            f"{ending.open} requests may have left without their outcome being noted:"
-            " the journal has them in doubt."
-        )
-    further = []
-    if ending.unfinished:
-        further.append(f"Go on, or look, with --journal {order.journal}")
-    if not order.as_json:
-        say(f"{books.rows} of {order.rows} rows: {counted(books.verdicts)}.")
-        reasons = {reason: count for (_, reason), count in books.reasons.items()}
-        lines += advice(books.verdicts, reasons)
-    for line in [*lines, *further]:
-        _print(console, line)
-    if order.as_json:  # last: who reads it may be gone by now
-        say_json(_summary(order, ending))
-
-
-def _print(console: "Console", line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _summary(order: Order, ending: Ending) -> dict[str, object]:
-    verdicts = ending.books.verdicts
-    return {
-        "rows": order.rows,
-        **{v: verdicts[v] for v in ("accepted", "rejected", "not_sent", "in_doubt")},
-        "refused_429": ending.books.refused_429,
-        "interrupted": ending.interrupted,
-        "failure": ending.failure,
-        "journal": str(order.journal) if ending.unfinished else None,
-    }
+def _plan(asked: Asked, fingerprint: Fingerprint) -> list[str]:
+    """Return what is about to happen."""
+    done = settled_rows(asked.journal) - fingerprint.others
+    lines = plan(fingerprint.sendable, done, asked.quota, asked.calls_per_second)
+    skipped = fingerprint.survey.rows - fingerprint.sendable
+    return [*lines, *repeats_left_out(skipped)]

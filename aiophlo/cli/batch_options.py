@@ -1,11 +1,17 @@
-"""Options of `aiophlo batch`."""
+"""Options of `aiophlo batch`, one by one and as they were typed."""
 
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 import typer
 
+from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.options import positive
+from aiophlo.cli.results import format_of
+from aiophlo.cli.rows import Defaults
+from aiophlo.model.accounts import Quota
+from aiophlo.model.actions import parse_id
 
 
 def _positive(value: float | None) -> float | None:
@@ -15,16 +21,18 @@ def _positive(value: float | None) -> float | None:
 File = Annotated[
     str | None,
     typer.Argument(
-        metavar="FILE|-", help="CSV with a header, or JSON lines; - reads them."
+        metavar="FILE|-", help="CSV with a header, or JSON lines; - is standard input."
     ),
 ]
 JournalPath = Annotated[
     Path | None,
-    typer.Option(help="Its memory: the same one again sends what is left."),
+    typer.Option(
+        help="File that remembers what was sent: the same command again sends the rest."
+    ),
 ]
 ResultsPath = Annotated[
     Path | None,
-    typer.Option(help="Say there what came of each row; .csv or .jsonl."),
+    typer.Option(help="File that says what came of each row; .csv or .jsonl."),
 ]
 DefaultPhloId = Annotated[str | None, typer.Option(help="PHLO of rows that name none.")]
 DefaultNodeId = Annotated[str | None, typer.Option(help="Node of rows that name none.")]
@@ -51,9 +59,24 @@ SkipInvalid = Annotated[
     bool,
     typer.Option("--skip-invalid", help="Send the rows that can be sent."),
 ]
+AllowRepeats = Annotated[
+    bool,
+    typer.Option(
+        "--allow-repeats",
+        help="Send rows that ask for the same transfer as an earlier one, too.",
+    ),
+]
 AssumePlus = Annotated[
     bool,
     typer.Option("--assume-plus", help="Put a + before numbers that lack it."),
+]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option("--allow-empty", help="Take a file without rows for nothing to do."),
+]
+IgnoreColumns = Annotated[
+    bool,
+    typer.Option("--ignore-columns", help="Pass over columns that aren't known."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check every row, send nothing.")
@@ -62,3 +85,31 @@ Report = Annotated[
     bool,
     typer.Option("--report", help="Show what a journal holds, send nothing."),
 ]
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What was typed, checked."""
+
+    file: str
+    defaults: Defaults
+    quota: Quota | None
+    calls_per_second: float | None
+    journal: Path | None
+    results: Path | None
+    concurrency: int
+    send_within: float | None
+    include_in_doubt: bool
+    skip_invalid: bool
+    allow_repeats: bool
+    allow_empty: bool
+    as_json: bool
+    endpoint: Endpoint
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("phlo_id", "node_id"):
+            value = getattr(self.defaults, name)
+            if value is not None:
+                parse_id(value, field=name)
+        if self.results is not None:
+            format_of(self.results)

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiophlo.cli.batch_words import advice, counted
-from aiophlo.cli.books import shown_key
-from aiophlo.cli.exits import Exit, UnusableError, exit_of
-from aiophlo.cli.memo import read_memo
-from aiophlo.cli.words import harmless_id, say, say_json
+from aiophlo.cli.batch_text import advice, counted
+from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
+from aiophlo.cli.fingerprint import read_fingerprint
+from aiophlo.cli.output import say, say_json
+from aiophlo.cli.terminal_text import harmless_id, number_of
 from aiophlo.errors import JournalError
-from aiophlo.journal import Journal, JournalReader, JournalRecord, JournalReport
+from aiophlo.journal.journal import Journal, JournalReader, JournalRecord, JournalReport
+from aiophlo.journal.private_files import stat_regular
+from aiophlo.model.redaction import mask_id
 
 _SHOWN = 50  # rows in doubt that a person is shown
 
@@ -30,10 +32,16 @@ def show_report(journal: Path | None, file: str | None, *, as_json: bool) -> Exi
     if journal is None or file is not None:
         raise UnusableError("--report: expected --journal with it, and no FILE")
     try:
-        memo = read_memo(journal)
+        if stat_regular(journal) is None:
+            raise UnusableError(f"--journal: {journal} does not exist")
+    except OSError as error:
+        why = error.strerror or error
+        raise UnusableError(f"--journal: {journal}: {why}") from error
+    try:
+        fingerprint = read_fingerprint(journal)
         with Journal.read(journal) as reader:
             report = reader.report()
-            rows = None if memo is None else memo.survey.rows - memo.survey.repeated
+            rows = None if fingerprint is None else fingerprint.distinct
             show = _show_json if as_json else _show
             show(reader, report, rows)
     except JournalError as error:
@@ -49,8 +57,8 @@ def _show(reader: JournalReader, report: JournalReport, rows: int | None) -> Non
         say(f"First sent {_at(report.first_at)}, last noted {_at(report.last_at)}.")
     if report.open:
         say(
-            f"{report.open} begun and without an outcome: in flight while a runner is"
-            " at work, in doubt if it was killed."
+            f"{report.open} more begun and without an outcome: in flight while a runner"
+            " is at work, else in doubt, and counted so below."
         )
     if rows is not None and begun < rows:
         say(f"{rows - begun} not begun: the same command sends them.")
@@ -95,12 +103,12 @@ def _described(record: JournalRecord) -> str:
     parts.append(record.api_id and f"api_id {harmless_id(record.api_id)}")
     known = ", ".join(part for part in parts if part)
     address = f" to {record.address}" if record.address else ""
-    return f"{shown_key(record.key)}{address}, begun {_at(record.intended_at)}: {known}"
+    return f"{mask_id(record.key)}{address}, begun {_at(record.intended_at)}: {known}"
 
 
 def _fields(record: JournalRecord) -> dict[str, Any]:
     return {
-        "key": shown_key(record.key),
+        "key": mask_id(record.key),
         "address": record.address,
         "verdict": record.verdict,
         "reason": record.reason,
@@ -113,8 +121,10 @@ def _fields(record: JournalRecord) -> dict[str, Any]:
 
 
 def _of(begun: int, rows: int | None) -> str:
-    return f"{begun} rows" if rows is None else f"{begun} of {rows} rows begun"
+    if rows is None:
+        return number_of(begun, "row")
+    return f"{begun} of {number_of(rows, 'row')} begun"
 
 
 def _at(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))

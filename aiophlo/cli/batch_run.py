@@ -1,26 +1,29 @@
-"""Sending a batch: journal, pool and stream put together, until it ends or is ended."""
+"""Runs a batch: its journal, pool and stream, until it ends or is interrupted."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from aiophlo.accounts import Account
-from aiophlo.cli.books import Books
-from aiophlo.cli.exits import Exit, UnusableError, exit_of
-from aiophlo.cli.feed import Feed
-from aiophlo.cli.finished import Finished
+from aiophlo.cli.batch_check import Found
+from aiophlo.cli.batch_journal import print_plain
+from aiophlo.cli.batch_options import Asked
+from aiophlo.cli.earlier_results import take_over
+from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
+from aiophlo.cli.fingerprint import write_fingerprint
+from aiophlo.cli.finished_rows import Finished
 from aiophlo.cli.interrupts import interrupts
-from aiophlo.cli.memo import Memo, write_memo
 from aiophlo.cli.results import Results
-from aiophlo.cli.rows import Defaults
-from aiophlo.cli.source import Source
+from aiophlo.cli.row_actions import Feed, Repeats
+from aiophlo.cli.row_source import Source
+from aiophlo.cli.totals import Totals
 from aiophlo.errors import JournalError
-from aiophlo.journal import Journal
-from aiophlo.outcomes import Outcome
+from aiophlo.journal.journal import Journal
+from aiophlo.model.accounts import Account
+from aiophlo.model.outcomes import Outcome
 from aiophlo.pool import SessionPool
 
 if TYPE_CHECKING:
@@ -34,51 +37,42 @@ class Order:
     """What a batch is to do.
 
     Attributes:
-        source: Its rows.
-        memo: What they are, as the journal is to remember.
-        unchanged: The journal's runs so far had the very same rows.
-        defaults: What options say about every row.
+        asked: What was typed.
+        source: The rows.
+        found: What they are, after their first reading.
+        plan: What is said once it begins.
         account: Whose transfers.
-        base_url: Where the API is.
-        journal: Where its memory is.
-        results: Where each row's outcome goes, if anywhere.
-        concurrency: Transfers in hand at most.
-        send_within: Seconds until sending a row is worthless; None never.
-        include_in_doubt: Send again what an earlier run left in doubt.
-        as_json: Put a line for each row on standard output.
+        journal: Path of its journal.
     """
 
+    asked: Asked
     source: Source
-    memo: Memo
-    unchanged: bool
-    defaults: Defaults
+    found: Found
+    plan: Sequence[str]
     account: Account
-    base_url: str
     journal: Path
-    results: Path | None
-    concurrency: int
-    send_within: float | None
-    include_in_doubt: bool
-    as_json: bool
 
     @property
     def rows(self) -> int:
         """Rows in all."""
-        return self.memo.survey.rows + self.memo.survey.unusable
+        survey = self.found.fingerprint.survey
+        return survey.rows + survey.unusable
 
 
 @attrs.define
-class Ending:
+class RunEnd:
     """How a batch ended.
 
     Attributes:
-        books: What came of its rows.
+        totals: What came of its rows.
+        rows: How many there are in all.
         interrupted: Somebody ended it.
         failure: What ended it; None if nothing did.
         open: Transfers whose outcome could not be noted.
     """
 
-    books: Books
+    totals: Totals
+    rows: int
     interrupted: bool = False
     failure: str | None = None
     open: int = 0
@@ -90,16 +84,18 @@ class Ending:
             return Exit.INTERRUPTED
         if self.open:
             return Exit.IN_DOUBT
-        code = exit_of(self.books.verdicts)
-        return code if self.failure is None else max(code, Exit.REFUSED)
+        code = exit_of(self.totals.verdicts)
+        if self.totals.rows < self.rows:  # something ended it before them
+            return max(code, Exit.REFUSED)
+        return code
 
     @property
     def unfinished(self) -> bool:
         """Whether there is something that the journal is still needed for."""
-        verdicts = self.books.verdicts
+        verdicts = self.totals.verdicts
         sent_later = any(
             verdict == "not_sent" and reason not in {"duplicate", "invalid"}
-            for verdict, reason in self.books.reasons
+            for verdict, reason in self.totals.reasons
         )
         return bool(
             self.interrupted
@@ -109,20 +105,26 @@ class Ending:
         )
 
 
-async def send_batch(order: Order, console: "Console") -> Ending:
+async def send_batch(order: Order, console: "Console") -> RunEnd:
     """Send what an order asks for.
 
     Raises:
         UnusableError: The journal or the results can't be had; nothing was sent.
     """
-    resumed = order.journal.exists()
     async with contextlib.AsyncExitStack() as stack:
         try:
             journal = await stack.enter_async_context(Journal(order.journal))
-            write_memo(order.journal, order.memo)
+            if order.asked.results is not None:
+                take_over(order.asked.results, order.journal)
+            results = (
+                None if order.asked.results is None else Results(order.asked.results)
+            )
+            write_fingerprint(order.journal, order.found.fingerprint)
         except JournalError as error:
             raise UnusableError(f"--journal: {error}") from error
-        with _books(order, resumed=resumed) as ending:
+        for line in order.plan:
+            print_plain(console, line)
+        with _ending(order, results) as ending:
             await _send(order, journal, ending, console)
             # Leaving would raise for a failing disk; that is known by now.
         with contextlib.suppress(JournalError):
@@ -133,21 +135,18 @@ async def send_batch(order: Order, console: "Console") -> Ending:
 
 
 @contextlib.contextmanager
-def _books(order: Order, *, resumed: bool) -> Iterator[Ending]:
-    results = None
-    if order.results is not None:
-        results = Results(order.results, resumed=resumed)
-    ending = Ending(Books(results, as_json=order.as_json))
+def _ending(order: Order, results: Results | None) -> Iterator[RunEnd]:
+    ending = RunEnd(Totals(results, as_json=order.asked.as_json), order.rows)
     try:
         yield ending
     finally:
         if results is not None:
             with _failures(ending):
-                results.close()
+                results.close(complete=ending.totals.rows >= ending.rows)
 
 
 @contextlib.contextmanager
-def _failures(ending: Ending) -> Iterator[None]:
+def _failures(ending: RunEnd) -> Iterator[None]:
     try:
         yield
     except (JournalError, UnusableError, OSError) as error:
@@ -155,77 +154,91 @@ def _failures(ending: Ending) -> Iterator[None]:
 
 
 async def _send(
-    order: Order, journal: Journal, ending: Ending, console: "Console"
+    order: Order, journal: Journal, ending: RunEnd, console: "Console"
 ) -> None:
-    from aiophlo.cli.progress import Sight, shown  # noqa: PLC0415 -- needs rich
+    from aiophlo.cli.progress import look_at, shown  # noqa: PLC0415 -- needs rich
 
-    books = ending.books
-    pool = SessionPool(
+    totals = ending.totals
+    pool = order.asked.endpoint.pool(
         order.account,
-        base_url=order.base_url,
-        observers=[books],
-        connections_per_account=max(_CONNECTIONS, order.concurrency),
+        [totals],
+        connections_per_account=max(_CONNECTIONS, order.asked.concurrency),
     )
 
-    def look() -> Sight:
-        return Sight(books.rows, pool.state().in_flight, books.refused_429)
-
+    look = look_at(totals, pool)
     async with (
         pool,
         shown(look, total=order.rows, quota=order.account.quota, console=console),
     ):
-        with _failures(ending), _finished(order) as finished:
+        with (
+            _failures(ending),
+            _finished(order) as finished,
+            _repeats(order) as repeats,
+        ):
             feed = Feed(
                 order.source,
-                order.defaults,
-                books,
+                order.asked.defaults,
+                totals,
                 digest=journal.digest,
                 finished=finished,
+                repeats=repeats,
             )
-            task = asyncio.create_task(_stream(order, journal, pool, feed, books))
+            task = asyncio.create_task(_stream(order, journal, pool, feed, totals))
             await _until_ended(task, ending, console)
 
 
 @contextlib.contextmanager
 def _finished(order: Order) -> Iterator[Finished | None]:
-    survey = order.memo.survey
+    survey = order.found.fingerprint.survey
     keyless = survey.keyless == survey.rows
-    if not order.unchanged or survey.repeated or (survey.keyless and not keyless):
+    if not order.found.unchanged or survey.repeated or (survey.keyless and not keyless):
         yield None
         return
     found = Finished(
-        order.journal, keyless=keyless, include_in_doubt=order.include_in_doubt
+        order.journal, keyless=keyless, include_in_doubt=order.asked.include_in_doubt
     )
     with contextlib.closing(found) as finished:
         yield finished
 
 
+@contextlib.contextmanager
+def _repeats(order: Order) -> Iterator[Repeats | None]:
+    if not order.found.repeats:
+        yield None
+        return
+    # What an earlier run sent of them, when it was asked to, is told as it is.
+    found = Finished(order.journal, keyless=False, include_in_doubt=False)
+    with contextlib.closing(found) as sent:
+        yield Repeats(order.found.repeats, sent)
+
+
 async def _stream(
-    order: Order, journal: Journal, pool: SessionPool, feed: Feed, books: Books
+    order: Order, journal: Journal, pool: SessionPool, feed: Feed, totals: Totals
 ) -> None:
     async with contextlib.aclosing(feed.actions()) as actions:
         stream = pool.stream(
             actions,
-            concurrency=order.concurrency,
-            send_within=order.send_within,
+            concurrency=order.asked.concurrency,
+            send_within=order.asked.send_within,
             journal=journal,
-            include_in_doubt=order.include_in_doubt,
+            include_in_doubt=order.asked.include_in_doubt,
+            on_duplicate="send",  # the feed leaves out those that aren't wanted
         )
         try:
             async with stream as outcomes:
                 async for outcome in outcomes:
-                    books.note(outcome)
+                    totals.note(outcome)
         finally:
-            _note_all(books, stream.unread)
+            _note_all(totals, stream.unread)
 
 
-def _note_all(books: Books, outcomes: list[Outcome]) -> None:
+def _note_all(totals: Totals, outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
-        books.note(outcome)
+        totals.note(outcome)
 
 
 async def _until_ended(
-    task: asyncio.Task[None], ending: Ending, console: "Console"
+    task: asyncio.Task[None], ending: RunEnd, console: "Console"
 ) -> None:
     def interrupt(number: int) -> None:
         task.cancel()

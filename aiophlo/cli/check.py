@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from aiophlo.accounts import Account
-from aiophlo.actions import GetNode, GetPhlo
-from aiophlo.cli.exits import Exit, UnusableError, exit_of
-from aiophlo.cli.options import DEFAULT_BASE_URL, AsJson, BaseUrl
+from aiophlo.cli.endpoint import Endpoint
+from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
+from aiophlo.cli.options import AllowPlaintext, AsJson, BaseUrl, Proxy
+from aiophlo.cli.output import say, say_json
 from aiophlo.cli.sending import outcome_of
-from aiophlo.cli.words import harmless, say, say_json
-from aiophlo.outcomes import (
+from aiophlo.cli.terminal_text import harmless
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import GetNode, GetPhlo
+from aiophlo.model.outcomes import (
     CREDENTIALS_REFUSED,
     Accepted,
     InDoubt,
@@ -19,10 +21,9 @@ from aiophlo.outcomes import (
     Outcome,
     Rejected,
 )
-from aiophlo.pool import SessionPool
 
 _NO_PHLO = "00000000-0000-0000-0000-000000000000"
-_SEND_WITHIN = 10.0
+_SEND_WITHIN = 4.0  # a host that is down is to be told of, not waited for
 
 
 def check(
@@ -32,7 +33,9 @@ def check(
         str | None, typer.Option(help="A multi-party-call node of that PHLO.")
     ] = None,
     as_json: AsJson = False,
-    base_url: BaseUrl = DEFAULT_BASE_URL,
+    base_url: BaseUrl = None,
+    proxy: Proxy = None,
+    allow_plaintext: AllowPlaintext = False,
 ) -> int:
     """Check credentials, PHLO and node by GET alone: nothing rings."""
     if node_id is not None and phlo_id is None:
@@ -40,7 +43,8 @@ def check(
     asked: list[GetPhlo | GetNode] = [GetPhlo(phlo_id=phlo_id or _NO_PHLO)]
     if phlo_id is not None and node_id is not None:
         asked.append(GetNode(phlo_id=phlo_id, node_id=node_id))
-    outcomes = asyncio.run(_ask(Account.from_env(), base_url, asked))
+    endpoint = Endpoint(base_url, proxy, allow_plaintext)
+    outcomes = asyncio.run(_ask(Account.from_env(), endpoint, asked))
     findings = _findings(outcomes, probe=phlo_id is None)
     if as_json:
         error = harmless(outcomes[-1].error) if _exit(findings, outcomes) else None
@@ -51,11 +55,11 @@ def check(
 
 
 async def _ask(
-    account: Account, base_url: str, asked: list[GetPhlo | GetNode]
+    account: Account, endpoint: Endpoint, asked: list[GetPhlo | GetNode]
 ) -> list[Outcome]:
     """Ask one after the other, until one isn't accepted."""
     outcomes: list[Outcome] = []
-    async with SessionPool(account, base_url=base_url) as pool:
+    async with endpoint.pool(account) as pool:
         for action in asked:
             outcomes.append(await outcome_of(pool, action, send_within=_SEND_WITHIN))
             if not isinstance(outcomes[-1], Accepted):

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import aiohttp
 import typer
 
-from aiophlo.accounts import Quota
-from aiophlo.actions import WarmTransfer
-from aiophlo.cli.child import Served, simulator_process
-from aiophlo.cli.comparison import Comparison, compare
-from aiophlo.cli.exits import Exit, exit_of
+from aiophlo.cli.exit_codes import Exit, exit_of
+from aiophlo.cli.ledger_comparison import Comparison, compare
 from aiophlo.cli.options import AsJson, QuotaText
+from aiophlo.cli.output import say_json
 from aiophlo.cli.sending import outcome_of
-from aiophlo.cli.tally import VERDICTS, Tally, percentile
-from aiophlo.cli.words import say_json
+from aiophlo.cli.simulator_process import Served, simulator_process
+from aiophlo.cli.stats import Stats, percentile
+from aiophlo.cli.terminal_text import number_of
+from aiophlo.model.accounts import Quota
+from aiophlo.model.actions import WarmTransfer
+from aiophlo.model.outcomes import VERDICTS
 from aiophlo.pool import SessionPool
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WORKERS = 200
+_LONGEST_OUTAGE = 5.0  # seconds; a simulator that is gone for longer is gone
 _MOST = 1_000_000  # numbers that can be made up
 _SHOWN = 10
 
@@ -37,58 +40,69 @@ def demo(
 ) -> int:
     """Issue many transfers at full rate against a simulator: no phone rings.
 
-    Needs no account. The simulator runs in a process of its own, and in the end its
-    ledger is held against what the senders were told.
+    Needs no account. The simulator runs in a process of its own, and in the end
+    its ledger is held against what the senders were told.
     """
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
 
     pace = Quota.parse(quota)
     progress = Console(stderr=True)
     try:
-        tally, comparison = asyncio.run(_run(transfers, pace, progress))
+        stats, comparison = asyncio.run(_run(transfers, pace, progress))
     except aiohttp.ClientError:
         progress.print("aiophlo: the simulator is gone, and its ledger with it")
         return Exit.IN_DOUBT
     for sentence in comparison.disagreements[:_SHOWN]:
         progress.print(sentence, highlight=False, markup=False)
     if as_json:
-        say_json(_summary(transfers, tally, comparison))
+        say_json(_summary(transfers, stats, comparison))
     else:
-        _show(Console(highlight=False), tally, comparison)
-    return _exit(tally, comparison)
+        _show(Console(highlight=False), stats, comparison)
+    return _exit(stats, comparison)
 
 
 async def _run(
     transfers: int, quota: Quota | None, console: "Console"
-) -> tuple[Tally, Comparison]:
-    from aiophlo.cli.progress import Sight, shown  # noqa: PLC0415 -- needs rich
+) -> tuple[Stats, Comparison]:
+    from aiophlo.cli.progress import look_at, shown  # noqa: PLC0415 -- needs rich
 
-    tally = Tally()
+    stats = Stats()
     async with simulator_process(quota) as served:
-        pool = SessionPool(served.account, base_url=served.base_url, observers=[tally])
+        pool = SessionPool(served.account, base_url=served.base_url, observers=[stats])
 
-        def look() -> Sight:
-            return Sight(tally.done, pool.state().in_flight, tally.refused_429)
-
+        look = look_at(stats, pool)
         console.print(_heading(transfers, quota), highlight=False)
-        async with pool, shown(look, total=transfers, quota=quota, console=console):
-            await _send_all(pool, _transfers(transfers), tally)
-        return tally, compare(await _ledger(served), tally.verdicts)
+        async with (
+            pool,
+            shown(look, total=transfers, quota=quota, console=console),
+        ):
+            await _send_all(pool, _transfers(transfers), stats, _send_within(quota))
+        return stats, compare(await _ledger(served), stats.by_number)
 
 
 def _heading(transfers: int, quota: Quota | None) -> str:
-    pace = f" at up to {quota.limit / quota.per:.1f}/s" if quota else ""
-    return f"{transfers} transfers{pace} to a simulator: no phone rings"
+    pace = f" at up to {1 / quota.interval:.1f}/s" if quota else ""
+    return f"{number_of(transfers, 'transfer')}{pace} to a simulator: no phone rings"
+
+
+def _send_within(quota: Quota | None) -> float:
+    """Return seconds in which each transfer is sent, unless the simulator is gone."""
+    turn = _WORKERS * quota.interval if quota else 0.0
+    return 2 * turn + _LONGEST_OUTAGE
 
 
 async def _send_all(
-    pool: SessionPool, actions: Iterator[WarmTransfer], tally: Tally
+    pool: SessionPool,
+    actions: Iterator[WarmTransfer],
+    stats: Stats,
+    send_within: float,
 ) -> None:
     """Send all, a bounded number in hand at a time."""
 
     async def work() -> None:
         for action in actions:
-            tally.note(action.to, await outcome_of(pool, action, send_within=None))
+            outcome = await outcome_of(pool, action, send_within=send_within)
+            stats.note_dial(action.to, outcome)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(_WORKERS):
@@ -113,19 +127,19 @@ async def _ledger(served: Served) -> Any:  # noqa: ANN401 -- JSON
         return await answer.json()
 
 
-def _exit(tally: Tally, comparison: Comparison) -> Exit:
+def _exit(stats: Stats, comparison: Comparison) -> Exit:
     """Return the exit code; verdicts that the ledger contradicts are in doubt."""
     if comparison.disagreements or comparison.rung_twice:
         return Exit.IN_DOUBT
-    return exit_of(verdict for verdict in VERDICTS if tally.count(verdict))
+    return exit_of(stats.verdicts)
 
 
 def _summary(
-    transfers: int, tally: Tally, comparison: Comparison
+    transfers: int, stats: Stats, comparison: Comparison
 ) -> dict[str, int | float]:
     return {
         "transfers": transfers,
-        **{verdict: tally.count(verdict) for verdict in VERDICTS},
+        **{verdict: stats.verdicts[verdict] for verdict in VERDICTS},
         "refused_429": comparison.refused_429,
         "rung_twice": comparison.rung_twice,
         "disagreements": len(comparison.disagreements),
@@ -133,35 +147,40 @@ def _summary(
     }
 
 
-def _show(console: "Console", tally: Tally, comparison: Comparison) -> None:
-    console.print(_table(tally))
-    console.print(_last_line(tally, comparison), soft_wrap=True)
+def _show(console: "Console", stats: Stats, comparison: Comparison) -> None:
+    console.print(_table(stats))
+    console.print(_last_line(stats, comparison), soft_wrap=True)
 
 
-def _table(tally: Tally) -> "Table":
+def _table(stats: Stats) -> "Table":
     from rich.table import Table  # noqa: PLC0415 -- the other commands need none
 
     table = Table("verdict")
     for title in ("transfers", "waiting p50", "p99", "answering p50", "p99"):
         table.add_column(title, justify="right")
     for verdict in VERDICTS:
-        times = tally.times[verdict]
+        times = stats.times[verdict]
         cells = [
             f"{percentile(seconds, share):.3f} s" if seconds else ""
             for seconds in (times.waited, times.answering)
             for share in (0.5, 0.99)
         ]
-        table.add_row(verdict.replace("_", " "), str(tally.count(verdict)), *cells)
+        table.add_row(verdict.replace("_", " "), str(stats.verdicts[verdict]), *cells)
     return table
 
 
-def _last_line(tally: Tally, comparison: Comparison) -> str:
+def _last_line(stats: Stats, comparison: Comparison) -> str:
     differ = len(comparison.disagreements)
     return (
-        f"Ledger: {comparison.dials} dials, {comparison.rung_twice} numbers rung twice,"
+        f"Ledger: {number_of(comparison.dials, 'dial')},"
+        f" {number_of(comparison.rung_twice, 'number')} rung twice,"
         f" {comparison.refused_429} refused (429),"
         f" {comparison.rate_per_second:.1f} requests/s."
-        f" Verdicts: {tally.count('accepted')} accepted,"
-        f" {tally.count('in_doubt')} in doubt. "
-        + (f"They DISAGREE on {differ} numbers." if differ else "They agree.")
+        f" Verdicts: {stats.verdicts['accepted']} accepted,"
+        f" {stats.verdicts['in_doubt']} in doubt. "
+        + (
+            f"They DISAGREE on {number_of(differ, 'number')}."
+            if differ
+            else "They agree."
+        )
     )

@@ -1,4 +1,4 @@
-"""What is seen while many transfers run: a live line, or now and then a plain one."""
+"""The progress bar of a run: a live line on a terminal, else a plain one at times."""
 
 import asyncio
 import contextlib
@@ -8,27 +8,41 @@ import attrs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from aiophlo.accounts import Quota
-from aiophlo.cli.tally import Speed
-from aiophlo.cli.words import duration
+from aiophlo.cli.stats import Speed
+from aiophlo.cli.terminal_text import duration
+from aiophlo.cli.totals import Totals
+from aiophlo.model.accounts import Quota
+from aiophlo.pool import SessionPool
 
 LIVE_EVERY = 0.2
 PLAIN_EVERY = 5.0
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Sight:
     """One look at what runs.
 
     Attributes:
         done: Transfers with an outcome.
+        requests: Requests begun; a transfer may need none, or several.
         in_flight: Requests under way.
         refused_429: Requests answered 429.
     """
 
     done: int
+    requests: int
     in_flight: int
     refused_429: int
+
+
+def look_at(totals: Totals, pool: SessionPool) -> Callable[[], Sight]:
+    """Return what looks at how far a pool's transfers are."""
+    return lambda: Sight(
+        done=totals.rows,
+        requests=totals.requests,
+        in_flight=pool.state().in_flight,
+        refused_429=totals.refused_429,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -61,6 +75,8 @@ async def _live(
         TextColumn("{task.description}"),
         console=console,
         auto_refresh=False,  # its thread would make the event loop late
+        redirect_stdout=False,  # rows go where they were sent, not to this console
+        redirect_stderr=False,
     )
     speed = Speed()
     with progress:
@@ -98,8 +114,8 @@ async def _plain(
 
 def describe(sight: Sight, speed: Speed, quota: Quota | None, total: int) -> str:
     """Return a look in words; the rate is the one over the last few seconds."""
-    rate = speed.at(asyncio.get_running_loop().time(), sight.done)
-    limit = f"{quota.limit / quota.per:.1f}/s" if quota else "no limit"
+    rate = speed.at(asyncio.get_running_loop().time(), sight.requests)
+    limit = f"{1 / quota.interval:.1f}/s" if quota else "no limit"
     left = total - sight.done
     return (
         f"{rate:.1f}/s of {limit},"

@@ -2,27 +2,26 @@
 
 import csv
 import json
-import operator
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TextIO, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, cast
 
 import attrs
 
-from aiophlo.actions import Role, WarmTransfer
-from aiophlo.addresses import mask_text
-from aiophlo.cli.exits import UnusableError
-from aiophlo.cli.source import Source
+from aiophlo.cli.csv_header import COLUMNS, Table, meant_column, read_header
+from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.row_source import Source
 from aiophlo.errors import InvalidInputError
-
-COLUMNS: Final = ("to", "trigger_source", "role", "phlo_id", "node_id", "key")
-REQUIRED: Final = ("to", "trigger_source")
+from aiophlo.model.actions import Role, WarmTransfer
+from aiophlo.model.redaction import mask_text
 
 _ROUNDED = re.compile(r"\+?\d+(?:[.,]\d+)?[eE]\+?\d+")
 _DECIMAL = re.compile(r"\+?\d+[.,]\d{1,2}")  # as 14155550123.0; dots split numbers
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BREAK = re.compile(r"[\r\n]")
 _BLANK = " \t\r\n"
+_CTRL_Z = "\x1a"
+_LONGEST_START = 1 << 16  # characters in which a JSON object of a row ends
 
 
 Fields = tuple[str, str, str, str, str, str]  # by `COLUMNS`, empty if there was none
@@ -51,31 +50,68 @@ class Defaults:
         phlo_id: For rows that name none.
         node_id: For rows that name none.
         assume_plus: Put a `+` before numbers that lack one.
+        ignore_columns: Pass over columns that aren't known.
     """
 
     phlo_id: str | None
     node_id: str | None
     assume_plus: bool
+    ignore_columns: bool = False
 
 
-def rows_of(source: Source) -> Iterator[Row | Unusable]:
+def rows_of(
+    source: Source, *, ignore_columns: bool = False
+) -> Iterator[Row | Unusable]:
     """Read `source` from its start; blank lines are passed over.
+
+    Args:
+        source: CSV with a header, or JSON lines.
+        ignore_columns: Pass over columns and fields that aren't known.
 
     Raises:
         UnusableError: Its header is missing, or has the wrong columns.
     """
     with source.text() as text:
-        first = text.read(4096).lstrip(_BLANK)[:1]
+        start = text.read(_LONGEST_START).lstrip(_BLANK + _CTRL_Z)
+    if start[:1] == "[" or _is_pretty(start):
+        kind = "a JSON array" if start[0] == "[" else "JSON objects of several lines"
+        raise UnusableError(
+            f"{source.name} holds {kind}; expected CSV with a header, or JSON with an"
+            " object in each line, such as jq -c makes of it"
+        )
+    has_ctrl_z = source.ends_with(_CTRL_Z.encode())
     with source.text() as text:
-        if first == "{":
-            yield from _json_rows(text)
-            return
-        if first in {"", "["}:
-            wrong = "is empty" if not first else "holds a JSON array"
-            raise UnusableError(
-                f"{source.name} {wrong}; expected CSV with a header, or JSON lines"
-            )
-        yield from _csv_rows(text, source.name)
+        lines = _up_to_ctrl_z(text) if has_ctrl_z else text
+        if start[:1] == "{":
+            yield from _json_rows(lines, ignore_columns=ignore_columns)
+        elif start:
+            table = read_header(lines, source.name, ignore_columns=ignore_columns)
+            yield from _csv_rows(table)
+
+
+def _is_pretty(start: str) -> bool:
+    """Say whether JSON begins with an object that doesn't end in its first line."""
+    first = start.partition("\n")[0].strip()
+    if first == "{":
+        return True
+    if first[:1] != "{":
+        return False
+    try:
+        _, end = json.JSONDecoder().raw_decode(start)
+    except (ValueError, RecursionError):
+        return False
+    return end > len(first)
+
+
+def _up_to_ctrl_z(lines: Iterable[str]) -> Iterator[str]:
+    """Drop the Ctrl-Z with which DOS programs end a file."""
+    last = ""
+    for line in lines:
+        if last:
+            yield last
+        last = line
+    if last := last.rstrip(_CTRL_Z + "\r\n"):
+        yield last
 
 
 def action_of(fields: Fields, defaults: Defaults, key: str | None) -> WarmTransfer:
@@ -135,19 +171,16 @@ def _address(text: str, name: str, defaults: Defaults) -> str:
     return text
 
 
-def _csv_rows(text: TextIO, name: str) -> Iterator[Row | Unusable]:
-    reader = csv.reader(text, strict=True)
-    try:
-        header = next((cells for cells in reader if any(cells)), [])
-    except csv.Error as error:
-        raise UnusableError(f"{name}, line {reader.line_num}: {error}") from error
-    pick = _picker(header, name)
-    width, line = len(header), reader.line_num
+def _csv_rows(table: Table) -> Iterator[Row | Unusable]:
+    reader, passed = table.reader, table.passed
+    pick, width, line = table.pick, table.width, passed + reader.line_num
     ended = False
     while not ended:
         try:
             for cells in reader:
-                begin, line = line + 1, reader.line_num
+                begin, line = line + 1, passed + reader.line_num
+                if len(cells) > width:
+                    _drop_empty(cells, width)
                 if len(cells) == width:
                     cells.append("")
                     if any(cells):
@@ -157,41 +190,21 @@ def _csv_rows(text: TextIO, name: str) -> Iterator[Row | Unusable]:
                     yield Unusable(begin, fields)
             ended = True
         except csv.Error as error:  # the next line begins a new row
-            begin, line = line + 1, reader.line_num
+            begin, line = line + 1, passed + reader.line_num
             upto = f" (up to line {line})" if line > begin else ""
             yield Unusable(begin, f"is broken CSV{upto}: {error}")
 
 
-def _picker(header: list[str], name: str) -> Callable[[list[str]], Any]:
-    """Return what takes the fields of `COLUMNS` from a row and one empty cell."""
-    found = [cell.strip().lower() for cell in header]
-    for column in REQUIRED:
-        if column not in found:
-            hint = _delimiter_hint(header)
-            raise UnusableError(f"{name}: its header lacks {column!r}{hint}")
-    for column in found:
-        if column not in COLUMNS:
-            known = ", ".join(COLUMNS)
-            shown = mask_text(column)[:40]
-            raise UnusableError(
-                f"{name}: its header has {shown!r}; columns are {known}"
-            )
-        if found.count(column) > 1:
-            raise UnusableError(f"{name}: its header has {column!r} twice")
-    return operator.itemgetter(
-        *(found.index(c) if c in found else len(found) for c in COLUMNS)
-    )
+def _drop_empty(cells: list[str], width: int) -> None:
+    """Drop the empty cells that a spreadsheet adds behind the last column."""
+    while len(cells) > width and not cells[-1].strip():
+        cells.pop()
 
 
-def _delimiter_hint(header: list[str]) -> str:
-    for delimiter, shown in ((";", "';'"), ("\t", "tabs")):
-        if len(header) == 1 and delimiter in header[0]:
-            return f"; it is separated by {shown} instead of ','"
-    return ""
-
-
-def _json_rows(text: TextIO) -> Iterator[Row | Unusable]:
-    for number, line in enumerate(text, 1):
+def _json_rows(
+    lines: Iterable[str], *, ignore_columns: bool
+) -> Iterator[Row | Unusable]:
+    for number, line in enumerate(lines, 1):
         if not line.strip(_BLANK):
             continue
         try:
@@ -199,14 +212,14 @@ def _json_rows(text: TextIO) -> Iterator[Row | Unusable]:
         except (ValueError, RecursionError):
             yield Unusable(number, "is not JSON")
             continue
-        yield _json_row(number, pairs)
+        yield _json_row(number, pairs, ignore_columns=ignore_columns)
 
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object's names and values, with what a dict would drop."""
 
 
-def _json_row(number: int, pairs: object) -> Row | Unusable:
+def _json_row(number: int, pairs: object, *, ignore_columns: bool) -> Row | Unusable:
     if not isinstance(pairs, _Pairs):
         return Unusable(number, "is not a JSON object")
     values = {name: value for name, value in pairs if value is not None}
@@ -214,7 +227,12 @@ def _json_row(number: int, pairs: object) -> Row | Unusable:
         return Unusable(number, "names a field twice")
     for name, value in values.items():
         if name not in COLUMNS:
-            return Unusable(number, f"has an unknown field {mask_text(name)[:40]!r}")
+            if ignore_columns:
+                continue
+            meant = meant_column(name)
+            hint = f" (is it {meant!r}?)" if meant else ""
+            shown = mask_text(name)[:40]
+            return Unusable(number, f"has an unknown field {shown!r}{hint}")
         if not isinstance(value, str):
             kind = type(value).__name__
             return Unusable(number, f"{name}: expected text in quotes, got {kind}")

@@ -1,8 +1,8 @@
 """Sending from a command: one action for its outcome, whatever the verdict."""
 
-from aiophlo.actions import Action
 from aiophlo.errors import VerdictError
-from aiophlo.outcomes import Outcome
+from aiophlo.model.actions import Action
+from aiophlo.model.outcomes import Outcome
 from aiophlo.pool import SessionPool
 
 

@@ -3,20 +3,19 @@
 import asyncio
 import contextlib
 import os
-import signal
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import typer
 
-from aiophlo.accounts import ID_VARIABLE, TOKEN_VARIABLE, Account, Quota
-from aiophlo.cli.exits import Exit, UnusableError
+from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.interrupts import handled
 from aiophlo.cli.options import QuotaText, not_negative
-from aiophlo.cli.words import say
+from aiophlo.cli.output import say, say_error
+from aiophlo.model.accounts import ID_VARIABLE, TOKEN_VARIABLE, Account, Quota
 
 if TYPE_CHECKING:
     from aiophlo.simulator import Simulator
@@ -34,52 +33,71 @@ class _Options(TypedDict):
     ssl: ssl.SSLContext | None
 
 
+_Host = Annotated[str, typer.Option(help="Address to listen on.")]
+_Port = Annotated[
+    int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")
+]
+_Latency = Annotated[
+    float,
+    typer.Option(callback=not_negative, help="Seconds from a request to its answer."),
+]
+_Seed = Annotated[int, typer.Option(help="Seed of all chance.")]
+_Faults = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME=CHANCE,…",
+        help="Chances of faults, such as reset=0.01 or all=0.001, where all stands"
+        " for each; a comma between several.",
+    ),
+]
+_Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="PEM file with the certificate to serve TLS with, and with its key unless"
+        " --key names that.",
+    ),
+]
+_Key = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Its key, if in a file of its own."),
+]
+_UntilStdinCloses = Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)]
+
+
 def simulate(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")
-    ] = 0,
+    host: _Host = "127.0.0.1",
+    port: _Port = 0,
     quota: QuotaText = "300/5",
-    latency: Annotated[
-        float,
-        typer.Option(
-            callback=not_negative, help="Seconds from a request to its answer."
-        ),
-    ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 0,
-    faults: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME=CHANCE,…",
-            help="Chances of faults, as in drop_after_read=0.01,status_503=0.02;"
-            " all names each one.",
-        ),
-    ] = "",
-    certificate: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="PEM file to serve TLS with, self-signed or not; with its key.",
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="Its key, if in a file of its own."
-        ),
-    ] = None,
-    until_stdin_closes: Annotated[
-        bool, typer.Option("--until-stdin-closes", hidden=True)
-    ] = False,
+    latency: _Latency = 0.05,
+    seed: _Seed = 0,
+    faults: _Faults = "",
+    certificate: _Certificate = None,
+    key: _Key = None,
+    until_stdin_closes: _UntilStdinCloses = False,
 ) -> int:
     """Run a PHLO API that rings nobody and remembers everything.
 
     The first line is its base URL. It takes the credentials in PLIVO_AUTH_ID and
-    PLIVO_AUTH_TOKEN if they are set, else a made-up pair that it prints next. The
-    ledger is at /_simulator/ledger. It runs until it is interrupted or terminated.
-    """
+    PLIVO_AUTH_TOKEN if they are set, else a made-up pair that it prints next. It
+    runs until it is interrupted or terminated.
+
+    From this machine it also takes orders ($URL is the base URL without /v1):
+
+    \b
+      curl $URL/_simulator
+      curl $URL/_simulator/ledger
+      curl $URL/_simulator/calls -d '{"phlo_id": "p", "node_id": "n",
+        "agent": "+14152223333", "customer": "+14152224444"}'
+      curl $URL/_simulator/habits -d '{"reaction": "busy", "after": 2}'
+      curl $URL/_simulator/faults -d '{"fault": "drop_after_read"}'
+      curl $URL/_simulator/answers -d '{"status": 503, "times": 2}'
+      curl $URL/_simulator/callback -d '{"url": "http://127.0.0.1:8080/events"}'
+      curl $URL/_simulator/wait -d '{"dials": 1, "within": 5}'
+      curl -X POST $URL/_simulator/reset
+    """  # noqa: D301 -- click's mark for lines to be left alone is that character
     pace = Quota.parse(quota)
     account = _account()
     simulator = _simulator(
@@ -154,7 +172,7 @@ async def serve(
         with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             loop.call_soon_threadsafe(stopped.set)
 
-    with _on_signals(stop):
+    with handled(lambda _number, _frame: stop()):
         try:
             await simulator.start()
         except OSError as error:
@@ -177,23 +195,7 @@ def _greet(simulator: "Simulator", *, made_up: bool) -> None:
             f"{TOKEN_VARIABLE}={simulator.auth_token}",
         )
     else:
-        typer.echo(
-            f"takes {ID_VARIABLE} and {TOKEN_VARIABLE} as they are set", err=True
-        )
-
-
-@contextlib.contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        say_error(f"takes {ID_VARIABLE} and {TOKEN_VARIABLE} as they are set")
 
 
 def _at_end_of_stdin(stop: Callable[[], None]) -> None:

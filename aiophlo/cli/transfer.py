@@ -6,22 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from aiophlo.accounts import Account
-from aiophlo.actions import Role, WarmTransfer
-from aiophlo.addresses import mask
-from aiophlo.cli.exits import Exit, exit_of
+from aiophlo.cli.endpoint import Endpoint
+from aiophlo.cli.exit_codes import Exit, exit_of
 from aiophlo.cli.options import (
-    DEFAULT_BASE_URL,
+    AllowPlaintext,
     AsJson,
     BaseUrl,
     NodeId,
     PhloId,
+    Proxy,
     positive,
 )
+from aiophlo.cli.output import output_failure, say, say_error, say_json
 from aiophlo.cli.sending import outcome_of
-from aiophlo.cli.words import harmless, harmless_id, say, say_json
-from aiophlo.observing import ActionEnded, AttemptEnded
-from aiophlo.outcomes import (
+from aiophlo.cli.terminal_text import harmless, harmless_id
+from aiophlo.instrumentation import ActionEnded, ObservedEvent
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import Role, WarmTransfer
+from aiophlo.model.outcomes import (
     CREDENTIALS_REFUSED,
     Accepted,
     InDoubt,
@@ -29,10 +31,8 @@ from aiophlo.outcomes import (
     Outcome,
     Rejected,
 )
-from aiophlo.pool import SessionPool
-from aiophlo.wire import encode
-
-_NOBODY = Account("MA" + "0" * 18, "none")  # a dry run needs no account of its own
+from aiophlo.model.redaction import mask
+from aiophlo.protocol.codec import encode
 
 
 def transfer(
@@ -54,7 +54,9 @@ def transfer(
         bool, typer.Option("--dry-run", help="Show the request, send nothing.")
     ] = False,
     as_json: AsJson = False,
-    base_url: BaseUrl = DEFAULT_BASE_URL,
+    base_url: BaseUrl = None,
+    proxy: Proxy = None,
+    allow_plaintext: AllowPlaintext = False,
 ) -> int:
     """Issue one warm transfer and say which of four things happened."""
     action = WarmTransfer(
@@ -64,13 +66,14 @@ def transfer(
         trigger_source=trigger_source,
         role=role,
     )
+    endpoint = Endpoint(base_url, proxy, allow_plaintext)
     if dry_run:
-        _show_request(action, base_url, as_json=as_json)
+        _show_request(action, endpoint, as_json=as_json)
         return Exit.ACCEPTED
     account = Account.from_env()
     told: list[Outcome] = []
     try:
-        outcome = asyncio.run(_send(account, base_url, action, send_within, told))
+        outcome = asyncio.run(_send(account, endpoint, action, send_within, told))
     except KeyboardInterrupt:
         if told:
             _report(told[-1], as_json=as_json)
@@ -81,28 +84,28 @@ def transfer(
 
 async def _send(
     account: Account,
-    base_url: str,
+    endpoint: Endpoint,
     action: WarmTransfer,
     send_within: float,
     told: list[Outcome],
 ) -> Outcome:
     """Send, and leave in `told` what is known even when this is interrupted."""
 
-    def note(event: AttemptEnded | ActionEnded) -> None:
+    def note(event: ObservedEvent) -> None:
         if isinstance(event, ActionEnded):
             told.append(event.outcome)
 
-    async with SessionPool(account, base_url=base_url, observers=[note]) as pool:
+    async with endpoint.pool(account, [note]) as pool:
         return await outcome_of(pool, action, send_within=send_within)
 
 
-def _show_request(action: WarmTransfer, base_url: str, *, as_json: bool) -> None:
-    SessionPool(_NOBODY, base_url=base_url)  # refuses a base URL that can't be right
-    request = encode(action, auth_id=_NOBODY.auth_id)
+def _show_request(action: WarmTransfer, endpoint: Endpoint, *, as_json: bool) -> None:
+    endpoint.check()
+    request = encode(action, auth_id="")
     body = json.loads(request.body or b"{}")
     for name in ("to", "trigger_source"):
         body[name] = mask(body[name])
-    url = base_url.rstrip("/") + request.path
+    url = endpoint.url.rstrip("/") + request.path
     if as_json:
         say_json({"method": request.method, "url": url, "body": body})
         return
@@ -118,10 +121,10 @@ def _show_request(action: WarmTransfer, base_url: str, *, as_json: bool) -> None
 
 
 def _report(outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        say_json(_fields(outcome))
-    else:
-        say(*_lines(outcome))
+    lines = _lines(outcome)
+    if not (say_json(_fields(outcome)) if as_json else say(*lines)):
+        why = f"aiophlo: standard output can't be written: {output_failure()}"
+        say_error(why, *lines)
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:

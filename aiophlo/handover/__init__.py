@@ -1,25 +1,28 @@
-"""A warm transfer from first ring to last hang-up.
+"""A live call from first ring to last hang-up.
 
 `SessionPool.consult` makes one, so nothing here needs importing by name. Each
 module imports only from those above it:
 
-=============  ================================================================
-`states`       what a handover may believe, and when: pure, drawn, no I/O
-`tries`        who was tried, and what came of it
-`table`        the open handovers in a journal's file
-`plan`         what a handover is to do, checked
-`alarm`        what is cried out when a customer may be alone
-`care`         what a pool does for all of its handovers
-`aborting`     asking again until an abort has proved something
-`recovery`     bringing back what a crash has left open
-`requests`     one request, which leaves only while it is right
-`standing`     where one handover stands, and the wait for news of it
-`returning`    ending a transfer: the customer comes back
-`course`       one handover: it begins, does one thing after the other, and ends
-`asking`       ringing one target after the other
-`completing`   hanging the agent up, and seeing that the partner stays
-`consult`      the face of it: `Consult`, and `Accept` for bots
-=============  ================================================================
+================  =============================================================
+`conversations`   who is in which conversation, in bounded memory
+`watch`           whom a handover is about, and what events tell of them
+`event_router`    routes each event to the open handover that it is about
+`states`          the state machine: pure, drawn, no I/O
+`options`         the options of a handover, checked
+`alarm`           the CRITICAL record when a customer may be alone
+`registry`        the open handovers of a pool, and who is engaged
+`requests`        one request, rechecked when it leaves
+`aborting`        repeating an abort until its answer proves something
+`recovery`        bringing back the customers that a crash has left on hold
+`adoption`        the journals of dead processes, and recovery from them
+`status`          the status of one handover, and the wait for its next change
+`hanging_up`      hanging the agent up, to complete it or to prove that they left
+`returning`       bringing the customer back
+`lifecycle`       one handover: it begins, runs one operation at a time, and ends
+`ringing`         ringing one target after the other, for `ring_for` each
+`completing`      hanging the agent up, and seeing that the partner stays
+`consult`         the face of it: `Consult`, and `Accept` for bots
+================  =============================================================
 
-Nothing is imported here: a journal needs the table alone.
+Nothing is imported here: a journal needs none of it.
 """

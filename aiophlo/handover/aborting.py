@@ -6,8 +6,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from aiophlo.handover.requests import input_about_agent
 from aiophlo.handover.states import Input
-from aiophlo.outcomes import (
+from aiophlo.model.outcomes import (
     CREDENTIALS_REFUSED,
     Accepted,
     InDoubt,
@@ -31,11 +32,12 @@ _LONGEST_PAUSE: Final = 5.0  # seconds between two aborts
 
 
 class AbortAnswers:
-    """Weighs what became of one abort after the other.
+    """Decides, over the outcomes of one abort after the other, what they prove.
 
     A refusal proves that there is no transfer if it says so in words, and not for
     want of rights (401, 403); a mere 409 might be about anything, and counts if it
-    comes three times in a row.
+    comes three times in a row. A 404 says that the agent isn't in the call: whether
+    there was a transfer, it doesn't say.
 
     Args:
         late: Whether the transfer itself is in doubt, and may take effect after
@@ -61,7 +63,7 @@ class AbortAnswers:
         return self._others >= _REFUSALS
 
     def weigh(self, outcome: Outcome) -> Input:
-        """Say what an abort's outcome means, with those before."""
+        """Return what an abort's outcome proves, together with those before."""
         self._others += 1
         match outcome:
             case Accepted():
@@ -77,7 +79,7 @@ class AbortAnswers:
         self._bare = self._bare + 1 if outcome.status == _CONFLICT else 0
         if self._said >= self._needed or self._bare >= _BARE:
             return Input.NO_TRANSFER
-        return Input.REFUSED
+        return input_about_agent(outcome)
 
 
 async def bring_back(
@@ -94,7 +96,7 @@ async def bring_back(
         abort: Sends an abort within so many seconds.
         tell: Called with what each abort proves, and with `TIME_OVER` when no
             more will be sent; says whether to go on.
-        answers: Weighs them.
+        answers: Decides what they prove.
         within: Seconds after which none is sent any more.
         pause: Seconds between the first two; it doubles.
     """

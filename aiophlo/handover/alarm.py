@@ -1,11 +1,8 @@
-"""The alarm: a customer may be on hold or alone, and somebody must help now."""
+"""The alarm: a CRITICAL log record says that a customer may be on hold or alone."""
 
-import logging
-
-from aiophlo.addresses import mask
-from aiophlo.handover.table import OpenHandover
-
-logger = logging.getLogger("aiophlo")
+from aiophlo.logs import logger
+from aiophlo.model.handover_records import OpenHandover
+from aiophlo.model.redaction import mask
 
 
 def sound_alarm(handover: OpenHandover, targets: str) -> str:

@@ -9,7 +9,7 @@
         await consult.complete()  # the customer talks to the partner
 
 Leaving the block without `complete()`, in whatever way, brings the customer back
-to the agent. What a handover may believe, and when, is in `states`.
+to the agent. The state machine is in `states`.
 """
 
 import asyncio
@@ -19,15 +19,16 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from aiophlo.errors import InvalidInputError, PartnerLeftError
-from aiophlo.handover.asking import Asking
-from aiophlo.handover.care import Care
 from aiophlo.handover.completing import complete
-from aiophlo.handover.course import Course
-from aiophlo.handover.plan import Plan
+from aiophlo.handover.conversations import Presence
+from aiophlo.handover.lifecycle import Lifecycle
+from aiophlo.handover.options import HandoverOptions
+from aiophlo.handover.registry import HandoverRegistry
+from aiophlo.handover.ringing import Ringing
 from aiophlo.handover.states import Input, Phase
-from aiophlo.handover.tries import Ending
-from aiophlo.routing import Presence
-from aiophlo.sending import Sender
+from aiophlo.handover.watch import Party
+from aiophlo.model.handover_records import Ending, Tried
+from aiophlo.sending.sender import Sender
 
 
 class Consult:
@@ -38,47 +39,50 @@ class Consult:
     for the pool's event loop.
 
     Args:
-        plan: What it is to do.
+        options: What it is to do.
         sender: Sends for the account.
-        care: Where the pool keeps its open handovers.
+        registry: Where the pool keeps its open handovers.
     """
 
-    __slots__ = ("_asking", "_course", "_standing")
+    __slots__ = ("_lifecycle", "_ringing", "_status")
 
-    def __init__(self, plan: Plan, sender: Sender, care: Care) -> None:
-        self._course = Course(plan, sender, care)
-        self._asking = Asking(self._course)
-        self._standing = self._course.standing
+    def __init__(
+        self, options: HandoverOptions, sender: Sender, registry: HandoverRegistry
+    ) -> None:
+        self._lifecycle = Lifecycle(options, sender, registry)
+        self._ringing = Ringing(self._lifecycle)
+        self._status = self._lifecycle.status
 
     def __repr__(self) -> str:
-        return f"<Consult of {self._standing!r}>"
+        return f"<Consult of {self._status!r}>"
 
     async def __aenter__(self) -> Self:
-        """Ring one after the other until somebody answers.
+        """Ring one target after the other until one answers.
 
         Raises:
             NobodyAnsweredError: Nobody did; the customer is with the agent.
             CustomerLeftError: The customer hung up meanwhile.
             CustomerOnHoldError: The customer could not be brought back.
             VerdictError: A transfer could not be asked for, and nobody else can
-                be rung either; the customer is with the agent.
+                be rung either; the customer is with the agent. A NotFoundError
+                may also mean that the agent has left and no event told of it.
             HandoverError: The pool was closed meanwhile.
-            InvalidInputError: There is no router, an open handover is about the
-                agent or about everybody to be reached, or has `conference_uuid`,
-                or this one was used.
+            EngagedError: Another open handover is about the agent or about
+                everybody to be reached, or has `conference_uuid`.
+            InvalidInputError: There is no router, or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
-        if self._standing.plan.router is None:
+        if self._status.options.router is None:
             message = (
                 "router: expected an EventRouter: without events nobody can see who"
                 " answers; use start(), complete() and abort() by hand"
             )
             raise InvalidInputError(message, field="router")
-        self._course.begin()
+        self._lifecycle.begin()
         try:
-            await self._asking.reach()
+            await self._ringing.reach()
         except BaseException as error:
-            await self._course.leave(error)
+            await self._lifecycle.leave(error)
             raise
         return self
 
@@ -95,12 +99,12 @@ class Consult:
         Raises:
             CustomerOnHoldError: The customer could not be brought back.
         """
-        await self._course.leave(error)
+        await self._lifecycle.leave(error)
 
     @property
     def id(self) -> str:
         """Random; log records call it `phlo_handover`, the journal `id`."""
-        return self._standing.entry.id
+        return self._status.entry.id
 
     @property
     def partner(self) -> str:
@@ -109,17 +113,43 @@ class Consult:
         Raises:
             InvalidInputError: Nobody has yet.
         """
-        standing = self._standing
-        if standing.partner is None or standing.situation.partner is Presence.UNSEEN:
+        status = self._status
+        if status.partner is None or status.situation.partner is Presence.UNSEEN:
             raise InvalidInputError("partner: expected somebody to have answered")
-        return standing.partner
+        return status.partner
 
-    async def partner_left(self) -> None:
-        """Wait until events say that the partner has left, or all has ended."""
-        standing = self._standing
-        await standing.until(
-            lambda: standing.ending or standing.situation.partner is Presence.LEFT
-        )
+    @property
+    def tried(self) -> tuple[Tried, ...]:
+        """Who was to be reached so far, in order, and what came of it.
+
+        The last one is `Ending.ANSWERED` while they talk, and once they have the
+        customer.
+        """
+        return self._ringing.tried
+
+    async def ended(self) -> Party | None:
+        """Wait until the private talk has ended, because a party left or otherwise.
+
+        Run it beside the talk, and leave the block when it returns.
+
+        Returns:
+            The one who left first, `Party.PARTNER`, `Party.CUSTOMER`, or
+            `Party.AGENT`, who leaves the customer to the partner. None if the handover
+            is ending for another reason: an abort, `SessionPool.close`, a late answer
+            of somebody given up.
+        """
+        status = self._status
+        await status.until(lambda: status.ending or status.first_left is not None)
+        return status.first_left
+
+    async def partner_left(self) -> bool:
+        """Wait until the partner has left, or the talk has ended otherwise.
+
+        Returns:
+            Whether it was the partner who left.
+        """
+        await self.ended()
+        return self._status.situation.partner is Presence.LEFT
 
     async def start(self) -> None:
         """By hand: ask for the transfer, and don't wait for an answer.
@@ -132,21 +162,21 @@ class Consult:
         Raises:
             VerdictError: It was not accepted; the customer is with the agent.
             CustomerOnHoldError: It is in doubt, and so is the customer's return.
-            InvalidInputError: More than one is to be reached, an open handover is
-                about the agent or the one to be reached, or has `conference_uuid`,
-                or this one was used.
+            EngagedError: Another open handover is about the agent or the one to be
+                reached, or has `conference_uuid`.
+            InvalidInputError: More than one is to be reached, or this one was used.
             JournalError: The journal can't be written; nothing was sent.
         """
-        course = self._course
-        if len(self._standing.plan.targets) != 1:
+        lifecycle = self._lifecycle
+        if len(self._status.options.targets) != 1:
             message = "to: expected one address: by hand nobody sees who answers"
             raise InvalidInputError(message, field="to")
-        course.begin()
-        course.by_hand = True
+        lifecycle.begin()
+        lifecycle.when_left = self._ringing.end_unless_answered
         try:
-            await self._asking.reach_the_only_one()
+            await self._ringing.reach_the_only_one()
         except BaseException as error:
-            await course.leave(error)
+            await lifecycle.leave(error)
             raise
 
     async def complete(self) -> str:
@@ -172,25 +202,25 @@ class Consult:
             HandoverError: The handover is ending.
             InvalidInputError: Nobody has answered.
         """
-        course, standing = self._course, self._standing
-        if standing.plan.router is None and standing.phase is Phase.RINGING:
-            standing.tell(Input.PARTNER_JOINED)
-        if not course.started or standing.situation.partner is Presence.UNSEEN:
+        lifecycle, status = self._lifecycle, self._status
+        if status.options.router is None and status.phase is Phase.RINGING:
+            status.tell(Input.PARTNER_JOINED)
+        if not lifecycle.started or status.situation.partner is Presence.UNSEEN:
             raise InvalidInputError("complete: expected somebody to have answered")
-        if standing.phase is Phase.WITH_PARTNER:
+        if status.phase is Phase.WITH_PARTNER:
             return self.partner
         try:
-            await course.run(complete(standing, course.sender))
-            await course.cross_out()  # a crash in the block must not undo it
+            await lifecycle.run(complete(status, lifecycle.sender))
+            await lifecycle.cross_out()  # a crash in the block must not undo it
         finally:
-            if course.by_hand and self._is_done:
-                await course.leave(None)
+            if lifecycle.by_hand and self._is_done:
+                await lifecycle.leave(None)
         return self.partner
 
     @property
     def _is_done(self) -> bool:
-        """Whether no more can come of it, once somebody has been asked for."""
-        situation = self._standing.situation
+        """Whether nothing can change any more, once a target has been rung."""
+        situation = self._status.situation
         return situation.ended or situation.phase is Phase.WITH_AGENT
 
     async def abort(self) -> None:
@@ -199,34 +229,36 @@ class Consult:
         Raises:
             CustomerOnHoldError: The customer could not be brought back.
         """
-        if self._course.started:
-            await self._course.leave(None)
+        if self._lifecycle.started:
+            await self._lifecycle.leave(None)
 
-    async def hand_over(self, accept: "Accept") -> str:
+    async def hand_over(self, accept: "Accept", *, accept_within: float | None) -> str:
         """Do as `SessionPool.hand_over` says."""
         async with self:
             while True:
                 ending = Ending.NOT_TAKEN
-                if await self._is_taken(accept):
+                if await self._is_taken(accept, accept_within):
                     with suppress(PartnerLeftError):
                         return await self.complete()
-                if self._standing.situation.partner is Presence.LEFT:
+                if self._status.situation.partner is Presence.LEFT:
                     ending = Ending.LEFT
-                if await self._asking.end_attempt():
+                if await self._ringing.end_attempt():
                     return self.partner  # the agent had hung up already
-                self._asking.note(ending)
-                await self._asking.reach()
+                self._ringing.note(ending)
+                await self._ringing.reach()
 
-    async def _is_taken(self, accept: "Accept") -> bool:
-        """Ask whether the partner took it, for as long as there is a partner."""
+    async def _is_taken(self, accept: "Accept", within: float | None) -> bool:
+        """Ask whether the partner took it, for as long as there is a private talk."""
         answer = asyncio.ensure_future(accept(self))
-        leaving = asyncio.ensure_future(self.partner_left())
+        ended = asyncio.ensure_future(self.ended())
         try:
-            await asyncio.wait({answer, leaving}, return_when="FIRST_COMPLETED")
+            await asyncio.wait(
+                {answer, ended}, timeout=within, return_when="FIRST_COMPLETED"
+            )
             return answer.done() and bool(answer.result())
         finally:
-            for task in (answer, leaving):  # the customer can't wait for them
-                self._course.abandon(task)
+            for task in (answer, ended):  # the customer can't wait for them
+                self._lifecycle.abandon(task)
 
 
 Accept: TypeAlias = Callable[[Consult], Awaitable[bool]]

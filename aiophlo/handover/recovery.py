@@ -1,34 +1,38 @@
-"""After a crash: bring back the customers of handovers that nobody saw through."""
+"""Recovery after a crash: aborts the transfers of handovers that were left open."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Final
 
 import attrs
 
-from aiophlo.actions import AbortTransfer
 from aiophlo.errors import InvalidInputError
 from aiophlo.handover.aborting import AbortAnswers, bring_back
-from aiophlo.handover.alarm import logger, sound_alarm
-from aiophlo.handover.care import Care
+from aiophlo.handover.alarm import sound_alarm
+from aiophlo.handover.registry import HandoverRegistry
 from aiophlo.handover.states import Input, Phase, Situation
-from aiophlo.handover.table import HandoverTable, OpenHandover
-from aiophlo.outcomes import Outcome
-from aiophlo.sending import Journey, Sender
+from aiophlo.instrumentation import HandoverStep
+from aiophlo.journal.open_handovers import HandoverTable
+from aiophlo.logs import logger
+from aiophlo.model.actions import AbortTransfer
+from aiophlo.model.enums import MaskedStrEnum
+from aiophlo.model.handover_records import OpenHandover
+from aiophlo.model.outcomes import Outcome
+from aiophlo.sending.delivery import Delivery
+from aiophlo.sending.sender import Sender
 
 _PAUSE: Final = 0.5  # seconds between the first two aborts
 
 
-class Recovery(StrEnum):
+class Recovery(MaskedStrEnum):
     """What came of a handover that a crash left open."""
 
-    BROUGHT_BACK = "brought_back"  # the abort was accepted
-    NO_TRANSFER = "no_transfer"  # there was none any more: nobody is on hold
-    UNKNOWN = "unknown"  # act now: the customer may be on hold
-    ENGAGED = "engaged"  # nothing was sent: the agent is in a newer handover
-    TOO_OLD = "too_old"  # nothing was sent: look yourself whether they are on hold
+    BROUGHT_BACK = "brought_back"  #: the abort was accepted
+    NO_TRANSFER = "no_transfer"  #: there was none any more; nobody is on hold
+    UNKNOWN = "unknown"  #: act now, the customer may be on hold
+    ENGAGED = "engaged"  #: nothing was sent; the agent is in a newer handover
+    TOO_OLD = "too_old"  #: nothing was sent; look yourself whether they are on hold
 
 
 _ENDS: Final = {
@@ -55,7 +59,7 @@ class Rescue:
 
     Args:
         table: The open handovers.
-        care: Where the pool keeps its own.
+        registry: Where the pool keeps its own.
         sender_of: Gives what sends for an account, by its auth_id.
         not_older_than: Seconds.
         within: Seconds.
@@ -64,34 +68,34 @@ class Rescue:
     def __init__(
         self,
         table: HandoverTable,
-        care: Care,
+        registry: HandoverRegistry,
         sender_of: Callable[[str], Sender],
         *,
         not_older_than: float,
         within: float,
     ) -> None:
         self._table = table
-        self._care = care
+        self._registry = registry
         self._sender_of = sender_of
         self._not_older_than = not_older_than
         self._within = within
 
     async def run(self) -> list[Recovered]:
-        """See to every handover that is open and in nobody's care.
+        """Recover every handover that is open in the journal and not in this process.
 
-        Those of one agent come one by one, the latest first: its customer is the
-        likeliest to be on hold.
+        Those of one agent are recovered one by one, the latest first: its customer
+        is the likeliest to be on hold.
         """
         left_open = self._table.left_open()
         mine = [one for one in left_open if self._table.care_for(one)]
         turns = {one.agent: asyncio.Lock() for one in mine}
         tasks = {
-            one.id: self._care.own(self._see_to(one, turns[one.agent]))
+            one.id: self._registry.own(self._recover(one, turns[one.agent]), one.id)
             for one in reversed(mine)
         }
         return [await asyncio.shield(tasks[one.id]) for one in mine]
 
-    async def _see_to(self, handover: OpenHandover, turn: asyncio.Lock) -> Recovered:
+    async def _recover(self, handover: OpenHandover, turn: asyncio.Lock) -> Recovered:
         recovery = Recovery.UNKNOWN
         try:
             async with turn:
@@ -106,22 +110,36 @@ class Rescue:
         return Recovered(handover, recovery)
 
     async def _recovery_of(self, handover: OpenHandover) -> Recovery:
-        if time.time() - handover.began_at > self._not_older_than:
-            logger.warning("a handover is too old to be recovered: %r", handover)
-            return Recovery.TOO_OLD
-        if self._care.is_engaged(handover.agent):
-            return Recovery.ENGAGED
         try:
             sender = self._sender_of(handover.account)
         except InvalidInputError:
-            return Recovery.UNKNOWN
+            sender = None  # and so there are no observers of that account, either
+        reason = self._why_untouched(handover)
+        if sender is None:
+            return reason or Recovery.UNKNOWN
+        if reason is not None:
+            _tell_step(sender, handover, Phase.ON_HOLD, cause=reason)
+            return reason
         rescued = _Rescued(self._within)
-        self._care.begin(rescued)
-        self._care.engage(handover.agent, rescued)
+        self._registry.begin(rescued)
+        self._registry.engage(handover.agent, rescued)
         try:
             return await self._abort(handover, sender)
         finally:
-            self._care.leave(rescued)
+            self._registry.leave(rescued)
+
+    def _why_untouched(self, handover: OpenHandover) -> Recovery | None:
+        """Say why nothing is sent for a handover; None if something is."""
+        if time.time() - handover.began_at > self._not_older_than:
+            logger.warning(
+                "a handover is too old to be recovered: %r",
+                handover,
+                extra={"phlo_handover": handover.id},
+            )
+            return Recovery.TOO_OLD
+        if self._registry.is_engaged(handover.agent):
+            return Recovery.ENGAGED
+        return None
 
     async def _abort(self, handover: OpenHandover, sender: Sender) -> Recovery:
         action = AbortTransfer(
@@ -131,15 +149,36 @@ class Rescue:
         situation = Situation(phase=Phase.BRINGING_BACK)
 
         async def abort(within: float) -> Outcome:
-            return await sender.run(Journey(sender, action, within))
+            delivery = Delivery(sender.context, action, within)
+            delivery.handover = handover.id
+            return await sender.run(delivery)
 
         def tell(what: Input) -> bool:
             told.append(what)
-            return situation.after(what).phase is Phase.BRINGING_BACK
+            phase = situation.after(what).phase
+            if phase is not Phase.BRINGING_BACK:
+                _tell_step(sender, handover, phase, situation.phase, what)
+            return phase is Phase.BRINGING_BACK
 
+        _tell_step(sender, handover, situation.phase, cause="recovered")
         answers = AbortAnswers(late=True)  # a killed process may just have asked
         await bring_back(abort, tell, answers, within=self._within, pause=_PAUSE)
         return _ENDS.get(told[-1], Recovery.UNKNOWN)
+
+
+def _tell_step(
+    sender: Sender,
+    handover: OpenHandover,
+    phase: str,
+    before: str = "",
+    cause: str = "",
+) -> None:
+    if sender.observers.listening:
+        sender.observers.tell(
+            HandoverStep(
+                sender.account, handover.id, str(phase), str(before), cause=str(cause)
+            )
+        )
 
 
 class _Rescued:

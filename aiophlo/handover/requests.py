@@ -1,45 +1,58 @@
-"""One request of a handover: it leaves only while it is right, and means something."""
+"""One request of a handover: rechecked when it leaves; its outcome as an input."""
 
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
 
-from aiophlo.actions import Action
 from aiophlo.handover.states import Input
-from aiophlo.outcomes import Accepted, InDoubt, NotSent, Outcome
-from aiophlo.sending import Journey, Sender
-from aiophlo.transport import Departure
+from aiophlo.model.actions import Action
+from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.protocol.tracked_request import TrackedRequest
+from aiophlo.sending.delivery import Delivery, DeliveryContext
+
+_NOT_FOUND: Final = HTTPStatus.NOT_FOUND
 
 
 class NotNowError(Exception):
-    """What was about to leave is no longer right."""
+    """A request that was about to leave is not wanted any more."""
 
 
-class CheckedJourney(Journey):
-    """A journey that looks, before each of its requests, whether it is still right.
+class CheckedDelivery(Delivery):
+    """A delivery that checks, before each of its requests, whether it is still wanted.
 
     Args:
-        sender: Sends for the account.
+        context: What the deliveries of its account share.
         action: What is asked for.
         within: Seconds after which it is worthless.
-        check: Says whether it is right now. If not, `NotNowError` is raised, and
+        check: Says whether it is still wanted. If not, `NotNowError` is raised, and
             nothing leaves.
     """
 
     __slots__ = ("check",)
 
     def __init__(
-        self, sender: Sender, action: Action, within: float, check: Callable[[], bool]
+        self,
+        context: DeliveryContext,
+        action: Action,
+        within: float,
+        check: Callable[[], bool],
     ) -> None:
-        super().__init__(sender, action, within)
+        super().__init__(context, action, within)
         self.check = check
 
-    def _begin(self) -> Departure:
+    def begin_request(self) -> TrackedRequest:
+        """Count one more request as under way, if it is still wanted.
+
+        Raises:
+            NotNowError: It isn't.
+        """
         if not self.check():
             raise NotNowError
-        return super()._begin()
+        return super().begin_request()
 
 
 def input_of(outcome: Outcome) -> Input:
-    """Say what a transfer's or a hang-up's outcome means."""
+    """Return the state machine's input for a transfer's outcome."""
     match outcome:
         case Accepted():
             return Input.ACCEPTED
@@ -48,3 +61,15 @@ def input_of(outcome: Outcome) -> Input:
         case InDoubt():
             return Input.IN_DOUBT
     return Input.REFUSED
+
+
+def input_about_agent(outcome: Outcome) -> Input:
+    """Return the state machine's input for the outcome of an action on the agent.
+
+    Source:
+        Plivo docs, "PHLO API": 404. Assumed: where the same node has just taken a
+        transfer, it is the member who isn't there.
+    """
+    if isinstance(outcome, Rejected) and outcome.status == _NOT_FOUND:
+        return Input.NO_AGENT
+    return input_of(outcome)

@@ -1,62 +1,69 @@
-"""Ending a transfer: the customer comes back, and its target is known to be out."""
+"""Bringing the customer back: the transfer is aborted, its target known to be out."""
 
 from aiophlo.handover.aborting import AbortAnswers, bring_back
-from aiophlo.handover.standing import Standing
+from aiophlo.handover.conversations import Presence
+from aiophlo.handover.hanging_up import prove_that_the_agent_left
 from aiophlo.handover.states import Input, Phase
-from aiophlo.outcomes import Outcome
-from aiophlo.routing import Presence
-from aiophlo.sending import Journey, Sender
+from aiophlo.handover.status import HandoverStatus
+from aiophlo.model.outcomes import Outcome
+from aiophlo.sending.delivery import Delivery
+from aiophlo.sending.sender import Sender
 
 
-async def end_attempt(standing: Standing, sender: Sender) -> None:
+async def end_attempt(status: HandoverStatus, sender: Sender) -> None:
     """End the transfer, and make sure that its target is out."""
-    standing.tell(Input.GIVE_UP)
-    await settle(standing, sender)
-    if standing.phase is not Phase.WITH_AGENT:
+    status.tell(Input.GIVE_UP)
+    await settle(status, sender)
+    if status.phase is not Phase.WITH_AGENT:
         return
-    inside = standing.situation.partner is Presence.INSIDE  # perhaps just gone
-    if inside or (standing.may_join_late and not standing.giving_up):
-        await look_again(standing, sender)
+    inside = status.situation.partner is Presence.INSIDE  # perhaps just gone
+    if inside or (status.may_join_late and not status.giving_up):
+        await look_again(status, sender)
 
 
-async def look_again(standing: Standing, sender: Sender) -> None:
+async def look_again(status: HandoverStatus, sender: Sender) -> None:
     """Wait for news that may contradict what was inferred, and act on them."""
-    if not standing.situation.ended:  # an end can't be contradicted
-        await standing.while_so()
-        await settle(standing, sender)
+    if not status.situation.ended:  # an end can't be contradicted
+        await status.while_so()
+        await settle(status, sender)
 
 
-async def settle(standing: Standing, sender: Sender) -> None:
+async def settle(status: HandoverStatus, sender: Sender) -> None:
     """Take what has begun to where it may stay."""
-    while standing.phase in {Phase.BRINGING_BACK, Phase.CHECKING}:
-        if standing.phase is Phase.BRINGING_BACK:
-            await _bring_back(standing, sender)
-        else:
-            await _check(standing)
+    async with status.settling:
+        while status.phase in {Phase.BRINGING_BACK, Phase.CHECKING}:
+            if status.phase is Phase.BRINGING_BACK:
+                await _bring_back(status, sender)
+            else:
+                await _check(status, sender)
 
 
-async def _check(standing: Standing) -> None:
-    """See whether the partner stays with the customer."""
-    await standing.while_so()
-    if standing.situation.partner is Presence.LEFT:
-        await standing.while_so()  # has the customer left, too?
-    standing.tell(Input.TIME_OVER)
+async def _check(status: HandoverStatus, sender: Sender) -> None:
+    """See whether the agent is gone, and the partner stays with the customer."""
+    if status.situation.may_prove:
+        await prove_that_the_agent_left(status, sender)
+    await status.while_so()
+    if status.situation.partner is Presence.LEFT:
+        await status.while_so()  # has the customer left, too?
+    status.tell(Input.TIME_OVER)
 
 
-async def _bring_back(standing: Standing, sender: Sender) -> None:
-    plan = standing.plan
+async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
+    options = status.options
 
     async def abort(within: float) -> Outcome:
-        return await sender.run(Journey(sender, plan.abort(), within))
+        delivery = Delivery(sender.context, options.abort(), within)
+        delivery.handover = status.entry.id
+        return await sender.run(delivery)
 
     def tell(what: Input) -> bool:
-        standing.return_in_doubt = what is not Input.ACCEPTED
-        return standing.tell(what)
+        status.return_in_doubt = what is not Input.ACCEPTED
+        return status.tell(what)
 
     await bring_back(
         abort,
         tell,
-        AbortAnswers(late=standing.may_join_late),
-        within=plan.bring_back_within,
-        pause=plan.told_within / 4,
+        AbortAnswers(late=status.may_join_late),
+        within=options.bring_back_within,
+        pause=options.told_within / 4,
     )

@@ -1,4 +1,4 @@
-"""Where a handover stands, and what each thing that happens makes of it.
+"""The state machine of a handover: its phases, its inputs, and the steps.
 
 Pure: no I/O, no clock. What is known of the call is what Plivo answered and what
 events told; that nothing was heard proves nothing. When all goes well, it is ::
@@ -6,8 +6,8 @@ events told; that nothing was heard proves nothing. When all goes well, it is ::
     with_agent, asking, ringing, consulting, completing, checking, with_partner
 
 and these are all the steps there are, with the inputs that may cause them; `answer`
-is any of the first five. Where one input leads to several phases, what is known of
-agent, customer and partner decides. ::
+is any of the first six, `other answer` any of them but `accepted`. Where one input
+leads to several phases, what is known of agent, customer and partner decides. ::
 
     stateDiagram-v2
         [*] --> with_agent
@@ -16,7 +16,7 @@ agent, customer and partner decides. ::
         with_agent --> bringing_back : give_up, partner_joined, former_joined
         with_agent --> over : customer_left
         with_agent --> on_hold : agent_left
-        asking --> with_agent : refused, no_transfer, not_sent
+        asking --> with_agent : refused, no_transfer, not_sent, no_agent
         asking --> ringing : accepted, in_doubt
         asking --> consulting : answer
         asking --> checking : answer
@@ -32,15 +32,16 @@ agent, customer and partner decides. ::
         consulting --> bringing_back : give_up
         consulting --> over : agent_left
         consulting --> on_hold : agent_left
-        completing --> consulting : refused, no_transfer, not_sent
+        completing --> consulting : refused, no_transfer, not_sent, no_agent
         completing --> checking : accepted, agent_left
         completing --> bringing_back : time_over, give_up
         completing --> over : accepted, agent_left
+        checking --> bringing_back : time_over
         checking --> with_partner : time_over
         checking --> over : customer_left
         checking --> on_hold : time_over
         bringing_back --> with_agent : accepted, no_transfer
-        bringing_back --> checking : refused, no_transfer, not_sent, in_doubt, time_over
+        bringing_back --> checking : other answer, time_over
         bringing_back --> over : answer, time_over
         bringing_back --> on_hold : answer, time_over
         with_partner --> [*]
@@ -54,7 +55,9 @@ hearing music.
 
 An agent who hangs up by themselves in the consult has completed it; one who
 hangs up before anybody has answered leaves the customer to whoever still does.
-Somebody who was given up and joins after all (`former_joined`) leads back from
+That an event says so is not enough: in `checking` a hang-up proves it, and an abort
+where that can't.
+A target that was given up and joins after all (`former_joined`) leads back from
 `with_agent`; in every other phase it is remembered, and nobody is rung, nor the
 agent hung up, until an abort has been accepted.
 """
@@ -65,7 +68,7 @@ from typing import Final
 
 import attrs
 
-from aiophlo.routing import Presence
+from aiophlo.handover.conversations import Presence
 
 
 class Phase(StrEnum):
@@ -87,13 +90,14 @@ ENDS: Final = frozenset({Phase.WITH_PARTNER, Phase.OVER, Phase.ON_HOLD})
 
 
 class Input(StrEnum):
-    """What can happen. The first six are what became of the request under way."""
+    """What can happen. The first seven are what became of the request under way."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
     NO_TRANSFER = "no_transfer"  # an abort was refused because there is none
     NOT_SENT = "not_sent"
     IN_DOUBT = "in_doubt"
+    NO_AGENT = "no_agent"  # refused because the agent isn't in the call
     TIME_OVER = "time_over"  # no more is tried, no more news waited for
 
     ASK = "ask"
@@ -128,6 +132,9 @@ class Situation:
         agent_left: Whether the agent is known to have left.
         customer_left: Whether the customer is known to have left.
         hangup_in_doubt: Whether the agent may have been hung up.
+        proved: Whether a request has proved that the agent's transfer is through:
+            they were hung up, are not in the call, or have no transfer.
+        unproven: Whether no hang-up could prove it.
         former_inside: Whether somebody has joined whose transfer was in doubt and
             then taken for none: nobody can say whom the customer would meet.
     """
@@ -137,6 +144,8 @@ class Situation:
     agent_left: bool = False
     customer_left: bool = False
     hangup_in_doubt: bool = False
+    proved: bool = False
+    unproven: bool = False
     former_inside: bool = False
 
     @property
@@ -146,7 +155,7 @@ class Situation:
 
     @property
     def may_ask(self) -> bool:
-        """Whether somebody may be rung: the one before is known to be out."""
+        """Whether a target may be rung: the one before is known to be out."""
         return (
             self.phase is Phase.WITH_AGENT
             and self.partner is not Presence.INSIDE
@@ -171,6 +180,15 @@ class Situation:
             and not (self.agent_left or self.customer_left or self.former_inside)
         )
 
+    @property
+    def may_prove(self) -> bool:
+        """Whether a hang-up may prove that the agent has left, as an event said."""
+        return (
+            self.phase is Phase.CHECKING
+            and self.partner is Presence.INSIDE
+            and not (self.proved or self.customer_left or self.former_inside)
+        )
+
     def after(self, what: Input) -> "Situation":
         """Return the situation after something has happened.
 
@@ -183,7 +201,7 @@ class Situation:
         return _STEPS[self.phase](noted, what)
 
     def _noted(self, what: Input) -> "Situation":
-        """Take note of an event, whatever it leads to; a leaving is for good."""
+        """Return the situation with an event noted; whoever has left stays out."""
         match what:
             case Input.PARTNER_JOINED if self.partner is Presence.UNSEEN:
                 return attrs.evolve(self, partner=Presence.INSIDE)
@@ -198,6 +216,11 @@ class Situation:
         return self
 
 
+_NOTHING_BEGAN: Final = frozenset(
+    {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT, Input.NO_AGENT}
+)
+
+
 def _to(now: Situation, phase: Phase) -> Situation:
     return attrs.evolve(now, phase=phase)
 
@@ -210,7 +233,8 @@ def _without_agent(now: Situation) -> Situation:
     """Return who has the customer once the agent is gone."""
     if now.customer_left:
         return _to(now, Phase.OVER)
-    return _to(now, Phase.CHECKING if _inside(now) else Phase.ON_HOLD)
+    can_tell = now.proved or not now.unproven
+    return _to(now, Phase.CHECKING if _inside(now) and can_tell else Phase.ON_HOLD)
 
 
 def _with_agent(now: Situation, what: Input) -> Situation:
@@ -220,6 +244,7 @@ def _with_agent(now: Situation, what: Input) -> Situation:
             phase=Phase.ASKING,
             partner=Presence.UNSEEN,
             hangup_in_doubt=False,
+            proved=False,
         )
     if now.customer_left:
         return _to(now, Phase.OVER)
@@ -235,7 +260,7 @@ def _with_agent(now: Situation, what: Input) -> Situation:
 def _asking(now: Situation, what: Input) -> Situation:
     if what in {Input.ACCEPTED, Input.IN_DOUBT}:
         return _look(_to(now, Phase.RINGING))
-    if what in {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT}:
+    if what in _NOTHING_BEGAN:
         if _inside(now):  # who is there, was rung
             return _look(_to(now, Phase.RINGING))
         return _with_agent(_to(now, Phase.WITH_AGENT), what)
@@ -251,7 +276,7 @@ def _ringing(now: Situation, what: Input) -> Situation:
 
 
 def _look(now: Situation) -> Situation:
-    """Return what the facts make of a phone that was rung."""
+    """Return the situation that follows from the facts once a phone has rung."""
     if now.partner is Presence.UNSEEN:
         return _to(now, Phase.BRINGING_BACK) if now.customer_left else now
     if now.agent_left:
@@ -272,10 +297,11 @@ def _consulting(now: Situation, what: Input) -> Situation:
 def _completing(now: Situation, what: Input) -> Situation:
     if what is Input.ACCEPTED or now.agent_left:
         phase = Phase.OVER if now.customer_left else Phase.CHECKING
-        return attrs.evolve(now, phase=phase, agent_left=True)
+        proved = now.proved or what is Input.ACCEPTED
+        return attrs.evolve(now, phase=phase, agent_left=True, proved=proved)
     if what is Input.IN_DOUBT:
         return attrs.evolve(now, hangup_in_doubt=True)
-    if what in {Input.REFUSED, Input.NO_TRANSFER, Input.NOT_SENT}:
+    if what in _NOTHING_BEGAN:
         return now if now.hangup_in_doubt else _to(now, Phase.CONSULTING)
     if what in {Input.TIME_OVER, Input.GIVE_UP}:
         return _to(now, Phase.BRINGING_BACK) if now.hangup_in_doubt else now
@@ -285,8 +311,15 @@ def _completing(now: Situation, what: Input) -> Situation:
 def _checking(now: Situation, what: Input) -> Situation:
     if now.customer_left:
         return _to(now, Phase.OVER)
-    if what is Input.TIME_OVER:
-        return _to(now, Phase.WITH_PARTNER if _inside(now) else Phase.ON_HOLD)
+    match what:
+        case Input.ACCEPTED | Input.NO_AGENT:
+            return attrs.evolve(now, proved=True)
+        case Input.IN_DOUBT:
+            return attrs.evolve(now, hangup_in_doubt=True)
+        case Input.TIME_OVER if _inside(now) and not now.proved:
+            return attrs.evolve(now, phase=Phase.BRINGING_BACK, unproven=True)
+        case Input.TIME_OVER:
+            return _to(now, Phase.WITH_PARTNER if _inside(now) else Phase.ON_HOLD)
     return now
 
 
@@ -296,12 +329,14 @@ def _bringing_back(now: Situation, what: Input) -> Situation:
             return _returned(
                 attrs.evolve(now, partner=Presence.LEFT, former_inside=False)
             )
-        case Input.NO_TRANSFER if now.hangup_in_doubt:
-            return _without_agent(now)
         case Input.NO_TRANSFER:
-            return _returned(now)
-        case Input.REFUSED | Input.NOT_SENT | Input.IN_DOUBT if now.agent_left:
-            return _without_agent(now)
+            proved = attrs.evolve(now, proved=now.agent_left or now.hangup_in_doubt)
+            return (_without_agent if now.hangup_in_doubt else _returned)(proved)
+        case Input.NO_AGENT if now.agent_left:
+            return _without_agent(attrs.evolve(now, proved=True))
+        case Input.REFUSED | Input.NOT_SENT | Input.IN_DOUBT:
+            tell_by_event = now.agent_left and not now.unproven
+            return _without_agent(now) if tell_by_event else now
         case Input.TIME_OVER:
             return _without_agent(now) if now.agent_left else _forsaken(now)
     return now

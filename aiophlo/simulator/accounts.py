@@ -1,4 +1,4 @@
-"""Who may ask, and whose quota it counts against."""
+"""The accounts that the simulator knows: credentials, and which share a quota."""
 
 import base64
 
@@ -56,6 +56,11 @@ class Accounts:
         self._by_credentials[credentials] = account
         self._by_id[auth_id] = account
         return account
+
+    def reset(self) -> None:
+        """Forget all of them, and what they have used of their quotas."""
+        self._by_credentials.clear()
+        self._by_id.clear()
 
     def find(self, authorization: str) -> SimulatedAccount | None:
         """Find the account of an Authorization header."""

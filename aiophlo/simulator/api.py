@@ -1,4 +1,4 @@
-"""What a request asks of the PHLO API, or why the API won't hear of it."""
+"""Reads requests to the PHLO API, or refuses them, and makes the documented answers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""One live call: who is in it, and what each action makes of that.
+"""One live call: its members with their states, and what each action changes.
 
 ringing ──answers──▶ consulting ──starter leaves, resume──▶ talking ⇄ on hold
 │                     │                                    │
@@ -80,19 +80,19 @@ class World(Protocol):
     """What a call needs from outside."""
 
     def habit_of(self, address: str) -> Habit:
-        """Say how somebody takes calls."""
+        """Return how an address takes calls."""
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Do something when time has passed."""
 
     def entered(self, call: "Call", member: Member) -> None:
-        """Hear that somebody is on the line."""
+        """Called when a member is on the line."""
 
     def exited(self, call: "Call", member: Member) -> None:
-        """Hear that somebody has left."""
+        """Called when a member has left."""
 
     def changed(self, call: "Call") -> None:
-        """Hear that something is as it wasn't before."""
+        """Called when a state has changed."""
 
 
 class Call:
@@ -153,13 +153,13 @@ class Call:
         return not any(member.present for member in self.members.values())
 
     def enter(self, address: str, role: str, *, dialled: bool) -> None:
-        """Let somebody in who is talking at once."""
+        """Add a member who is talking at once."""
         member = Member(address, role, State.TALKING, dialled=dialled, entered=True)
         self.members[address] = member
         self._world.entered(self, member)
 
     def ring(self, to: str, role: str) -> Member:
-        """Dial somebody, who does as they are used to."""
+        """Dial an address, which takes the call by its habit."""
         target = self.members[to] = Member(to, role, State.RINGING)
         habit = self._world.habit_of(to)
         self._world.later(habit.after, lambda: self._react(target, habit))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with an answer, and how a server writes it wrong."""
+"""Every fault that an answer can have, and the bytes that a server writes for it."""
 
 import enum
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from typing import Final
 
 import attrs
 
-from aiophlo.simulator.http11 import Answer, Ending
-from aiophlo.simulator.meaning import Meaning, meaning_of
+from aiophlo.simulator.answer_meaning import Meaning, meaning_of
+from aiophlo.simulator.http11 import Answer, BodyEnd
 
 
 class Fault(enum.StrEnum):
@@ -15,7 +15,7 @@ class Fault(enum.StrEnum):
 
     The first three strike before the request is read: nothing is dialled. Nor is it
     where the answer says no: 4xx but 408, 307, 308, 2xx with an `error`. All the
-    others have dialled, which is the worst a client can meet: whoever repeats the
+    others have dialled, which is the worst that a client can meet: repeating the
     request rings a second phone.
     """
 
@@ -102,7 +102,7 @@ def status_takes_effect(status: int) -> bool:
 
 
 @attrs.frozen
-class Broken:
+class WireAnswer:
     """What is written in place of a sound answer.
 
     Attributes:
@@ -114,117 +114,117 @@ class Broken:
     """
 
     data: bytes
-    ending: Ending
+    ending: BodyEnd
     status: int | None = None
     last_words: bytes = b""
     meaning: Meaning = Meaning.UNCLEAR
 
 
-def _drop(answer: Answer) -> Broken:
+def _drop(answer: Answer) -> WireAnswer:
     del answer
-    return Broken(b"", Ending.CLOSE)
+    return WireAnswer(b"", BodyEnd.CLOSE)
 
 
-def _reset(answer: Answer) -> Broken:
+def _reset(answer: Answer) -> WireAnswer:
     del answer
-    return Broken(b"", Ending.RESET)
+    return WireAnswer(b"", BodyEnd.RESET)
 
 
-def _silence(answer: Answer) -> Broken:
+def _silence(answer: Answer) -> WireAnswer:
     del answer
-    return Broken(b"", Ending.SILENT)
+    return WireAnswer(b"", BodyEnd.SILENT)
 
 
-def _stale_408(answer: Answer) -> Broken:
+def _stale_408(answer: Answer) -> WireAnswer:
     del answer
-    return Broken(_REQUEST_TIMEOUT, Ending.CLOSE, 408)
+    return WireAnswer(_REQUEST_TIMEOUT, BodyEnd.CLOSE, 408)
 
 
-def _cut_status_line(answer: Answer) -> Broken:
-    return Broken(answer.status_line()[:11].encode(), Ending.CLOSE)
+def _cut_status_line(answer: Answer) -> WireAnswer:
+    return WireAnswer(answer.status_line()[:11].encode(), BodyEnd.CLOSE)
 
 
 def _half_head(answer: Answer) -> bytes:
     return answer.head(length=len(answer.body))[:-8]
 
 
-def _cut_headers(answer: Answer) -> Broken:
-    return Broken(_half_head(answer), Ending.CLOSE)
+def _cut_headers(answer: Answer) -> WireAnswer:
+    return WireAnswer(_half_head(answer), BodyEnd.CLOSE)
 
 
-def _stall_headers(answer: Answer) -> Broken:
-    return Broken(_half_head(answer), Ending.SILENT)
+def _stall_headers(answer: Answer) -> WireAnswer:
+    return WireAnswer(_half_head(answer), BodyEnd.SILENT)
 
 
 def _half_body(answer: Answer) -> bytes:
     return answer.body[: len(answer.body) // 2]
 
 
-def _cut_body(answer: Answer) -> Broken:
+def _cut_body(answer: Answer) -> WireAnswer:
     head = answer.head(length=len(answer.body) + 1)
-    return Broken(head + _half_body(answer), Ending.CLOSE)
+    return WireAnswer(head + _half_body(answer), BodyEnd.CLOSE)
 
 
-def _stall_body(answer: Answer) -> Broken:
+def _stall_body(answer: Answer) -> WireAnswer:
     head = answer.head(length=len(answer.body) + 1)
-    return Broken(head + _half_body(answer), Ending.SILENT)
+    return WireAnswer(head + _half_body(answer), BodyEnd.SILENT)
 
 
-def _cut_chunked(answer: Answer) -> Broken:
+def _cut_chunked(answer: Answer) -> WireAnswer:
     size = f"{len(answer.body) + 1:x}\r\n".encode()
     head = answer.head(Transfer_Encoding="chunked")
-    return Broken(head + size + _half_body(answer), Ending.CLOSE)
+    return WireAnswer(head + size + _half_body(answer), BodyEnd.CLOSE)
 
 
-def _no_length(answer: Answer) -> Broken:
-    return Broken(answer.head() + _half_body(answer), Ending.CLOSE)
+def _no_length(answer: Answer) -> WireAnswer:
+    return WireAnswer(answer.head() + _half_body(answer), BodyEnd.CLOSE)
 
 
-def _bad_gzip(answer: Answer) -> Broken:
+def _bad_gzip(answer: Answer) -> WireAnswer:
     head = answer.head(length=len(answer.body), Content_Encoding="gzip")
-    return Broken(head + answer.body, Ending.KEEP, answer.status)
+    return WireAnswer(head + answer.body, BodyEnd.KEEP, answer.status)
 
 
-def _garbage(answer: Answer) -> Broken:
+def _garbage(answer: Answer) -> WireAnswer:
     del answer
-    return Broken(b"\x16\x03\x01\x02\x00\xff\xfe garbage\r\n\r\n", Ending.CLOSE)
+    return WireAnswer(b"\x16\x03\x01\x02\x00\xff\xfe garbage\r\n\r\n", BodyEnd.CLOSE)
 
 
-def _garbage_headers(answer: Answer) -> Broken:
+def _garbage_headers(answer: Answer) -> WireAnswer:
     bad = b"\r\n\x00\x01\xff no colon here\r\n\r\n"
-    return Broken(answer.status_line().encode() + bad, Ending.CLOSE)
+    return WireAnswer(answer.status_line().encode() + bad, BodyEnd.CLOSE)
 
 
-def _not_json(answer: Answer) -> Broken:
+def _not_json(answer: Answer) -> WireAnswer:
     return _whole(Answer(answer.status, _PAGE, {"Content-Type": "text/html"}))
 
 
-def _not_an_object(answer: Answer) -> Broken:
+def _not_an_object(answer: Answer) -> WireAnswer:
     return _whole(Answer(answer.status, b'["accepted"]'))
 
 
-def _empty_body(answer: Answer) -> Broken:
+def _empty_body(answer: Answer) -> WireAnswer:
     return _whole(Answer(answer.status))
 
 
-def _idle_close(answer: Answer) -> Broken:
-    return attrs.evolve(_whole(answer), ending=Ending.FORGET)
+def _idle_close(answer: Answer) -> WireAnswer:
+    return attrs.evolve(_whole(answer), ending=BodyEnd.FORGET)
 
 
-def _idle_408(answer: Answer) -> Broken:
+def _idle_408(answer: Answer) -> WireAnswer:
     return attrs.evolve(_idle_close(answer), last_words=_REQUEST_TIMEOUT)
 
 
-def _whole(answer: Answer) -> Broken:
+def _whole(answer: Answer) -> WireAnswer:
     meaning = meaning_of(answer.status, answer.body)
-    return Broken(answer.whole(), Ending.KEEP, answer.status, meaning=meaning)
+    return WireAnswer(answer.whole(), BodyEnd.KEEP, answer.status, meaning=meaning)
 
 
 _REQUEST_TIMEOUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 _PAGE: Final = b"<html><body><h1>It works!</h1></body></html>\n"
-_WRITERS: Final[dict[Fault, Callable[[Answer], Broken]]] = {
+_WRITERS: Final[dict[Fault, Callable[[Answer], WireAnswer]]] = {
     Fault.DROP_BEFORE_READ: _drop,
     Fault.RESET_BEFORE_READ: _reset,
     Fault.STALE_408: _stale_408,
@@ -249,6 +249,6 @@ _WRITERS: Final[dict[Fault, Callable[[Answer], Broken]]] = {
 }
 
 
-def write(answer: Answer, fault: Fault | None) -> Broken:
+def write(answer: Answer, fault: Fault | None) -> WireAnswer:
     """Write an answer as `fault` has it, or whole."""
     return _WRITERS.get(fault, _whole)(answer) if fault else _whole(answer)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a server writes it, down to the byte, so that it can be written wrong."""
+"""HTTP/1.1 of a server, written byte by byte, so that faults can be written, too."""
 
 import asyncio
 import enum
@@ -100,7 +100,7 @@ _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _BODILESS: Final = frozenset({204, 304})
 
 
-class Ending(enum.Enum):
+class BodyEnd(enum.Enum):
     """What becomes of a connection after an answer, or instead of one."""
 
     KEEP = enum.auto()
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
             request = take_request(self._buffer)
         except MalformedError as error:
             self._busy = True  # what follows can't be read either
-            self.reply(self._service.refuse(error).whole(), Ending.CLOSE)
+            self.reply(self._service.refuse(error).whole(), BodyEnd.CLOSE)
             return
         if request is None:
             self._invite_body()
@@ -251,8 +251,8 @@ class Connection(asyncio.Protocol):
         if self.is_open:
             self.transport.write(data)
 
-    def reply(self, data: bytes, ending: Ending, last_words: bytes = b"") -> None:
-        """Write the rest of an answer and see to the connection.
+    def reply(self, data: bytes, ending: BodyEnd, last_words: bytes = b"") -> None:
+        """Write the rest of an answer, and keep, close or abandon the connection.
 
         Args:
             data: What is left to write.
@@ -263,13 +263,15 @@ class Connection(asyncio.Protocol):
             return
         if data:
             self.transport.write(data)
-        if ending is Ending.RESET:
+        if ending is BodyEnd.RESET:
             self._reset()
-        elif ending is Ending.FORGET:
+        elif ending is BodyEnd.FORGET:
             self._forget(last_words)
-        elif ending is Ending.CLOSE or (ending is Ending.KEEP and not self._keep_alive):
+        elif ending is BodyEnd.CLOSE or (
+            ending is BodyEnd.KEEP and not self._keep_alive
+        ):
             self.transport.close()
-        elif ending is Ending.KEEP:
+        elif ending is BodyEnd.KEEP:
             self._busy = False
             if self._buffer:
                 self._serve_next()
@@ -277,7 +279,7 @@ class Connection(asyncio.Protocol):
     def _forget(self, last_words: bytes) -> None:
         self.transport.pause_reading()
         loop = asyncio.get_running_loop()
-        loop.call_later(_IDLE_FOR, self.reply, last_words, Ending.CLOSE)
+        loop.call_later(_IDLE_FOR, self.reply, last_words, BodyEnd.CLOSE)
 
     def _reset(self) -> None:
         raw = self.transport.get_extra_info("socket")

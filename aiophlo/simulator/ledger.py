@@ -1,4 +1,4 @@
-"""What was asked and what rang: the only witness that a verdict is held against."""
+"""The ledger: every request and every dial, to check a client's verdicts against."""
 
 from array import array
 from collections import Counter
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import attrs
 
+from aiophlo.simulator.answer_meaning import Meaning
 from aiophlo.simulator.api import DIALLING, Asked
-from aiophlo.simulator.judging import JudgedOutcome, Tally, Told, judge
-from aiophlo.simulator.meaning import Meaning
+from aiophlo.simulator.audit import Counts, JudgedOutcome, Told, judge
 
 _WORDS: Final = {
     "AddUser": "call",
@@ -37,7 +37,7 @@ _Party = tuple[str, str, str]  # PHLO, node, the member or agent who acts
 
 
 def mask(address: str) -> str:
-    """Leave of an address what tells two apart in a report."""
+    """Return of an address what tells two apart in a report."""
     if address.startswith("sip"):
         return "sip:…@" + address.partition("@")[2]
     return "…" + address[-2:]
@@ -77,7 +77,7 @@ class Record:
     applied: bool = False
     answered: int | None = None
     fault: str | None = None
-    tally: Tally = attrs.field(factory=Tally, repr=False)
+    tally: Counts = attrs.field(factory=Counts, repr=False)
 
     @property
     def dialled(self) -> bool:
@@ -87,6 +87,21 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """Give every field but the tally by its name."""
         return attrs.asdict(self, filter=attrs.filters.exclude("tally"))
+
+
+@attrs.define
+class Post:
+    """One event that was posted.
+
+    Attributes:
+        fields: What it said.
+        status: HTTP status of the answer; None if there was none.
+        error: Why there was none, by the name of aiohttp's exception; else None.
+    """
+
+    fields: dict[str, str] = attrs.field(repr=False)
+    status: int | None = None
+    error: str | None = None
 
 
 class Ledger:
@@ -102,17 +117,19 @@ class Ledger:
         dialled_total: Number of dials, kept or not.
         refused_429: Requests answered 429, for whatever reason.
         struck: How often each fault has struck each action.
+        posts: Events that were posted, and what came of each, the newest last.
     """
 
     def __init__(self, *, keep_requests: bool = True) -> None:
         self.requests: list[Record] = []
+        self.posts: list[Post] = []
         self.received = 0
         self.dialled_total = 0
         self.refused_429 = 0
         self.struck: Counter[tuple[str, str]] = Counter()
         self._keep_requests = keep_requests
         self._times = array("d")
-        self._tallies: dict[_Deed, Tally] = {}
+        self._tallies: dict[_Deed, Counts] = {}
         self._last_words: dict[_Party, str] = {}
         self._dials: dict[str, int] = {}
 
@@ -122,6 +139,17 @@ class Ledger:
             f"<Ledger received={self.received} dialled={self.dialled_total} "
             f"refused_429={self.refused_429}>"
         )
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.requests.clear()
+        self.posts.clear()
+        self.received = self.dialled_total = self.refused_429 = 0
+        self.struck.clear()
+        del self._times[:]
+        self._tallies.clear()
+        self._last_words.clear()
+        self._dials.clear()
 
     def open(self, asked: Asked, *, at: float, account: str) -> Record:
         """Enter a request that has just been read."""
@@ -153,8 +181,8 @@ class Ledger:
         """Note that a request was within the account's quota."""
         self._times.append(at)
 
-    def strike(self, record: Record, fault: str) -> None:
-        """Note that something goes wrong with a request on purpose."""
+    def note_fault(self, record: Record, fault: str) -> None:
+        """Record the fault that a request meets."""
         record.fault = fault
         record.tally.faults += (fault,)
         self.struck[fault, record.action] += 1
@@ -221,7 +249,7 @@ class Ledger:
         return (len(self._times) - 1) / span if span > 0 else 0.0
 
     def disagreements(self, outcomes: Iterable[JudgedOutcome]) -> list[str]:
-        """Hold outcomes against what happened.
+        """Compare outcomes with what happened.
 
         Outcomes of the same action on the same address of a node are judged together.
         A mistake in one can hide behind another's: give targets of their own to
@@ -231,9 +259,9 @@ class Ledger:
             outcomes: All of them, one for each action that was sent here.
 
         Returns:
-            A sentence for each thing that can't be so: a verdict without the answer it
-            needs (accepted without a yes, rejected without a no, in doubt over an
-            answer that was clear); requests or effects that the verdicts don't
+            A sentence for each thing that can't be so. That is a verdict without the
+            answer it needs (accepted without a yes, rejected without a no, in doubt
+            over an answer that was clear); requests or effects that the verdicts don't
             explain; an action that rings or is heard sent again though its end was
             unclear; another one sent again after a newer word to the same member.
             Reads are held against their answers alone. An answer that the client says
@@ -247,8 +275,8 @@ class Ledger:
     def settle(self, outcomes: Collection[JudgedOutcome]) -> list[str]:
         """Do as `disagreements` for these outcomes alone, and forget what they tell of.
 
-        For runs too long to keep everything. What is asked after it was settled is
-        told by nobody, and so found by the next call of `disagreements`.
+        For runs too long to keep everything. A request that comes after it was settled
+        has no outcome, and so is found by the next call of `disagreements`.
 
         Args:
             outcomes: All of those that tell of the same deeds.
@@ -262,13 +290,13 @@ class Ledger:
         return found
 
     def _count(self, record: Record) -> None:
-        """Count a request, and note if it repeats an older word after a newer one."""
+        """Count a request, and whether it repeats an action after a newer one."""
         tally = self._tallies.setdefault(_deed(record.action, record), record.tally)
         record.tally = tally
         party = (record.phlo_id, record.node_id, record.trigger_source or record.member)
         last = self._last_words.get(party, record.action)
         if last != record.action and tally.unclear:
-            tally.overtaken += 1
+            tally.superseded += 1
         self._last_words[party] = record.action
         tally.received += 1
 
@@ -290,7 +318,7 @@ class Ledger:
 
 
 def _deed(action: str, where: Any) -> _Deed:  # noqa: ANN401 -- a record or anybody's action
-    """Tell apart what can be told apart by both sides: a run isn't told by address."""
+    """Return the key of a deed: what both sides know of it, so no address of a run."""
     address = ""
     if action != "run_phlo":
         address = getattr(where, "to", "") or getattr(where, "member", "")
@@ -314,10 +342,10 @@ def _gather(outcomes: Iterable[JudgedOutcome]) -> dict[_Deed, Told]:
 
 
 def _judge(
-    deeds: Iterable[_Deed], tallies: Mapping[_Deed, Tally], told: Mapping[_Deed, Told]
+    deeds: Iterable[_Deed], tallies: Mapping[_Deed, Counts], told: Mapping[_Deed, Told]
 ) -> list[str]:
     return [
         f"{deed[0]} {mask(deed[3])}: {fault}"
         for deed in deeds
-        for fault in judge(deed[0], tallies.get(deed) or Tally(), told.get(deed))
+        for fault in judge(deed[0], tallies.get(deed) or Counts(), told.get(deed))
     ]

@@ -17,7 +17,7 @@ class Reaction(enum.StrEnum):
 
 @attrs.frozen
 class Habit:
-    """How somebody takes calls.
+    """How an address takes calls.
 
     Attributes:
         reaction: What they do.
@@ -38,10 +38,15 @@ class Habit:
 
 
 class People:
-    """Everybody's habits."""
+    """The habits of all addresses."""
 
     def __init__(self) -> None:
         self._habits: dict[str, Habit] = {}
+        self._usual = Habit()
+
+    def reset(self) -> None:
+        """Forget all habits: every address answers at once again."""
+        self._habits.clear()
         self._usual = Habit()
 
     def set(self, habit: Habit, address: str | None) -> None:

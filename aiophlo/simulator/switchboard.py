@@ -1,11 +1,11 @@
-"""All live calls, and which of them a request is about."""
+"""The live calls by node and member, and which of them a request is about."""
 
 from collections.abc import Callable
 from typing import Final
 
-from aiophlo.simulator import moves
+from aiophlo.simulator import call_actions
 from aiophlo.simulator.api import Asked, RefusedError
-from aiophlo.simulator.call import Call, Member
+from aiophlo.simulator.call import Call, Member, State
 from aiophlo.simulator.people import Habit, People
 
 _BRIDGE: Final = "bridge_"
@@ -28,7 +28,7 @@ class Switchboard:
         changed: Hears whenever something is as it wasn't before.
 
     Attributes:
-        people: Everybody's habits.
+        people: The habits of all addresses.
     """
 
     def __init__(
@@ -55,6 +55,18 @@ class Switchboard:
     def calls(self) -> list[Call]:
         """Those that go on."""
         return list(self._calls)
+
+    def reset(self) -> None:
+        """Forget all calls, nodes and habits; nobody is told."""
+        for call in self._calls:
+            for member in call.members.values():
+                member.state = State.LEFT  # so that no timer lets them do anything
+        self._calls.clear()
+        self._phlos.clear()
+        self._nodes.clear()
+        self._by_member.clear()
+        self.people.reset()
+        self._changed()
 
     def add_node(self, phlo_id: str, node_id: str) -> None:
         """Let a PHLO and a node of it exist in strict mode."""
@@ -89,7 +101,7 @@ class Switchboard:
         if call is None or member is None:
             return RefusedError(404, "no such member") if self._strict else None
         action = asked.action.removeprefix(_BRIDGE)
-        reason = moves.objection(action, call, member, asked.to)
+        reason = call_actions.objection(action, call, member, asked.to)
         return RefusedError(409, reason) if reason else None
 
     def apply(self, asked: Asked) -> None:
@@ -99,7 +111,7 @@ class Switchboard:
             action = asked.action.removeprefix(_BRIDGE)
             if asked.to:
                 self._index(call, asked.to)
-            moves.apply(action, call, member, asked.to, asked.role)
+            call_actions.apply(action, call, member, asked.to, asked.role)
             self._changed()
 
     def _exists(self, asked: Asked) -> bool:
@@ -116,16 +128,16 @@ class Switchboard:
         self._by_member[call.phlo_id, call.node_id, address] = call
 
     def habit_of(self, address: str) -> Habit:
-        """Say how somebody takes calls."""
+        """Return how an address takes calls."""
         return self.people.of(address)
 
     def entered(self, call: Call, member: Member) -> None:
-        """Tell that somebody is on the line."""
+        """Post the event that a member is on the line."""
         self._index(call, member.address)
         self._tell(call, member, "ConferenceEnter")
 
     def exited(self, call: Call, member: Member) -> None:
-        """Tell that somebody has left."""
+        """Post the event that a member has left."""
         self._tell(call, member, "ConferenceExit")
 
     def changed(self, call: Call) -> None:

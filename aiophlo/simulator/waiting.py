@@ -1,11 +1,11 @@
-"""Waiting for something to have happened, from any loop and any thread."""
+"""A condition variable: futures fulfilled when their condition has come to hold."""
 
 import concurrent.futures
 from collections.abc import Callable
 
 
 class Watch:
-    """Conditions that somebody waits for, checked whenever something has changed."""
+    """Conditions that are waited for, checked whenever the simulator has changed."""
 
     def __init__(self) -> None:
         self._waiting: list[
@@ -20,7 +20,7 @@ class Watch:
         self.check()
 
     def check(self) -> None:
-        """Look at every condition; an error in one goes to whoever waits for it."""
+        """Check every condition; an error in one goes to its own waiter."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []

@@ -2,7 +2,7 @@
 
 import aiohttp
 
-from benchmarks.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
+from benchmarks.harness.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
 
 
 async def run(base_url: str, load: Load) -> None:

@@ -13,7 +13,7 @@ from aiophlo import (
     SessionPool,
     WarmTransfer,
 )
-from benchmarks.load import (
+from benchmarks.harness.load import (
     AGENT,
     ANSWER_WITHIN,
     AUTH_ID,
@@ -25,7 +25,7 @@ from benchmarks.load import (
     target,
 )
 
-_ENOUGH = Quota(10**6, per=1.0)  # the pacer works, and nobody waits for it
+_ENOUGH = Quota(10**6, per=1.0)  # the limiter works, and nobody waits for it
 
 
 def pool_of(

@@ -4,7 +4,7 @@ import threading
 import warnings
 from typing import Any
 
-from benchmarks.load import (
+from benchmarks.harness.load import (
     AGENT,
     AUTH_ID,
     AUTH_TOKEN,

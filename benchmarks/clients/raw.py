@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import cast
 from urllib.parse import urlsplit
 
-from benchmarks.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
+from benchmarks.harness.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"Content-Length: "

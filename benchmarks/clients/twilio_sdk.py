@@ -7,7 +7,7 @@ from twilio.http.async_http_client import (  # type: ignore[import-untyped]
 )
 from twilio.rest import Client  # type: ignore[import-untyped]
 
-from benchmarks.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
+from benchmarks.harness.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
 
 _CREATED = 201
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 import aiohttp
 from yarl import URL
 
-from benchmarks.hand_tuned import HandTunedClient
-from benchmarks.load import (
+from benchmarks.clients.hand_tuned import HandTunedClient
+from benchmarks.harness.load import (
     AGENT,
     ANSWER_WITHIN,
     AUTH_ID,

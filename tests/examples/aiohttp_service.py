@@ -1,6 +1,5 @@
 """A service that hands calls over: one endpoint for agents, one for Plivo's events."""
 
-import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -12,8 +11,7 @@ from aiophlo import (
     NobodyAnsweredError,
     SessionPool,
 )
-from aiophlo.receiving import Receiver, aiohttp_handler
-from aiophlo.webhooks import NonceCache
+from aiophlo.webhooks import Receiver, aiohttp_handler
 
 POOL = web.AppKey("POOL", SessionPool)
 JOURNAL = web.AppKey("JOURNAL", Journal)
@@ -44,8 +42,7 @@ def application(pool: SessionPool, journal: Journal, token: str) -> web.Applicat
     """Make the service; `token` is the account's, which signs the events."""
     app = web.Application()
     app[POOL], app[JOURNAL], app[ROUTER] = pool, journal, EventRouter()
-    nonces = NonceCache(time.monotonic)  # a replay might say that a partner is there
-    receiver = Receiver(app[ROUTER].feed, auth_tokens=token, nonces=nonces)
+    receiver = Receiver(app[ROUTER].feed, auth_tokens=token)
     app.router.add_route("*", "/phlo/events", aiohttp_handler(receiver))
     app.router.add_post("/transfers", transfer)
 

@@ -1,7 +1,7 @@
 """A chat bot's command: `/transfer +14155550100 to +14155550199`."""
 
 from aiophlo import EventRouter, InvalidInputError, PhloError, mask
-from aiophlo.nodes import MultiPartyCall
+from aiophlo.handles import MultiPartyCall
 from aiophlo.pool import SessionPool
 
 

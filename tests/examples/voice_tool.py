@@ -11,7 +11,7 @@ from aiophlo import (
     SessionPool,
     VerdictError,
 )
-from aiophlo.nodes import MultiPartyCall
+from aiophlo.handles import MultiPartyCall
 
 HUMANS = ["+14155550198", "+14155550199"]
 

@@ -1,0 +1,1 @@
+"""Batches: many actions in flat memory, each with exactly one outcome."""

@@ -1,0 +1,142 @@
+"""Checking a batch's file before anything is sent, against its journal, too."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from aiophlo.cli.batch_options import Asked
+from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    read_fingerprint,
+    settled_in,
+)
+from aiophlo.cli.first_pass import survey
+from aiophlo.cli.known_rows import count_settled
+from aiophlo.cli.output import say_error
+from aiophlo.cli.row_source import Source
+from aiophlo.cli.rows import Defaults, Unusable
+from aiophlo.cli.terminal_text import number_of
+from aiophlo.cli.unusable_list import UnusableList
+from aiophlo.errors import JournalError
+from aiophlo.journal.reader import find_journal
+
+
+@attrs.frozen
+class Found:
+    """What the first reading of a file found.
+
+    Attributes:
+        fingerprint: What is to be remembered of it.
+        unchanged: Earlier runs had the very same.
+        repeats: Lines of rows that are left out, for they equal earlier ones.
+    """
+
+    fingerprint: Fingerprint
+    unchanged: bool
+    repeats: Sequence[int] = ()
+
+
+def check_file(asked: Asked, source: Source) -> Found:
+    """Check every row, unless earlier runs have done so."""
+    try:
+        known = None if asked.journal is None else read_fingerprint(asked.journal)
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
+    unchanged = known is not None and known.is_of(source, asked.defaults)
+    if (
+        known is not None
+        and unchanged
+        and known.survey.rows  # none is refused below
+        and not (known.survey.unusable or known.survey.equal)  # these are listed again
+    ):
+        return Found(known, unchanged=True)
+    _check_lines_stand(known, source, asked.defaults)
+    repeats = array("Q")
+
+    def tell_equal(line: int, first: int) -> None:
+        unusable.flush()
+        say_error(f"line {line}: asks for the same transfer as line {first}")
+        if not asked.allow_repeats:
+            repeats.append(line)
+
+    with UnusableList() as unusable:
+        found = survey(source, asked.defaults, unusable.add, tell_equal)
+        settled, conflicts = _known_injournal_for(asked, source, repeats, unusable)
+    found = attrs.evolve(
+        found, rows=found.rows - conflicts, unusable=found.unusable + conflicts
+    )
+    if found.unusable and not asked.skip_invalid:
+        rows = number_of(found.rows + found.unusable, "row")
+        raise UnusableError(
+            f"{source.name}: {found.unusable} of {rows} can't be used, nothing was"
+            " sent; --skip-invalid sends the others"
+        )
+    if not (found.rows or found.unusable or asked.allow_empty):
+        raise UnusableError(
+            f"{source.name}: holds no rows; --allow-empty takes it for nothing to do"
+        )
+    others = settled_rows(asked.journal) - settled
+    fingerprint = fingerprint_of(
+        source,
+        asked.defaults,
+        found,
+        allow_repeats=asked.allow_repeats,
+        others=others,
+    )
+    return Found(fingerprint, unchanged, repeats)
+
+
+def _check_lines_stand(
+    known: Fingerprint | None, source: Source, defaults: Defaults
+) -> None:
+    """Refuse a file whose rows may have moved, if they are known by their lines."""
+    if known is None or not known.survey.keyless or known.begins(source, defaults):
+        return
+    raise UnusableError(
+        f"{source.name}: the journal was begun with other rows or options; rows without"
+        " a key go by line and content, so that some could be dialled again."
+        " Restore it, or send what is new in a file and a journal of its own"
+    )
+
+
+def _known_injournal_for(
+    asked: Asked, source: Source, repeats: Sequence[int], unusable: UnusableList
+) -> tuple[int, int]:
+    """Return how many rows are settled, and how many have another transfer's key."""
+    if asked.journal is None or not settled_rows(asked.journal):
+        return 0, 0
+    conflicts = 0
+
+    def tell(row: Unusable) -> None:
+        nonlocal conflicts
+        conflicts += 1
+        unusable.add(row)
+
+    def left_out(line: int) -> bool:
+        at = bisect_left(repeats, line)
+        return at < len(repeats) and repeats[at] == line
+
+    try:
+        reader = find_journal(asked.journal)
+        if reader is None:
+            return 0, 0
+        with reader:
+            settled = count_settled(
+                source, asked.defaults, reader, left_out=left_out, tell=tell
+            )
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
+    return settled, conflicts
+
+
+def settled_rows(journal: Path | None) -> int:
+    """Return how many transfers a journal has that will not be sent again."""
+    try:
+        return 0 if journal is None else settled_in(journal)
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error

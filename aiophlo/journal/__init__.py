@@ -1,0 +1,1 @@
+"""The journal: intents and outcomes of batches, and open handovers, on disk."""

@@ -1,0 +1,65 @@
+"""Refuses use on another event loop, in another thread or in a forked process.
+
+Sockets and futures belong to the loop that made them, and a forked child shares
+its parent's sockets: two processes would read each other's answers.
+"""
+
+import asyncio
+import os
+
+from aiophlo.errors import InvalidInputError
+
+
+class LoopGuard:
+    """Remembers the event loop and process that something was opened in.
+
+    Made on the running event loop.
+
+    Args:
+        what: What was opened, as an error names it: `"pool"`.
+    """
+
+    __slots__ = ("_loop", "_process", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """Refuse to be used anywhere else.
+
+        Raises:
+            InvalidInputError: This is another process, thread or event loop.
+        """
+        # A loop that runs here runs in this thread; in a forked child it may be
+        # the same object.
+        if (
+            asyncio._get_running_loop() is not self._loop  # noqa: SLF001 -- documented for frameworks; doesn't raise
+            or os.getpid() != self._process
+        ):
+            raise InvalidInputError(f"{self._what}: {self._why()}")
+
+    def _why(self) -> str:
+        process = os.getpid()
+        if process != self._process:
+            return (
+                f"it was opened in process {self._process}, and this is its child"
+                f" {process}: open one of its own after the fork"
+            )
+        running = asyncio._get_running_loop()  # noqa: SLF001 -- as above
+        if running is None and self._loop.is_running():
+            return (
+                "it is used from a thread without its event loop: hand the coroutine"
+                " to the loop with asyncio.run_coroutine_threadsafe()"
+            )
+        if running is None:
+            return "it was opened on an event loop that isn't running here"
+        if self._loop.is_running():
+            return (
+                "it was opened on another thread's event loop: open one for each loop"
+            )
+        return (
+            "it was opened on another event loop, which has ended: open one in each"
+            " asyncio.run()"
+        )

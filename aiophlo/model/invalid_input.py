@@ -1,0 +1,27 @@
+"""The base of all exceptions, and the two that refuse a value before it is used.
+
+They are apart from `aiophlo.errors`, whose other exceptions carry outcomes and
+handover records: those check their own values with the ones here.
+"""
+
+
+class PhloError(Exception):
+    """Base of everything aiophlo raises on purpose."""
+
+
+class InvalidInputError(PhloError, ValueError):
+    """A value can't be used; nothing was sent.
+
+    The message names the field and what would be right, and masks the value.
+
+    Attributes:
+        field: Name of the field at fault.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)  # args stay (message,), so it pickles and copies
+        self.field = field
+
+
+class InvalidAddressError(InvalidInputError):
+    """An address is neither an E.164 number nor a SIP endpoint."""

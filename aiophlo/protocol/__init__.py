@@ -1,0 +1,1 @@
+"""One exchange over HTTP: the only place that sends to the API."""

@@ -1,0 +1,1 @@
+"""When a request may leave, and that it leaves once."""

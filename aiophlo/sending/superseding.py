@@ -1,0 +1,107 @@
+"""Marks queued or repeatable actions that a newer one on the member supersedes.
+
+Repeating an action late is harmless only if no other action on the same member was
+begun since: a second Hold would undo a newer Unhold, a second abort would end a newer
+transfer. And an action that waits for its slot must not leave after the one that
+undoes it: an urgent Unhold leaves first, and a Hold that followed it would stay.
+"""
+
+from aiophlo.model.actions import Action, DialAction, MemberAction
+from aiophlo.model.address_matching import phone_of
+
+Party = tuple[str, str, str]
+
+
+class Claim:
+    """What superseding knows of one action under way.
+
+    Attributes:
+        kind: Class of the action.
+        party: Whom the action is about; None for an action that isn't tracked.
+        is_latest: No other action on the same party was begun since.
+        superseded: An action that undoes this one was begun since.
+    """
+
+    __slots__ = ("is_latest", "kind", "party", "superseded")
+
+    def __init__(self, kind: type[Action], party: Party | None) -> None:
+        self.kind = kind
+        self.party = party
+        self.is_latest = True
+        self.superseded = False
+
+
+UNTRACKED = Claim(Action, None)
+_ClaimsByParty = dict[Party, dict[Claim, None]]
+
+
+class Claims:
+    """The claims of actions under way that a newer action may supersede, by party."""
+
+    def __init__(self) -> None:
+        self._setters: _ClaimsByParty = {}
+        self._waiting: _ClaimsByParty = {}  # dials and others that are never repeated
+
+    def __len__(self) -> int:
+        return len(self._setters) + len(self._waiting)
+
+    def begin(self, action: Action) -> Claim:
+        """Mark what `action`, which begins, supersedes; pass the result to `end`."""
+        if not (self._setters or action.idempotent):
+            return UNTRACKED
+        party = party_of(action)
+        if party is None:
+            return UNTRACKED
+        _challenge(self._setters.get(party), action)
+        _challenge(self._waiting.get(party), action)
+        if not action.idempotent:
+            return UNTRACKED
+        return _enter(self._setters, action, party)
+
+    def wait(self, action: Action, claim: Claim) -> Claim:
+        """Track an `action` that can't leave at once, so that it may be superseded.
+
+        Args:
+            action: The action that waits.
+            claim: What `begin` returned for it.
+
+        Returns:
+            The claim to ask from now on, and to pass to `end`.
+        """
+        party = party_of(action)
+        if party is None or claim.party is not None:
+            return claim
+        return _enter(self._waiting, action, party)
+
+    def end(self, claim: Claim) -> None:
+        """Stop tracking an action that has its outcome."""
+        if claim.party is None:
+            return
+        for claims in (self._setters, self._waiting):
+            found = claims.get(claim.party, {})
+            if claim in found:
+                del found[claim]
+                if not found:
+                    del claims[claim.party]
+
+
+def party_of(action: Action) -> Party | None:
+    """Return the PHLO, node and address of the one whom `action` is for."""
+    if isinstance(action, MemberAction):
+        return action.phlo_id, action.node_id, phone_of(action.member)
+    if isinstance(action, DialAction):
+        return action.phlo_id, action.node_id, phone_of(action.trigger_source)
+    return None
+
+
+def _enter(claims: _ClaimsByParty, action: Action, party: Party) -> Claim:
+    claim = Claim(type(action), party)
+    claims.setdefault(party, {})[claim] = None
+    return claim
+
+
+def _challenge(claims: dict[Claim, None] | None, action: Action) -> None:
+    for claim in claims or ():
+        claim.is_latest = False
+        undone = type(action).__name__ in claim.kind.undone_by
+        claim.superseded = claim.superseded or undone

@@ -1,0 +1,1 @@
+"""What measures, judges and shows: servers, loads, turns, figures and reports."""

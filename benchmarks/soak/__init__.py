@@ -1,0 +1,1 @@
+"""A million faulted actions, each outcome held against the simulator's ledger."""

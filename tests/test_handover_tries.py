@@ -1,8 +1,0 @@
-"""Who was to be reached, as errors tell of it."""
-
-from aiophlo.handover.tries import Ending, Tried
-
-
-def test_repr_shows_no_whole_number() -> None:
-    """An error that is logged must not tell whom a customer was to reach."""
-    assert "55550" not in repr(Tried("+14155550101", Ending.NO_ANSWER))

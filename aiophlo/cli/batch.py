@@ -1,7 +1,6 @@
 """`aiophlo batch`: a file of transfers, one outcome for each, whatever happens."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from aiophlo.cli.batch_check import check_file, settled_rows
 from aiophlo.cli.batch_end import tell_end
@@ -9,8 +8,8 @@ from aiophlo.cli.batch_journal import journal_for
 from aiophlo.cli.batch_options import (
     AllowEmpty,
     AllowRepeats,
-    Asked,
     AssumePlus,
+    BatchOptions,
     CallsPerSecond,
     Concurrency,
     DefaultNodeId,
@@ -43,9 +42,6 @@ from aiophlo.cli.results import check_place
 from aiophlo.cli.row_source import Source, opened
 from aiophlo.cli.rows import Defaults
 from aiophlo.model.accounts import Account, Quota
-
-if TYPE_CHECKING:
-    pass
 
 
 def batch(
@@ -82,7 +78,7 @@ def batch(
         return show_report(journal, file, as_json=as_json)
     if file is None:
         raise UnusableError("FILE: expected a file's name, or - for standard input")
-    asked = Asked(
+    options = BatchOptions(
         file=file,
         defaults=Defaults(phlo_id, node_id, assume_plus, ignore_columns),
         quota=Quota.parse(quota),
@@ -98,17 +94,17 @@ def batch(
         as_json=as_json,
         endpoint=Endpoint(base_url, proxy, allow_plaintext),
     )
-    return _dry_run(asked) if dry_run else _run(asked)
+    return _dry_run(options) if dry_run else _run(options)
 
 
-def _dry_run(asked: Asked) -> Exit:
-    with opened(asked.file) as source:
-        found = check_file(asked, source)
+def _dry_run(options: BatchOptions) -> Exit:
+    with opened(options.file) as source:
+        found = check_file(options, source)
     survey = found.fingerprint.survey
-    if asked.as_json:
-        done = settled_rows(asked.journal) - found.fingerprint.others
+    if options.as_json:
+        done = settled_rows(options.journal) - found.fingerprint.others
         left = max(found.fingerprint.sendable - done, 0)
-        sending, queue = forecast(left, asked.quota, asked.calls_per_second)
+        sending, queue = forecast(left, options.quota, options.calls_per_second)
         say_json(
             {
                 "rows": survey.rows,
@@ -120,27 +116,27 @@ def _dry_run(asked: Asked) -> Exit:
             }
         )
     else:
-        say(*_plan(asked, found.fingerprint), "Nothing was sent: this is a dry run.")
+        say(*_plan(options, found.fingerprint), "Nothing was sent: this is a dry run.")
     return Exit.ACCEPTED
 
 
-def _run(asked: Asked) -> Exit:
+def _run(options: BatchOptions) -> Exit:
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
 
     account = Account.from_env(
-        quota=asked.quota, calls_per_second=asked.calls_per_second
+        quota=options.quota, calls_per_second=options.calls_per_second
     )
-    asked.endpoint.check()
+    options.endpoint.check()
     console = Console(stderr=True)
-    with opened(asked.file) as source:
-        _check_paths(asked, source)
-        found = check_file(asked, source)
-        with journal_for(asked.journal, console) as journal:
+    with opened(options.file) as source:
+        _check_paths(options, source)
+        found = check_file(options, source)
+        with journal_for(options.journal, console) as journal:
             order = Order(
-                asked=asked,
+                options=options,
                 source=source,
                 found=found,
-                plan=_plan(asked, found.fingerprint),
+                plan=_plan(options, found.fingerprint),
                 account=account,
                 journal=journal.path,
             )
@@ -150,21 +146,24 @@ def _run(asked: Asked) -> Exit:
     return ending.exit
 
 
-def _check_paths(asked: Asked, source: Source) -> None:
+def _check_paths(options: BatchOptions, source: Source) -> None:
     """Refuse to overwrite what is read."""
-    for option, path in (("--results", asked.results), ("--journal", asked.journal)):
+    for option, path in (
+        ("--results", options.results),
+        ("--journal", options.journal),
+    ):
         if path is not None and source.is_same_file(path):
             raise UnusableError(f"{option}: is the file that the rows are read from")
-    if asked.results is not None and asked.results == asked.journal:
+    if options.results is not None and options.results == options.journal:
         raise UnusableError("--results: is the journal")
-    resumed = asked.journal is not None and asked.journal.exists()
-    if asked.results is not None:
-        check_place(asked.results, resumed=resumed)
+    resumed = options.journal is not None and options.journal.exists()
+    if options.results is not None:
+        check_place(options.results, resumed=resumed)
 
 
-def _plan(asked: Asked, fingerprint: Fingerprint) -> list[str]:
+def _plan(options: BatchOptions, fingerprint: Fingerprint) -> list[str]:
     """Return what is about to happen."""
-    done = settled_rows(asked.journal) - fingerprint.others
-    lines = plan(fingerprint.sendable, done, asked.quota, asked.calls_per_second)
+    done = settled_rows(options.journal) - fingerprint.others
+    lines = plan(fingerprint.sendable, done, options.quota, options.calls_per_second)
     skipped = fingerprint.survey.rows - fingerprint.sendable
     return [*lines, *repeats_left_out(skipped)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from aiophlo.cli.batch_options import Asked
+from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.fingerprint import (
     Fingerprint,
@@ -15,7 +15,7 @@ from aiophlo.cli.fingerprint import (
     read_fingerprint,
     settled_in,
 )
-from aiophlo.cli.first_pass import survey
+from aiophlo.cli.first_pass import validate_rows
 from aiophlo.cli.known_rows import count_settled
 from aiophlo.cli.output import say_error
 from aiophlo.cli.row_source import Source
@@ -41,13 +41,13 @@ class Found:
     repeats: Sequence[int] = ()
 
 
-def check_file(asked: Asked, source: Source) -> Found:
+def check_file(options: BatchOptions, source: Source) -> Found:
     """Check every row, unless earlier runs have done so."""
     try:
-        known = None if asked.journal is None else read_fingerprint(asked.journal)
+        known = None if options.journal is None else read_fingerprint(options.journal)
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error
-    unchanged = known is not None and known.is_of(source, asked.defaults)
+    unchanged = known is not None and known.is_of(source, options.defaults)
     if (
         known is not None
         and unchanged
@@ -55,37 +55,37 @@ def check_file(asked: Asked, source: Source) -> Found:
         and not (known.survey.unusable or known.survey.equal)  # these are listed again
     ):
         return Found(known, unchanged=True)
-    _check_lines_stand(known, source, asked.defaults)
+    _check_lines_stand(known, source, options.defaults)
     repeats = array("Q")
 
     def tell_equal(line: int, first: int) -> None:
         unusable.flush()
         say_error(f"line {line}: asks for the same transfer as line {first}")
-        if not asked.allow_repeats:
+        if not options.allow_repeats:
             repeats.append(line)
 
     with UnusableList() as unusable:
-        found = survey(source, asked.defaults, unusable.add, tell_equal)
-        settled, conflicts = _known_injournal_for(asked, source, repeats, unusable)
+        found = validate_rows(source, options.defaults, unusable.add, tell_equal)
+        settled, conflicts = _known_in_journal(options, source, repeats, unusable)
     found = attrs.evolve(
         found, rows=found.rows - conflicts, unusable=found.unusable + conflicts
     )
-    if found.unusable and not asked.skip_invalid:
+    if found.unusable and not options.skip_invalid:
         rows = number_of(found.rows + found.unusable, "row")
         raise UnusableError(
             f"{source.name}: {found.unusable} of {rows} can't be used, nothing was"
             " sent; --skip-invalid sends the others"
         )
-    if not (found.rows or found.unusable or asked.allow_empty):
+    if not (found.rows or found.unusable or options.allow_empty):
         raise UnusableError(
             f"{source.name}: holds no rows; --allow-empty takes it for nothing to do"
         )
-    others = settled_rows(asked.journal) - settled
+    others = settled_rows(options.journal) - settled
     fingerprint = fingerprint_of(
         source,
-        asked.defaults,
+        options.defaults,
         found,
-        allow_repeats=asked.allow_repeats,
+        allow_repeats=options.allow_repeats,
         others=others,
     )
     return Found(fingerprint, unchanged, repeats)
@@ -104,11 +104,14 @@ def _check_lines_stand(
     )
 
 
-def _known_injournal_for(
-    asked: Asked, source: Source, repeats: Sequence[int], unusable: UnusableList
+def _known_in_journal(
+    options: BatchOptions,
+    source: Source,
+    repeats: Sequence[int],
+    unusable: UnusableList,
 ) -> tuple[int, int]:
     """Return how many rows are settled, and how many have another transfer's key."""
-    if asked.journal is None or not settled_rows(asked.journal):
+    if options.journal is None or not settled_rows(options.journal):
         return 0, 0
     conflicts = 0
 
@@ -122,12 +125,12 @@ def _known_injournal_for(
         return at < len(repeats) and repeats[at] == line
 
     try:
-        reader = find_journal(asked.journal)
+        reader = find_journal(options.journal)
         if reader is None:
             return 0, 0
         with reader:
             settled = count_settled(
-                source, asked.defaults, reader, left_out=left_out, tell=tell
+                source, options.defaults, reader, left_out=left_out, tell=tell
             )
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error

@@ -29,13 +29,13 @@ def tell_end(order: Order, ending: RunEnd, console: "Console") -> bool:
         f"{totals.rows} of {number_of(order.rows, 'row')}: {counted(totals.verdicts)}."
     )
     written = True
-    if not order.asked.as_json:
+    if not order.options.as_json:
         written = say(summary)
         reasons = {reason: count for (_, reason), count in totals.reasons.items()}
         lines += advice(totals.verdicts, reasons)
     for line in [*lines, *further]:
         print_plain(console, line)
-    if order.asked.as_json:  # last: who reads it may be gone by now
+    if order.options.as_json:  # last: who reads it may be gone by now
         written = say_json(_summary(order, ending))
     if not written:
         why = f"aiophlo: standard output can't be written: {output_failure()}"

@@ -88,7 +88,7 @@ Report = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class Asked:
+class BatchOptions:
     """What was typed, checked."""
 
     file: str

@@ -10,14 +10,14 @@ import attrs
 
 from aiophlo.cli.batch_check import Found
 from aiophlo.cli.batch_journal import print_plain
-from aiophlo.cli.batch_options import Asked
+from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.earlier_results import take_over
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import write_fingerprint
-from aiophlo.cli.finished_rows import Finished
+from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.results import Results
-from aiophlo.cli.row_actions import Feed, Repeats
+from aiophlo.cli.row_actions import Repeats, RowActions
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.totals import Totals
 from aiophlo.errors import JournalError
@@ -37,7 +37,7 @@ class Order:
     """What a batch is to do.
 
     Attributes:
-        asked: What was typed.
+        options: What was typed.
         source: The rows.
         found: What they are, after their first reading.
         plan: What is said once it begins.
@@ -45,7 +45,7 @@ class Order:
         journal: Path of its journal.
     """
 
-    asked: Asked
+    options: BatchOptions
     source: Source
     found: Found
     plan: Sequence[str]
@@ -114,10 +114,12 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
     async with contextlib.AsyncExitStack() as stack:
         try:
             journal = await stack.enter_async_context(Journal(order.journal))
-            if order.asked.results is not None:
-                take_over(order.asked.results, order.journal)
+            if order.options.results is not None:
+                take_over(order.options.results, order.journal)
             results = (
-                None if order.asked.results is None else Results(order.asked.results)
+                None
+                if order.options.results is None
+                else Results(order.options.results)
             )
             write_fingerprint(order.journal, order.found.fingerprint)
         except JournalError as error:
@@ -136,7 +138,7 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
 
 @contextlib.contextmanager
 def _ending(order: Order, results: Results | None) -> Iterator[RunEnd]:
-    ending = RunEnd(Totals(results, as_json=order.asked.as_json), order.rows)
+    ending = RunEnd(Totals(results, as_json=order.options.as_json), order.rows)
     try:
         yield ending
     finally:
@@ -159,10 +161,10 @@ async def _send(
     from aiophlo.cli.progress import look_at, shown  # noqa: PLC0415 -- needs rich
 
     totals = ending.totals
-    pool = order.asked.endpoint.pool(
+    pool = order.options.endpoint.pool(
         order.account,
         [totals],
-        connections_per_account=max(_CONNECTIONS, order.asked.concurrency),
+        connections_per_account=max(_CONNECTIONS, order.options.concurrency),
     )
 
     look = look_at(totals, pool)
@@ -175,27 +177,27 @@ async def _send(
             _finished(order) as finished,
             _repeats(order) as repeats,
         ):
-            feed = Feed(
+            rows = RowActions(
                 order.source,
-                order.asked.defaults,
+                order.options.defaults,
                 totals,
                 digest=journal.digest,
                 finished=finished,
                 repeats=repeats,
             )
-            task = asyncio.create_task(_stream(order, journal, pool, feed, totals))
+            task = asyncio.create_task(_stream(order, journal, pool, rows, totals))
             await _until_ended(task, ending, console)
 
 
 @contextlib.contextmanager
-def _finished(order: Order) -> Iterator[Finished | None]:
+def _finished(order: Order) -> Iterator[FinishedRows | None]:
     survey = order.found.fingerprint.survey
     keyless = survey.keyless == survey.rows
     if not order.found.unchanged or survey.repeated or (survey.keyless and not keyless):
         yield None
         return
-    found = Finished(
-        order.journal, keyless=keyless, include_in_doubt=order.asked.include_in_doubt
+    found = FinishedRows(
+        order.journal, keyless=keyless, include_in_doubt=order.options.include_in_doubt
     )
     with contextlib.closing(found) as finished:
         yield finished
@@ -207,22 +209,22 @@ def _repeats(order: Order) -> Iterator[Repeats | None]:
         yield None
         return
     # What an earlier run sent of them, when it was asked to, is told as it is.
-    found = Finished(order.journal, keyless=False, include_in_doubt=False)
+    found = FinishedRows(order.journal, keyless=False, include_in_doubt=False)
     with contextlib.closing(found) as sent:
         yield Repeats(order.found.repeats, sent)
 
 
 async def _stream(
-    order: Order, journal: Journal, pool: SessionPool, feed: Feed, totals: Totals
+    order: Order, journal: Journal, pool: SessionPool, rows: RowActions, totals: Totals
 ) -> None:
-    async with contextlib.aclosing(feed.actions()) as actions:
+    async with contextlib.aclosing(rows.actions()) as actions:
         stream = pool.stream(
             actions,
-            concurrency=order.asked.concurrency,
-            send_within=order.asked.send_within,
+            concurrency=order.options.concurrency,
+            send_within=order.options.send_within,
             journal=journal,
-            include_in_doubt=order.asked.include_in_doubt,
-            on_duplicate="send",  # the feed leaves out those that aren't wanted
+            include_in_doubt=order.options.include_in_doubt,
+            on_duplicate="send",  # `rows` leaves out those that aren't wanted
         )
         try:
             async with stream as outcomes:

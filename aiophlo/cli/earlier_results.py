@@ -43,7 +43,7 @@ def take_over(path: Path, journal: Path) -> None:
     place = str(path.absolute())
     with JournalReader(journal) as reader:
         known_paths = json.loads(reader.setting(_PATHS) or "[]")
-        earlier = _Comparison(reader)
+        earlier = _EarlierRows(reader)
         for file in (path, part_of(path)):
             if file.exists():
                 for result in read_results(file):
@@ -60,7 +60,7 @@ def take_over(path: Path, journal: Path) -> None:
             write_setting(database, _PATHS, json.dumps([*known_paths, place]))
 
 
-class _Comparison:
+class _EarlierRows:
     """Holds results against the journal.
 
     Attributes:

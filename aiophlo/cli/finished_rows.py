@@ -13,7 +13,7 @@ from aiophlo.journal.read_ahead import ReadAhead
 from aiophlo.journal.reader import JournalReader, KnownRow
 
 
-class Finished:
+class FinishedRows:
     """Finds what an open journal has of rows that need nothing more.
 
     Args:

@@ -47,7 +47,7 @@ class Survey:
     conflicts: int = 0
 
 
-def survey(
+def validate_rows(
     source: Source,
     defaults: Defaults,
     tell: Callable[[Unusable], None],
@@ -66,9 +66,9 @@ def survey(
         UnusableError: Its header is missing, or has the wrong columns.
     """
     with contextlib.closing(RepeatedRows()) as keys:
-        surveyor = _Surveyor(defaults, tell, keys)
+        validator = _RowValidator(defaults, tell, keys)
         for row in rows_of(source, ignore_columns=defaults.ignore_columns):
-            surveyor.look(row)
+            validator.validate(row)
         repeated = conflicts = 0
         for found in keys.sharing_a_key():
             repeated += 1
@@ -83,16 +83,16 @@ def survey(
             equal += found["new"]
             tell_equal(found["line"], found["first"])
         return Survey(
-            rows=surveyor.rows - conflicts,
-            unusable=surveyor.unusable + conflicts,
+            rows=validator.rows - conflicts,
+            unusable=validator.unusable + conflicts,
             repeated=repeated,
-            keyless=surveyor.keyless,
+            keyless=validator.keyless,
             equal=equal,
             conflicts=conflicts,
         )
 
 
-class _Surveyor:
+class _RowValidator:
     def __init__(
         self, defaults: Defaults, tell: Callable[[Unusable], None], keys: RepeatedRows
     ) -> None:
@@ -104,7 +104,7 @@ class _Surveyor:
         self._keys = keys
         self._sound: dict[tuple[str, ...], int] = {}  # all but `to` and key, checked
 
-    def look(self, row: Row | Unusable) -> None:
+    def validate(self, row: Row | Unusable) -> None:
         if isinstance(row, Unusable):
             self._refuse(row)
             return
@@ -119,9 +119,9 @@ class _Surveyor:
         ):
             self._accept(line, key.strip(), (fields[0], kind))
         else:
-            self._look_closely(line, fields)
+            self._validate_whole(line, fields)
 
-    def _look_closely(self, line: int, fields: Fields) -> None:
+    def _validate_whole(self, line: int, fields: Fields) -> None:
         key = own_key(fields)
         try:
             action = action_of(fields, self._defaults, key or None)

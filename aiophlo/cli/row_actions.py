@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
 import attrs
 
-from aiophlo.cli.finished_rows import Finished
+from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.results import Result
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import (
@@ -34,7 +34,7 @@ class Repeats:
         sent: Finds what came of those that an earlier run was asked to send.
     """
 
-    def __init__(self, lines: Iterable[int], sent: Finished) -> None:
+    def __init__(self, lines: Iterable[int], sent: FinishedRows) -> None:
         self._lines = iter(lines)
         self._next = next(self._lines, None)
         self._sent = sent
@@ -52,7 +52,7 @@ class Repeats:
         return known or (key, NotSent.verdict, duplicate, None, None, 0, 0.0, None)
 
 
-class Feed:
+class RowActions:
     """What is still to be sent; what isn't goes straight to the totals.
 
     Args:
@@ -71,7 +71,7 @@ class Feed:
         totals: Totals,
         *,
         digest: Callable[[WarmTransfer], str],
-        finished: Finished | None,
+        finished: FinishedRows | None,
         repeats: Repeats | None,
     ) -> None:
         self._source = source

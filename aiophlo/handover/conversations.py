@@ -27,7 +27,7 @@ class Presence(StrEnum):
 
 
 @attrs.define(eq=False)
-class Call:
+class SeenCall:
     """One call of one member: a leave that overtook its join ends it all the same.
 
     Attributes:
@@ -43,12 +43,12 @@ class Call:
     unanswered: str | None = None
 
 
-Calls: TypeAlias = Iterable[tuple[str, Call]]
+SeenCalls: TypeAlias = Iterable[tuple[str, SeenCall]]
 """Calls with their ids."""
 
 
 @attrs.define(eq=False)
-class Member:
+class SeenMember:
     """A member of a conversation.
 
     Attributes:
@@ -60,7 +60,7 @@ class Member:
 
     keys: tuple[str, ...]
     called_in: bool
-    calls: dict[str, Call] = attrs.field(factory=dict)
+    calls: dict[str, SeenCall] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -75,25 +75,25 @@ class Conversation:
     """
 
     uuid: str
-    members: dict[tuple[str, ...], Member] = attrs.field(factory=dict)
+    members: dict[tuple[str, ...], SeenMember] = attrs.field(factory=dict)
     held: bool = False
     dropped: list[tuple[str, ...]] = attrs.field(factory=list)
     _size: int = 0
 
-    def member(self, keys: tuple[str, ...], *, called_in: bool) -> Member:
+    def member(self, keys: tuple[str, ...], *, called_in: bool) -> SeenMember:
         """Return the member with these keys, new or not."""
         member = self.members.get(keys)
         if member is None:
-            member = self.members[keys] = Member(keys, called_in)
+            member = self.members[keys] = SeenMember(keys, called_in)
         return member
 
-    def call(self, member: Member, call_uuid: str, heard: int) -> Call:
+    def call(self, member: SeenMember, call_uuid: str, heard: int) -> SeenCall:
         """Return a member's call, new or not."""
         call = member.calls.get(call_uuid)
         if call is None:
             if self._size >= MOST_CALLS:
                 self._forget_a_call()
-            call = member.calls[call_uuid] = Call(heard)
+            call = member.calls[call_uuid] = SeenCall(heard)
             self._size += 1
         return call
 
@@ -114,7 +114,7 @@ class Conversation:
             self.dropped.append(member.keys)
 
 
-def presence_in(calls: Calls, *, since: int, opened: int) -> Presence:
+def presence_in(calls: SeenCalls, *, since: int, opened: int) -> Presence:
     """Return the presence of a party with these calls.
 
     Args:

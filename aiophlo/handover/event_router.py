@@ -13,12 +13,12 @@ from typing import Final
 from aiophlo.errors import EngagedError, InvalidInputError
 from aiophlo.handover.conversations import (
     NAMELESS,
-    Call,
-    Calls,
     Conversation,
     ConversationMemory,
-    Member,
     Presence,
+    SeenCall,
+    SeenCalls,
+    SeenMember,
     presence_in,
 )
 from aiophlo.handover.watch import (
@@ -188,7 +188,9 @@ class EventRouter:
         }
         return watches.pop() if len(watches) == 1 else None
 
-    def _person(self, watch: Watch, member: Member, call_uuid: str) -> Person | None:
+    def _person(
+        self, watch: Watch, member: SeenMember, call_uuid: str
+    ) -> Person | None:
         """Return who in a handover a member's call belongs to."""
         person = watch.who(member.keys, call_uuid)
         if person is None and watch.hides_customer:
@@ -433,7 +435,7 @@ def _call_key(call_uuid: str) -> str:
     return f"call {call_uuid}"  # no address has a blank in it
 
 
-def _note(call: Call, event: Event, number: int, *, left: bool) -> None:
+def _note(call: SeenCall, event: Event, number: int, *, left: bool) -> None:
     """Note what an event tells of a call."""
     call.unanswered = _unanswered(event) or call.unanswered
     if left:
@@ -442,7 +444,7 @@ def _note(call: Call, event: Event, number: int, *, left: bool) -> None:
         call.joined = number
 
 
-def _status(calls: Calls, since: int) -> str | None:
+def _status(calls: SeenCalls, since: int) -> str | None:
     """Return how the last of these calls that nobody took has ended."""
     statuses = [
         call.unanswered

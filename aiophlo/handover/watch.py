@@ -7,9 +7,9 @@ import attrs
 
 from aiophlo.handover.conversations import (
     NAMELESS,
-    Call,
     Conversation,
     Presence,
+    SeenCall,
     presence_in,
 )
 from aiophlo.model.address_matching import (
@@ -142,7 +142,7 @@ class Watch:
 
     def calls_of(
         self, person: Person, *places: Conversation, by_exclusion: bool = True
-    ) -> list[tuple[str, Call]]:
+    ) -> list[tuple[str, SeenCall]]:
         """Return the calls of a party in some conversations, with their ids.
 
         A customer without a number is whoever withholds theirs, or else whoever

@@ -162,7 +162,7 @@ class OpenFile:
 
 
 @contextmanager
-def open_journal(
+def open_file(
     path: Path, *, max_bytes: int | None, patience: float = PATIENCE
 ) -> Iterator[OpenFile]:
     """Open the journal at `path`, or begin one, and keep others from writing.

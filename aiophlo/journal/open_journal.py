@@ -20,7 +20,7 @@ from aiophlo.shielding import finish
 
 
 @attrs.define
-class _Claim:
+class _ClaimedKey:
     """A key in hand: recalled, and its outcome not yet on disk."""
 
     action: Action
@@ -43,7 +43,7 @@ class OpenJournal:
         self.guard = LoopGuard("journal")
         self._path = path
         self._writer = JournalWriter(path, max_bytes, self._forget)
-        self._claims: dict[str, _Claim] = {}
+        self._claims: dict[str, _ClaimedKey] = {}
         self._asked = bytearray()  # a bit per row: asked for in this run
 
     async def start(self) -> None:
@@ -125,7 +125,7 @@ class OpenJournal:
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
         known = self._find(stored, masked=stored != key)
         if known is None:
-            self._claims[key] = _Claim(action, stored, digest)
+            self._claims[key] = _ClaimedKey(action, stored, digest)
             return None
         _compare(key, digest, known.digest)
         if self._ask(known.id):
@@ -133,7 +133,7 @@ class OpenJournal:
         outcome = outcome_of(known, action)
         if is_final(outcome, include_in_doubt=include_in_doubt):
             return outcome
-        self._claims[key] = _Claim(action, stored, digest, known.id, outcome)
+        self._claims[key] = _ClaimedKey(action, stored, digest, known.id, outcome)
         return None
 
     def verdict_on(self, key: str, outcome: Outcome) -> Outcome:
@@ -164,7 +164,7 @@ class OpenJournal:
             _compare(key, self._digests.action(action), claim.digest)
         return self._intend(claim)
 
-    def _intend(self, claim: _Claim) -> asyncio.Future[None]:
+    def _intend(self, claim: _ClaimedKey) -> asyncio.Future[None]:
         if claim.row is None:
             self._last_row = claim.row = self._last_row + 1
             self._ask(claim.row)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from aiophlo.errors import JournalError
-from aiophlo.journal.file import INTEND, SETTLE, OpenFile, open_journal
+from aiophlo.journal.file import INTEND, SETTLE, OpenFile, open_file
 from aiophlo.model.outcomes import Outcome
 
 _GROUP = 2_000  # writes per transaction at most
@@ -116,7 +116,7 @@ class JournalWriter:
 
     def _run(self) -> None:
         try:
-            with open_journal(self._path, max_bytes=self._max_bytes) as file:
+            with open_file(self._path, max_bytes=self._max_bytes) as file:
                 self._tell(_resolve, self.opened, file)
                 while not self._stopping:
                     self._write(file)

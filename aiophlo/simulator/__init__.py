@@ -21,7 +21,7 @@ those above it:
 `signing`          Plivo's signature on what it posts
 `event_poster`     posting a node's events, in order, late or twice
 `switchboard`      the live calls: which one a request is about
-`waiting`          waiting until a condition has come to hold
+`conditions`       waiting until a condition has come to hold
 `request_handler`  deciding each request, and answering it
 `thread_access`    calls from any thread, run in the event loop
 `controls`         what a test can do to the simulator

@@ -85,14 +85,14 @@ class SimulatorControls(ThreadAccess):
             tokens=self._accounts.tokens,
             seed=seed,
             posts=self.ledger.posts,
-            changed=self._watch.check,
+            changed=self._conditions.check,
         )
         self._switchboard = Switchboard(
             strict=strict,
             returns_customer=returns_customer,
             later=_later,
             tell=self._poster.tell,
-            changed=self._watch.check,
+            changed=self._conditions.check,
         )
         self._chances = RandomFaults(seed, _parse_faults(faults))
         self._handler = RequestHandler(
@@ -102,7 +102,7 @@ class SimulatorControls(ThreadAccess):
             chances=self._chances,
             switchboard=self._switchboard,
             control=http_control,
-            watch=self._watch,
+            conditions=self._conditions,
             timing=timing,
             retry_after=retry_after,
             seed=seed,

@@ -12,6 +12,7 @@ import attrs
 from aiophlo.simulator.accounts import Accounts, SimulatedAccount
 from aiophlo.simulator.answer_meaning import Meaning
 from aiophlo.simulator.api import READING, Asked, RefusedError, success, understand
+from aiophlo.simulator.conditions import Conditions
 from aiophlo.simulator.faults import Fault, WireAnswer, write
 from aiophlo.simulator.http11 import (
     Answer,
@@ -24,7 +25,6 @@ from aiophlo.simulator.ledger import Ledger, Record
 from aiophlo.simulator.random_faults import RandomFaults
 from aiophlo.simulator.scripted_faults import Script, Scripted
 from aiophlo.simulator.switchboard import Switchboard
-from aiophlo.simulator.waiting import Watch
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ class RequestHandler:
         chances: The random faults.
         switchboard: The live calls.
         control: Serves what isn't the API.
-        watch: Who waits for something to happen.
+        conditions: Checked whenever something has happened.
         timing: When things happen.
         retry_after: Whether a 429 says in how many seconds to come again.
         seed: Seed of the ids that are handed out.
@@ -77,7 +77,7 @@ class RequestHandler:
         chances: RandomFaults,
         switchboard: Switchboard,
         control: Controlling,
-        watch: Watch,
+        conditions: Conditions,
         timing: Timing,
         retry_after: bool,
         seed: int,
@@ -88,7 +88,7 @@ class RequestHandler:
         self._chances = chances
         self._switchboard = switchboard
         self._control = control
-        self._watch = watch
+        self._conditions = conditions
         self._timing = timing
         self._retry_after = retry_after
         self._random = random.Random(seed)  # noqa: S311 -- ids, not secrets
@@ -118,7 +118,7 @@ class RequestHandler:
     def closed(self, connection: Connection) -> None:
         """Forget one."""
         self.connections.discard(connection)
-        self._watch.check()
+        self._conditions.check()
 
     def serve(self, connection: Connection, request: Request) -> None:
         """Answer a request, now or later, and enter it in the ledger."""
@@ -132,7 +132,7 @@ class RequestHandler:
         )
         answer, scripted = self._decide(asked, account, record)
         self._answer(connection, record, answer, scripted)
-        self._watch.check()
+        self._conditions.check()
 
     def _decide(
         self, asked: Asked, account: SimulatedAccount | None, record: Record

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from aiophlo.simulator.conditions import Conditions
 from aiophlo.simulator.ledger import Ledger
-from aiophlo.simulator.waiting import Watch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ class ThreadAccess(abc.ABC):
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watch = Watch()
+        self._conditions = Conditions()
 
     @property
     @abc.abstractmethod
@@ -105,7 +105,7 @@ class ThreadAccess(abc.ABC):
             )
 
         met: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self.in_its_loop(lambda: self._watch.add(is_met, met))
+        self.in_its_loop(lambda: self._conditions.add(is_met, met))
         return met
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from aiophlo import Account, Journal, SessionPool, WarmTransfer
-from aiophlo.journal.file import INTEND, SETTLE, open_journal
+from aiophlo.journal.file import INTEND, SETTLE, open_file
 from aiophlo.journal.journal import default_key
 from aiophlo.journal.keys import Digests
 from aiophlo.simulator import Simulator
@@ -40,7 +40,7 @@ def transfers(number: int) -> Iterator[WarmTransfer]:
 def make_journal(path: Path, rows: int) -> None:
     """Write a journal in which so many transfers were accepted."""
     now = time.time()
-    with open_journal(path, max_bytes=None) as file:
+    with open_file(path, max_bytes=None) as file:
         digests = Digests(file.salt)
         numbered = enumerate(transfers(rows))
         while some := list(islice(numbered, _PER_TRANSACTION)):

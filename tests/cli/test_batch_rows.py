@@ -13,7 +13,7 @@ import pytest
 
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit, UnusableError
-from aiophlo.cli.first_pass import Survey, survey
+from aiophlo.cli.first_pass import Survey, validate_rows
 from aiophlo.cli.row_source import opened
 from aiophlo.cli.rows import Defaults, Unusable, action_of, own_key, rows_of
 from aiophlo.model.actions import Role, WarmTransfer
@@ -38,7 +38,7 @@ def read(tmp_path: Path) -> Callable[..., tuple[Survey, list[Unusable]]]:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         refused: list[Unusable] = []
         with opened(str(path)) as source:
-            return survey(source, defaults, refused.append, _ignore), refused
+            return validate_rows(source, defaults, refused.append, _ignore), refused
 
     return read
 
@@ -307,7 +307,7 @@ def test_survey_holds_memory_flat(tmp_path: Path) -> None:
         path = write_rows(tmp_path / "rows.csv", rows)
         tracemalloc.start()
         with opened(str(path)) as source:
-            survey(source, DEFAULTS, _ignore, _ignore)
+            validate_rows(source, DEFAULTS, _ignore, _ignore)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -417,6 +417,8 @@ def test_rows_are_equal_by_the_transfer_they_ask_for(tmp_path: Path) -> None:
     path.write_text("\n".join(["to,trigger_source,role,key", *rows]))
     told: list[tuple[int, int]] = []
     with opened(str(path)) as source:
-        found = survey(source, DEFAULTS, _ignore, lambda *lines: told.append(lines))
+        found = validate_rows(
+            source, DEFAULTS, _ignore, lambda *lines: told.append(lines)
+        )
     assert told == [(5, 2), (6, 2), (7, 2), (9, 3), (10, 2)]
     assert (found.rows, found.repeated, found.equal) == (9, 2, 4)

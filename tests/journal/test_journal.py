@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from aiophlo.errors import InvalidInputError, JournalError, PhloError
 from aiophlo.journal import writer
-from aiophlo.journal.file import OpenFile, open_journal
+from aiophlo.journal.file import OpenFile, open_file
 from aiophlo.journal.journal import Journal, default_key
 from aiophlo.journal.reader import JournalReader
 from aiophlo.model.actions import AbortTransfer, Action, GetPhlo, RunPhlo, WarmTransfer
@@ -964,11 +964,11 @@ async def test_file_that_cannot_be_let_go_of_is_told(
 
     @contextlib.contextmanager
     def stuck(*args: Any, **options: Any) -> Iterator[OpenFile]:  # noqa: ANN401 -- its own
-        with open_journal(*args, **options) as file:
+        with open_file(*args, **options) as file:
             yield file
         raise OSError("stuck")
 
-    monkeypatch.setattr("aiophlo.journal.writer.open_journal", stuck)
+    monkeypatch.setattr("aiophlo.journal.writer.open_file", stuck)
     with pytest.raises(JournalError, match="stuck"):
         async with Journal(path):
             pass
@@ -981,14 +981,14 @@ async def test_first_failure_is_told_and_not_what_follows_from_it(
 
     @contextlib.contextmanager
     def stuck(*args: Any, **options: Any) -> Iterator[OpenFile]:  # noqa: ANN401 -- its own
-        with open_journal(*args, **options) as file:
+        with open_file(*args, **options) as file:
             yield file
         raise OSError("stuck")
 
     def burst(*_: object) -> None:
         raise MemoryError("burst")
 
-    monkeypatch.setattr("aiophlo.journal.writer.open_journal", stuck)
+    monkeypatch.setattr("aiophlo.journal.writer.open_file", stuck)
     monkeypatch.setattr("aiophlo.journal.writer._commit", burst)
     with pytest.raises(JournalError, match="burst"):
         async with Journal(path) as journal:
@@ -1138,7 +1138,7 @@ async def test_commits_have_a_bound(
 
 async def test_commits_are_synced(path: Path) -> None:
     """An intent that a power cut takes back is a phone that rings twice."""
-    with open_journal(path, max_bytes=None) as file:
+    with open_file(path, max_bytes=None) as file:
         (level,) = file.database.execute("PRAGMA synchronous").fetchone()
     assert level == 2
 

@@ -321,7 +321,7 @@ BEHAVIOURS: Final = {
 }
 
 
-async def course(name: str, *, through_session: bool) -> list[object]:
+async def results_of(name: str, *, through_session: bool) -> list[object]:
     """Send twice to a server that behaves so; tell what came, and on what."""
     behaviour, told = BEHAVIOURS[name], list[object]()
     async with client_before(
@@ -348,8 +348,8 @@ def test_answer_and_connection_are_what_a_session_makes_of_them(
     """A caller must be told the same whichever way a request goes."""
 
     async def main() -> None:
-        bare = await course(name, through_session=False)
-        assert bare == await course(name, through_session=True)
+        bare = await results_of(name, through_session=False)
+        assert bare == await results_of(name, through_session=True)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(asyncio.wait_for(main(), 30))

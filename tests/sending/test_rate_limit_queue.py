@@ -27,7 +27,7 @@ def virtually(test: Callable[[], Any]) -> Callable[[], None]:
     return run
 
 
-class Desk:
+class Queue:
     """Some who wait for slots, and a list of what they were told, and when."""
 
     def __init__(self, limiter: RateLimiter | None = None) -> None:
@@ -40,7 +40,7 @@ class Desk:
 
     @property
     def now(self) -> float:
-        """Seconds since the desk opened."""
+        """Seconds since the queue was made."""
         return round(self.loop.time() - self.start, 6)
 
     def ask(
@@ -57,16 +57,21 @@ class Desk:
 @virtually
 async def test_each_gets_a_slot_in_turn() -> None:
     """A transfer that came first must not leave last."""
-    desk = Desk()
-    await asyncio.gather(*(desk.ask(name) for name in "abcd"))
-    assert desk.told == [("a", 0, None), ("b", 1, None), ("c", 2, None), ("d", 3, None)]
+    queue = Queue()
+    await asyncio.gather(*(queue.ask(name) for name in "abcd"))
+    assert queue.told == [
+        ("a", 0, None),
+        ("b", 1, None),
+        ("c", 2, None),
+        ("d", 3, None),
+    ]
 
 
 @virtually
 async def test_free_slot_is_had_without_waiting() -> None:
     """A lone transfer must not pay for a queue that isn't there."""
-    desk = Desk()
-    waiting = desk.slots.acquire(Lane.AWAITED, math.inf)
+    queue = Queue()
+    waiting = queue.slots.acquire(Lane.AWAITED, math.inf)
     with pytest.raises(StopIteration) as end:
         waiting.send(None)
     assert end.value.value is None
@@ -75,64 +80,64 @@ async def test_free_slot_is_had_without_waiting() -> None:
 @virtually
 async def test_free_slot_is_not_given_after_the_deadline() -> None:
     """What could not leave in time must not leave late."""
-    desk = Desk()
-    assert await desk.slots.acquire(Lane.AWAITED, desk.loop.time() - 0.001) is (
+    queue = Queue()
+    assert await queue.slots.acquire(Lane.AWAITED, queue.loop.time() - 0.001) is (
         Reason.EXPIRED
     )
-    assert await desk.slots.acquire(Lane.AWAITED, desk.loop.time()) is None
+    assert await queue.slots.acquire(Lane.AWAITED, queue.loop.time()) is None
 
 
 @virtually
 async def test_urgent_one_goes_first() -> None:
     """A customer on hold must not wait behind a batch."""
-    desk = Desk()
-    first = desk.ask("first")
+    queue = Queue()
+    first = queue.ask("first")
     await asyncio.sleep(0)
-    tasks = [desk.ask(lane.name, lane) for lane in sorted(Lane, reverse=True)]
+    tasks = [queue.ask(lane.name, lane) for lane in sorted(Lane, reverse=True)]
     await asyncio.gather(first, *tasks)
-    names = [name for name, _, _ in desk.told]
+    names = [name for name, _, _ in queue.told]
     assert names == ["first", "URGENT", "AWAITED", "STREAMED"]
 
 
 @virtually
 async def test_refused_at_once_when_the_slot_would_come_too_late() -> None:
     """A thousand hopeless sends must be told now, not in ten seconds."""
-    desk = Desk()
-    tasks = [desk.ask(str(number), patience=3.0) for number in range(1_000)]
+    queue = Queue()
+    tasks = [queue.ask(str(number), patience=3.0) for number in range(1_000)]
     await asyncio.sleep(0.001)
-    assert len(desk.told) == 1 + 996
-    assert {answer for _, _, answer in desk.told} == {None, Reason.EXPIRED}
-    assert desk.now < 0.01
+    assert len(queue.told) == 1 + 996
+    assert {answer for _, _, answer in queue.told} == {None, Reason.EXPIRED}
+    assert queue.now < 0.01
     await asyncio.gather(*tasks)
-    assert [when for _, when, answer in desk.told if answer is None] == [0, 1, 2, 3]
+    assert [when for _, when, answer in queue.told if answer is None] == [0, 1, 2, 3]
 
 
 @virtually
 async def test_superseded_one_is_told_at_once() -> None:
     """Whoever can't be served any more must not wait to hear it."""
-    desk = Desk()
-    first = desk.ask("first")
-    last = desk.ask("superseded", Lane.STREAMED, patience=1.5)
+    queue = Queue()
+    first = queue.ask("first")
+    last = queue.ask("superseded", Lane.STREAMED, patience=1.5)
     await asyncio.sleep(0.5)
-    urgent = desk.ask("urgent", Lane.URGENT)
+    urgent = queue.ask("urgent", Lane.URGENT)
     await asyncio.gather(first, last)
-    assert desk.told[1:] == [("superseded", 0.5, Reason.EXPIRED)]
+    assert queue.told[1:] == [("superseded", 0.5, Reason.EXPIRED)]
     await urgent
-    assert desk.told[2:] == [("urgent", 1, None)]
+    assert queue.told[2:] == [("urgent", 1, None)]
 
 
 @virtually
 async def test_pause_moves_everybody_and_keeps_the_order() -> None:
     """The queue survives a 429; those who can't wait so long hear it at once."""
-    desk = Desk()
-    tasks = [desk.ask(name) for name in "abc"]
-    hurried = desk.ask("hurried", patience=5.0)
+    queue = Queue()
+    tasks = [queue.ask(name) for name in "abc"]
+    hurried = queue.ask("hurried", patience=5.0)
     await asyncio.sleep(0.5)
-    desk.slots.throttled(sent=desk.start, retry_after=10.0)
+    queue.slots.throttled(sent=queue.start, retry_after=10.0)
     await hurried
-    assert desk.told[1:] == [("hurried", 0.5, Reason.THROTTLED)]
+    assert queue.told[1:] == [("hurried", 0.5, Reason.THROTTLED)]
     await asyncio.gather(*tasks)
-    (second, when, _), (third, later, _) = desk.told[2:]
+    (second, when, _), (third, later, _) = queue.told[2:]
     assert (second, when, third) == ("b", 10.5, "c")
     assert later >= 11.5
 
@@ -140,13 +145,13 @@ async def test_pause_moves_everybody_and_keeps_the_order() -> None:
 @virtually
 async def test_cancelled_one_gives_its_place_to_the_next() -> None:
     """A caller who hung up must not hold up those behind."""
-    desk = Desk()
-    tasks = [desk.ask(name) for name in "abcd"]
+    queue = Queue()
+    tasks = [queue.ask(name) for name in "abcd"]
     await asyncio.sleep(0.5)
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert tasks[1].cancelled()
-    assert [(name, when) for name, when, _ in desk.told] == [
+    assert [(name, when) for name, when, _ in queue.told] == [
         ("a", 0),
         ("c", 1),
         ("d", 2),
@@ -156,14 +161,14 @@ async def test_cancelled_one_gives_its_place_to_the_next() -> None:
 @virtually
 async def test_one_cancelled_with_its_slot_in_hand_wastes_only_that() -> None:
     """A cancellation in the last moment must not stop the queue."""
-    desk = Desk()
-    tasks = [desk.ask(name) for name in "abc"]
-    desk.loop.call_at(desk.start + 1.0, tasks[1].cancel)
+    queue = Queue()
+    tasks = [queue.ask(name) for name in "abc"]
+    queue.loop.call_at(queue.start + 1.0, tasks[1].cancel)
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert desk.told[0] == ("a", 0, None)
-    assert desk.told[-1][0] == "c"
-    assert desk.told[-1][1] in {1, 2}
-    assert desk.slots.limiter.waiting(Lane.AWAITED) == 0
+    assert queue.told[0] == ("a", 0, None)
+    assert queue.told[-1][0] == "c"
+    assert queue.told[-1][1] in {1, 2}
+    assert queue.slots.limiter.waiting(Lane.AWAITED) == 0
 
 
 @pytest.mark.parametrize("number", range(1, 8))
@@ -171,15 +176,15 @@ def test_cancelled_all_at_once_leaves_nothing_behind(number: int) -> None:
     """A service that stops must not leave timers or waiters."""
 
     async def main() -> None:
-        desk = Desk()
-        tasks = [desk.ask(str(index)) for index in range(number)]
+        queue = Queue()
+        tasks = [queue.ask(str(index)) for index in range(number)]
         await asyncio.sleep(0.5)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert [desk.slots.limiter.waiting(lane) for lane in Lane] == [0, 0, 0]
+        assert [queue.slots.limiter.waiting(lane) for lane in Lane] == [0, 0, 0]
         await asyncio.sleep(1.0)
-        assert await desk.slots.acquire(Lane.AWAITED, desk.loop.time()) is None
+        assert await queue.slots.acquire(Lane.AWAITED, queue.loop.time()) is None
 
     run_virtually(main())
 
@@ -187,69 +192,69 @@ def test_cancelled_all_at_once_leaves_nothing_behind(number: int) -> None:
 @virtually
 async def test_closing_refuses_those_who_wait_and_who_come() -> None:
     """Nobody may wait on a pool that is gone."""
-    desk = Desk()
-    tasks = [desk.ask(name) for name in "abc"]
+    queue = Queue()
+    tasks = [queue.ask(name) for name in "abc"]
     await asyncio.sleep(0.5)
-    desk.slots.close()
+    queue.slots.close()
     await asyncio.gather(*tasks)
-    assert desk.told[1:] == [("b", 0.5, Reason.CLOSED), ("c", 0.5, Reason.CLOSED)]
-    assert await desk.slots.acquire(Lane.URGENT, math.inf) is Reason.CLOSED
-    desk.slots.close()
+    assert queue.told[1:] == [("b", 0.5, Reason.CLOSED), ("c", 0.5, Reason.CLOSED)]
+    assert await queue.slots.acquire(Lane.URGENT, math.inf) is Reason.CLOSED
+    queue.slots.close()
 
 
 def test_closing_leaves_no_timer() -> None:
     """A timer that outlives the pool keeps it, and its sessions, in memory."""
-    desks: list[Desk] = []
+    queues: list[Queue] = []
 
     async def main() -> None:
-        desk = Desk()
-        desks.append(desk)
-        tasks = [desk.ask(name) for name in "ab"]
+        queue = Queue()
+        queues.append(queue)
+        tasks = [queue.ask(name) for name in "ab"]
         await asyncio.sleep(0.5)
-        desk.slots.close()
+        queue.slots.close()
         await asyncio.gather(*tasks)
         await asyncio.Event().wait()
 
     with pytest.raises(RuntimeError, match="no timer"):
         run_virtually(main())
-    assert desks[0].now == 0.5  # a timer left behind would have moved the clock
+    assert queues[0].now == 0.5  # a timer left behind would have moved the clock
 
 
 @virtually
 async def test_nothing_is_kept_of_those_who_are_through() -> None:
     """A service that runs for months must not remember every wait."""
-    desk = Desk(RateLimiter(RateMeter(0.001)))
-    tasks = [desk.ask(str(number)) for number in range(100)]
+    queue = Queue(RateLimiter(RateMeter(0.001)))
+    tasks = [queue.ask(str(number)) for number in range(100)]
     await asyncio.sleep(0.05)
     tasks[-1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert not desk.slots._waiters  # noqa: SLF001 -- no other sign of a leak
+    assert not queue.slots._waiters  # noqa: SLF001 -- no other sign of a leak
 
 
 @virtually
 async def test_forecast_counts_those_who_wait() -> None:
     """A dashboard shows how long the next caller waits."""
-    desk = Desk()
-    tasks = [desk.ask(name) for name in "abc"]
+    queue = Queue()
+    tasks = [queue.ask(name) for name in "abc"]
     await asyncio.sleep(0.25)
-    assert desk.slots.slot_for(Lane.AWAITED, behind=0) == desk.start + 3
-    assert desk.slots.slot_for(Lane.URGENT, behind=2) == desk.start + 3
+    assert queue.slots.slot_for(Lane.AWAITED, behind=0) == queue.start + 3
+    assert queue.slots.slot_for(Lane.URGENT, behind=2) == queue.start + 3
     await asyncio.gather(*tasks)
 
 
 @virtually
 async def test_thousands_are_served_at_the_whole_pace_with_a_late_loop() -> None:
     """A busy service's timers are late, and its quota is used all the same."""
-    desk = Desk(RateLimiter(RateMeter.of_quota(Quota())))
+    queue = Queue(RateLimiter(RateMeter.of_quota(Quota())))
 
     def be_late() -> None:
-        desk.loop.now += 0.001
-        if len(desk.told) < 3_000:
-            desk.loop.call_later(0.004, be_late)
+        queue.loop.now += 0.001
+        if len(queue.told) < 3_000:
+            queue.loop.call_later(0.004, be_late)
 
-    desk.loop.call_soon(be_late)
-    await asyncio.gather(*(desk.ask(str(number)) for number in range(3_000)))
-    assert desk.now <= 3_000 / (0.98 * 60)
+    queue.loop.call_soon(be_late)
+    await asyncio.gather(*(queue.ask(str(number)) for number in range(3_000)))
+    assert queue.now <= 3_000 / (0.98 * 60)
 
 
 def test_a_slot_that_is_almost_due_can_be_asked_for_on_uvloop() -> None:

@@ -4,7 +4,7 @@ import concurrent.futures
 from collections.abc import Callable
 
 
-class Watch:
+class Conditions:
     """Conditions that are waited for, checked whenever the simulator has changed."""
 
     def __init__(self) -> None:

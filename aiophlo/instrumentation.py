@@ -14,9 +14,10 @@ from aiophlo.logs import let_end, log_attempt, log_end, logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action
 from aiophlo.model.enums import MaskedStrEnum
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask, mask_text
-from aiophlo.model.validation import check_callable, refuse
+from aiophlo.model.validation import check_callable
 
 if TYPE_CHECKING:
     import aiophlo.webhooks

@@ -25,6 +25,7 @@ from aiophlo.instrumentation import Observer, Observers, check_observers
 from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, Lane, Role
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Accepted, NotSent, Outcome, Reason
 from aiophlo.model.validation import (
     check_accounts,
@@ -377,8 +378,7 @@ class SessionPool:
             raise InvalidInputError(f"pool: expected an open one, got {self!r}")
         self._check_loop()
         if include_in_doubt and journal is None:
-            message = "include_in_doubt: expected a journal that knows what is in doubt"
-            raise InvalidInputError(message, field="include_in_doubt")
+            refuse("include_in_doubt", "a journal that knows what is in doubt")
         return stream
 
     async def send_all(
@@ -659,12 +659,10 @@ class SessionPool:
         if account is None and len(known) == 1:
             return next(iter(known.values()))
         if account is None:
-            message = f"account: expected one of the pool's {len(known)} accounts"
-            raise InvalidInputError(message, field="account")
+            refuse("account", f"one of the pool's {len(known)} accounts")
         auth_id = account.auth_id if isinstance(account, Account) else account
         if not isinstance(auth_id, str) or auth_id not in known:
-            message = "account: expected one that the pool was made with"
-            raise InvalidInputError(message, field="account")
+            refuse("account", "one that the pool was made with")
         return known[auth_id]
 
     def _http_client(self, account: Account) -> HttpClient:

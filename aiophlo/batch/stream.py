@@ -23,6 +23,7 @@ from aiophlo.batch.seen_dials import SeenDials
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
 from aiophlo.logs import let_end, logger
 from aiophlo.model.actions import Action, DialAction, Lane
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.model.validation import check_type
 from aiophlo.sending.delivery import Delivery
@@ -391,9 +392,7 @@ def _taker(
     if isinstance(actions, AsyncIterable):
         return aiter(actions).__anext__
     if not isinstance(actions, Iterable):
-        got = type(actions).__name__
-        message = f"actions: expected an iterable of actions, got {got}"
-        raise InvalidInputError(message, field="actions")
+        refuse("actions", "an iterable of actions", actions)
     now = iter(actions)
 
     async def take() -> Action:

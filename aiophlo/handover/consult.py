@@ -28,6 +28,7 @@ from aiophlo.handover.ringing import Ringing
 from aiophlo.handover.states import Input, Phase
 from aiophlo.handover.watch import Party
 from aiophlo.model.handover_records import Ending, Tried
+from aiophlo.model.invalid_input import refuse
 from aiophlo.sending.sender import Sender
 
 
@@ -73,11 +74,11 @@ class Consult:
             JournalError: The journal can't be written; nothing was sent.
         """
         if self._status.options.router is None:
-            message = (
-                "router: expected an EventRouter: without events nobody can see who"
-                " answers; use start(), complete() and abort() by hand"
+            refuse(
+                "router",
+                "an EventRouter: without events nobody can see who answers; use"
+                " start(), complete() and abort() by hand",
             )
-            raise InvalidInputError(message, field="router")
         self._lifecycle.begin()
         try:
             await self._ringing.reach()
@@ -169,8 +170,7 @@ class Consult:
         """
         lifecycle = self._lifecycle
         if len(self._status.options.targets) != 1:
-            message = "to: expected one address: by hand nobody sees who answers"
-            raise InvalidInputError(message, field="to")
+            refuse("to", "one address: by hand nobody sees who answers")
         lifecycle.begin()
         lifecycle.when_left = self._ringing.end_unless_answered
         try:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from aiophlo.errors import EngagedError, InvalidInputError
+from aiophlo.errors import EngagedError
 from aiophlo.handover.conversations import (
     NAMELESS,
     Conversation,
@@ -32,8 +32,8 @@ from aiophlo.handover.watch import (
 from aiophlo.logs import logger
 from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.handover_records import new_handover_id
-from aiophlo.model.redaction import describe_value
-from aiophlo.model.validation import check_seconds
+from aiophlo.model.invalid_input import refuse
+from aiophlo.model.validation import check_count, check_seconds
 from aiophlo.webhooks.events import BaseEvent, Event, MemberJoined, MemberLeft
 
 # Statuses of a call that was never answered.
@@ -84,12 +84,8 @@ class EventRouter:
     """
 
     def __init__(self, *, remember: int = 10_000, told_within: float = 2.0) -> None:
-        if isinstance(remember, bool) or not isinstance(remember, int) or remember < 1:
-            got = describe_value(remember)
-            message = f"remember: expected a whole number above 0, got {got}"
-            raise InvalidInputError(message, field="remember")
         self.told_within = check_seconds(told_within, "told_within")
-        self._memory = ConversationMemory(remember)
+        self._memory = ConversationMemory(check_count(remember, "remember"))
         self._holders: dict[str, Watch] = {}  # by conference_uuid
         self._callers: dict[str, dict[Watch, None]] = {}  # by agent's, customer's key
         self._partners: dict[str, dict[Watch, None]] = {}  # by the key of who is rung
@@ -130,8 +126,7 @@ class EventRouter:
         if self._guard is not None:
             self._guard.check()
         if not isinstance(event, BaseEvent):
-            message = f"event: expected an event, got {type(event).__name__}"
-            raise InvalidInputError(message, field="event")
+            refuse("event", "an event", event)
         left = _has_left(event)
         if left is None:
             return None

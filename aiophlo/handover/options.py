@@ -5,7 +5,6 @@ from typing import Any, TypedDict
 
 import attrs
 
-from aiophlo.errors import InvalidInputError
 from aiophlo.handles import AnyRole, MultiPartyCall
 from aiophlo.handover.event_router import EventRouter
 from aiophlo.journal.journal import Journal
@@ -13,6 +12,7 @@ from aiophlo.model.actions import AbortTransfer, Hangup, Role, WarmTransfer, par
 from aiophlo.model.address_matching import is_withheld, same_party
 from aiophlo.model.addresses import parse_address
 from aiophlo.model.handover_records import OpenHandover
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask
 from aiophlo.model.validation import check_optional, check_seconds, check_type
 
@@ -29,8 +29,7 @@ def _customer(value: str | None) -> str | None:
 
 def _addresses(value: str | Sequence[str], field: str) -> tuple[str, ...]:
     if not isinstance(value, str | Sequence):
-        message = f"{field}: expected an address, or several in order"
-        raise InvalidInputError(message, field=field)
+        refuse(field, "an address, or several in order")
     several = [value] if isinstance(value, str) else value
     return tuple(parse_address(one, field=field) for one in several)
 
@@ -42,8 +41,7 @@ def _shared(value: str | Sequence[str]) -> frozenset[str]:
 def _targets(value: str | Sequence[str]) -> tuple[str, ...]:
     targets = _addresses(value, "to")
     if not targets or len(set(targets)) < len(targets):
-        message = "to: expected one address or more, each of them once"
-        raise InvalidInputError(message, field="to")
+        refuse("to", "one address or more, each of them once")
     return targets
 
 
@@ -60,8 +58,7 @@ def _shown_customer(customer: str | None) -> str:
 def _check_given(value: str | None, field: str) -> None:
     check_optional(value, str, field)
     if value == "":
-        message = f"{field}: expected text, or None to have it found"
-        raise InvalidInputError(message, field=field)
+        refuse(field, "text, or None to have it found")
 
 
 def _shown(targets: Iterable[str]) -> str:
@@ -111,21 +108,18 @@ class HandoverOptions:
         _check_given(self.customer_call_uuid, "customer_call_uuid")
         known = self.conference_uuid or self.customer_call_uuid
         if self.customer is None and self.router is not None and known is None:
-            message = (
-                "customer: expected an address, or a conference_uuid or"
-                " customer_call_uuid to know an unknown caller by"
+            refuse(
+                "customer",
+                "an address, or a conference_uuid or customer_call_uuid to know an"
+                " unknown caller by",
             )
-            raise InvalidInputError(message, field="customer")
         if self.customer is not None and same_party(self.customer, self.agent):
-            message = "customer: expected somebody other than the agent"
-            raise InvalidInputError(message, field="customer")
+            refuse("customer", "somebody other than the agent")
         callers = filter(None, (self.agent, self.customer))
         if any(same_party(one, to) for one in callers for to in self.targets):
-            message = "to: expected neither the agent nor the customer"
-            raise InvalidInputError(message, field="to")
+            refuse("to", "neither the agent nor the customer")
         if not self.shared <= set(self.targets):
-            message = "shared: expected some of those to be reached"
-            raise InvalidInputError(message, field="shared")
+            refuse("shared", "some of those to be reached")
 
     @property
     def where(self) -> dict[str, str]:

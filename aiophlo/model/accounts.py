@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.invalid_input import InvalidInputError, refuse
 
 _AUTH_ID = re.compile(r"(?:MA|SA)[A-Z0-9]{18}")
 _MAIN_ID = re.compile(r"MA[A-Z0-9]{18}")
@@ -19,11 +19,9 @@ TOKEN_VARIABLE = "PLIVO_AUTH_TOKEN"  # noqa: S105 -- a variable's name
 
 def _positive(value: float, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        kind = type(value).__name__
-        raise InvalidInputError(f"{field}: expected a number, got {kind}", field=field)
+        refuse(field, "a number", value)
     if not 0 < value <= _MOST:
-        message = f"{field}: expected a number above 0 and up to {_MOST:g}"
-        raise InvalidInputError(message, field=field)
+        refuse(field, f"a number above 0 and up to {_MOST:g}")
     return value
 
 
@@ -57,16 +55,13 @@ class Quota:
         for name in ("limit", "burst"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                kind = type(value).__name__
-                message = f"{name}: expected a whole number, got {kind}"
-                raise InvalidInputError(message, field=name)
+                refuse(name, "a whole number", value)
             _positive(value, name)
         _positive(self.per, "per")
         if self.jitter != 0:
             _positive(self.jitter, "jitter")
         if self.burst > max(self.limit - 1, 1):
-            message = f"burst: expected fewer than the limit of {self.limit}"
-            raise InvalidInputError(message, field="burst")
+            refuse("burst", f"fewer than the limit of {self.limit}")
 
     @property
     def interval(self) -> float:
@@ -93,11 +88,8 @@ class Quota:
 def _auth_id(value: str, *, field: str = "auth_id") -> str:
     match = _AUTH_ID.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        message = (
-            f"{field}: expected 20 capitals and digits that begin with MA (account)"
-            " or SA (subaccount)"
-        )
-        raise InvalidInputError(message + _surplus(value), field=field)
+        right = "20 capitals and digits that begin with MA (account) or SA (subaccount)"
+        refuse(field, right + _surplus(value))
     return match[0]  # a plain str: a str-based enum formats as its own name
 
 
@@ -121,8 +113,7 @@ def parse_auth_token(value: str, *, field: str = "auth_token") -> str:
     """
     match = _TOKEN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        message = f"{field}: expected a string of visible ASCII characters"
-        raise InvalidInputError(message + _surplus(value), field=field)
+        refuse(field, f"a string of visible ASCII characters{_surplus(value)}")
     return match[0]
 
 
@@ -131,8 +122,7 @@ def _main(value: str | None) -> str | None:
         return None
     match = _MAIN_ID.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        message = "main: expected the main account's auth_id, MA and 18 more"
-        raise InvalidInputError(message, field="main")
+        refuse("main", "the main account's auth_id, MA and 18 more")
     return match[0]
 
 
@@ -166,13 +156,11 @@ class Account:
 
     def __attrs_post_init__(self) -> None:
         if self.quota is not None and not isinstance(self.quota, Quota):
-            message = "quota: expected a Quota, or None for no pacing"
-            raise InvalidInputError(message, field="quota")
+            refuse("quota", "a Quota, or None for no pacing")
         if self.calls_per_second is not None:
             _positive(self.calls_per_second, "calls_per_second")
         if self.main is not None and self.auth_id.startswith("MA"):
-            message = "main: expected only with a subaccount (SA…)"
-            raise InvalidInputError(message, field="main")
+            refuse("main", "only with a subaccount (SA…)")
 
     @classmethod
     def from_env(
@@ -202,8 +190,7 @@ class Account:
         environ = os.environ if environ is None else environ
         for name in (ID_VARIABLE, TOKEN_VARIABLE):
             if not environ.get(name, "").strip():
-                message = f"{name}: expected in the environment, is not set"
-                raise InvalidInputError(message, field=name)
+                refuse(name, "in the environment, is not set")
         return cls(
             _auth_id(environ[ID_VARIABLE], field=ID_VARIABLE),
             parse_auth_token(environ[TOKEN_VARIABLE], field=TOKEN_VARIABLE),

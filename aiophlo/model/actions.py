@@ -14,7 +14,7 @@ import attrs
 
 from aiophlo.model.addresses import parse_address
 from aiophlo.model.enums import MaskedStrEnum, refuse_value
-from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.lazy_regex import lazy_compile
 from aiophlo.model.parameters import Parameters
 from aiophlo.model.redaction import mask, mask_id, mask_text
@@ -50,7 +50,7 @@ def _refuse(field: str, right: str, value: object) -> NoReturn:
     got = type(value).__name__
     if isinstance(value, str):
         got = f"{len(value)} characters" if value else "an empty string"
-    raise InvalidInputError(f"{field}: expected {right}, got {got}", field=field)
+    refuse(field, f"{right}, got {got}")
 
 
 def parse_id(value: str, *, field: str) -> str:

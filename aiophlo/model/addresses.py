@@ -91,14 +91,12 @@ def parse_address(value: object, *, field: str = "address") -> str:
         `sip:user@phone.plivo.com` is a SIP endpoint.
     """
     if not isinstance(value, str):
-        message = f"{field}: {_RIGHT}, got {type(value).__name__}"
-        raise InvalidAddressError(message, field=field)
+        raise _refusal(field, type(value).__name__)
     if len(value) <= _LONGEST and (match := _NUMBER.fullmatch(value)):
         return match[0]  # most come as they should
     text = value.strip()
     if len(text) > _LONGEST:
-        message = f"{field}: {_RIGHT}, got {len(text)} characters"
-        raise InvalidAddressError(message, field=field)
+        raise _refusal(field, f"{len(text)} characters")
     if not text.isascii():
         text = _UNSEEN.sub("", text).strip()
     if text[:4].lower() in {"sip:", "sips"}:
@@ -109,9 +107,12 @@ def parse_address(value: object, *, field: str = "address") -> str:
         if _NUMBER.fullmatch(number):
             return number
         wrong = _mistake(text, number)
-    why = "" if wrong is None else f"{wrong}; "
-    message = f"{field}: {why}{_RIGHT}, got {_hint(text)}"
-    raise InvalidAddressError(message, field=field)
+    raise _refusal(field, _hint(text), "" if wrong is None else f"{wrong}; ")
+
+
+def _refusal(field: str, got: str, why: str = "") -> InvalidAddressError:
+    message = f"{field}: {why}{_RIGHT}, got {got}"
+    return InvalidAddressError(message, field=field)
 
 
 def _added(text: str) -> str | None:
@@ -139,8 +140,7 @@ def _mistake(text: str, number: str) -> str | None:
 def _parse_sip(text: str, field: str) -> str:
     match = _SIP.fullmatch(text)
     if match is None:
-        message = f"{field}: {_RIGHT}, got a malformed SIP endpoint"
-        raise InvalidAddressError(message, field=field)
+        raise _refusal(field, "a malformed SIP endpoint")
     scheme, user, host, port, parameters = match.groups(default="")
     return f"{scheme.lower()}:{user}@{host.lower()}{port}{parameters}"
 

@@ -3,7 +3,7 @@
 from enum import Enum, StrEnum
 from typing import NoReturn
 
-from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.invalid_input import refuse
 
 
 def refuse_value(kind: type[Enum]) -> NoReturn:
@@ -14,7 +14,7 @@ def refuse_value(kind: type[Enum]) -> NoReturn:
     """
     field = kind.__name__.lower()
     known = ", ".join(repr(member.value) for member in kind)
-    raise InvalidInputError(f"{field}: expected one of {known}", field=field)
+    refuse(field, f"one of {known}")
 
 
 class MaskedStrEnum(StrEnum):

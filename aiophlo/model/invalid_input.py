@@ -4,6 +4,10 @@ They are apart from `aiophlo.errors`, whose other exceptions carry outcomes and
 handover records: those check their own values with the ones here.
 """
 
+from typing import Final, NoReturn
+
+_NOTHING: Final = object()
+
 
 class PhloError(Exception):
     """Base of everything aiophlo raises on purpose."""
@@ -25,3 +29,9 @@ class InvalidInputError(PhloError, ValueError):
 
 class InvalidAddressError(InvalidInputError):
     """An address is neither an E.164 number nor a SIP endpoint."""
+
+
+def refuse(field: str, right: str, value: object = _NOTHING) -> NoReturn:
+    """Raise the error that says what `field` should be, and the type of `value`."""
+    got = "" if value is _NOTHING else f", got {type(value).__name__}"
+    raise InvalidInputError(f"{field}: expected {right}{got}", field=field)

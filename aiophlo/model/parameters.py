@@ -6,8 +6,7 @@ from typing import Any, NoReturn
 
 import attrs
 
-from aiophlo.model.invalid_input import InvalidInputError
-from aiophlo.model.validation import refuse
+from aiophlo.model.invalid_input import InvalidInputError, refuse
 
 
 class Parameters(Mapping[str, Any]):

@@ -8,29 +8,21 @@ import inspect
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from aiophlo.model.accounts import Account, Quota
-from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import describe_value
 
 _T = TypeVar("_T")
 _GREATEST = sys.float_info.max
 
 
-def refuse(field: str, right: str, value: object = None) -> NoReturn:
-    """Raise the error that says what `field` should be, and the type of `value`."""
-    got = "" if value is None else f", got {type(value).__name__}"
-    raise InvalidInputError(f"{field}: expected {right}{got}", field=field)
-
-
 def check_type(value: _T, kind: type[Any], field: str) -> _T:
     """Return `value` if it is a `kind`."""
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        got = type(value).__name__
-        message = f"{field}: expected {article} {kind.__name__}, got {got}"
-        raise InvalidInputError(message, field=field)
+        refuse(field, f"{article} {kind.__name__}", value)
     return value
 
 
@@ -39,17 +31,14 @@ def check_seconds(value: float, field: str, *, least: float = 0.0) -> float:
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (numeric and 0 < value <= _GREATEST and value >= least):
         right = f"{least:g} or more" if least else "above 0"
-        message = f"{field}: expected seconds, {right}, got {describe_value(value)}"
-        raise InvalidInputError(message, field=field)
+        refuse(field, f"seconds, {right}, got {describe_value(value)}")
     return float(value)
 
 
 def check_count(value: int, field: str) -> int:
     """Return `value` if it is a whole number of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        got = describe_value(value)
-        message = f"{field}: expected a whole number of 1 or more, got {got}"
-        raise InvalidInputError(message, field=field)
+        refuse(field, f"a whole number of 1 or more, got {describe_value(value)}")
     return value
 
 

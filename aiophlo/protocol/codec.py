@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import attrs
 
-from aiophlo.errors import InvalidInputError
 from aiophlo.model.actions import (
     Action,
     DialAction,
@@ -24,6 +23,7 @@ from aiophlo.model.actions import (
     MemberAction,
     RunPhlo,
 )
+from aiophlo.model.invalid_input import InvalidInputError
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.model.redaction import mask_text
 
@@ -160,8 +160,7 @@ def _post(action: Action, auth_id: str) -> tuple[str, str]:
         member = quote(action.member, safe=_SEGMENT)
         node = f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
         return f"{node}/members/{member}", f'{{"action":"{action.verb}"}}'
-    name = type(action).__name__
-    message = f"action: expected one of aiophlo's actions, got {name}"
+    message = f"action: expected one of aiophlo's actions, got {type(action).__name__}"
     raise InvalidInputError(message, field="action")
 
 

@@ -6,7 +6,8 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from aiophlo.model.validation import check_type, refuse
+from aiophlo.model.invalid_input import refuse
+from aiophlo.model.validation import check_type
 
 _HIGHEST_PORT: Final = 0xFFFF
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from aiophlo.errors import InvalidInputError
 from aiophlo.model.accounts import Quota
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import InDoubt, NotSent, Outcome, Reason
 from aiophlo.model.redaction import describe_value
+from aiophlo.model.validation import check_count
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -75,10 +76,7 @@ class RetryPolicy:
     repeat_dials: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
-            self._refuse("attempts", "a whole number of 1 or more")
-        if self.attempts < 1:
-            self._refuse("attempts", "a whole number of 1 or more")
+        check_count(self.attempts, "attempts")
         for name in ("first_wait", "longest_wait", "repeat_within"):
             value = getattr(self, name)
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -88,8 +86,7 @@ class RetryPolicy:
             self._refuse("repeat_dials", "True or False")
 
     def _refuse(self, field: str, right: str) -> None:
-        got = describe_value(getattr(self, field))
-        raise InvalidInputError(f"{field}: expected {right}, got {got}", field=field)
+        refuse(field, f"{right}, got {describe_value(getattr(self, field))}")
 
     def may_send_again(
         self, outcome: Outcome, *, since_sent: float, alone: bool = True

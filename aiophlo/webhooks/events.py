@@ -16,6 +16,7 @@ from aiophlo.errors import InvalidAddressError, InvalidInputError
 from aiophlo.model.address_matching import WITHHELD, party_keys
 from aiophlo.model.addresses import parse_address
 from aiophlo.model.calling_codes import calling_code
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask, mask_text
 from aiophlo.webhooks.form_fields import iter_fields
 
@@ -228,8 +229,7 @@ def decode_body(body: bytes, content_type: str = "") -> dict[str, object]:
     is_form = media_type == "application/x-www-form-urlencoded"
     looks_like_json = body.lstrip()[:1] == b"{"
     if media_type.startswith("multipart/"):
-        message = "body: expected a form or a JSON object, not a multipart form"
-        raise InvalidInputError(message, field="body")
+        refuse("body", "a form or a JSON object, not a multipart form")
     try:
         if media_type.endswith("json") or (looks_like_json and not is_form):
             return _decode_json(body)

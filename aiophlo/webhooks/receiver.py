@@ -24,6 +24,7 @@ from aiophlo.instrumentation import (
 )
 from aiophlo.logs import logger as _logger
 from aiophlo.model.accounts import parse_auth_token
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask_error
 from aiophlo.webhooks.events import (
     Event,
@@ -56,8 +57,7 @@ METHODS = ("GET", "POST")
 def _sink(value: Callable[[Event], object]) -> Callable[[Event], object]:
     call = getattr(value, "__call__", None)  # noqa: B004 -- looked at, not called
     if not callable(value) or any(map(inspect.iscoroutinefunction, (value, call))):
-        message = "feed: expected a plain function; a coroutine would never be awaited"
-        raise InvalidInputError(message, field="feed")
+        refuse("feed", "a plain function; a coroutine would never be awaited")
     return value
 
 
@@ -74,10 +74,7 @@ def _public_url(value: str | None) -> str | None:
 
 def _path_prefix(value: str) -> str:
     if value and (not value.startswith("/") or value.endswith("/")):
-        message = (
-            "path_prefix: expected a path such as /plivo, without a slash at its end"
-        )
-        raise InvalidInputError(message, field="path_prefix")
+        refuse("path_prefix", "a path such as /plivo, without a slash at its end")
     return value
 
 
@@ -149,11 +146,10 @@ class Receiver:
 
     def __attrs_post_init__(self) -> None:
         if not self.auth_tokens and not self.allow_unsigned:
-            message = "auth_tokens: expected one at least, or allow_unsigned=True"
-            raise InvalidInputError(message, field="auth_tokens")
+            refuse("auth_tokens", "one at least, or allow_unsigned=True")
         for name in ("max_body", "body_within"):
             if not getattr(self, name) > 0:
-                raise InvalidInputError(f"{name}: expected more than 0", field=name)
+                refuse(name, "more than 0")
 
     def receive(
         self,

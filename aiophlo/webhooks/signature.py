@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 import attrs
 
 from aiophlo.errors import InvalidInputError
+from aiophlo.model.invalid_input import refuse
 from aiophlo.webhooks.form_fields import iter_fields
 
 NONCE_HEADER = "X-Plivo-Signature-V3-Nonce"
@@ -210,7 +211,7 @@ def sign(
         plivo-python's `signature_v3.py`.
     """
     if not auth_token:
-        raise InvalidInputError("auth_token: expected text", field="auth_token")
+        refuse("auth_token", "text")
     try:
         message = _message(method, url, params, nonce)
     except UnicodeError as error:
@@ -235,7 +236,7 @@ def split_url(url: str) -> SplitResult:
     except (AttributeError, TypeError, ValueError) as error:
         raise InvalidInputError("url: expected a URL", field="url") from error
     if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise InvalidInputError("url: expected http(s)://host/…", field="url")
+        refuse("url", "http(s)://host/…")
     return parts
 
 
@@ -363,7 +364,7 @@ def _message(
 
 def _base_string(method: str, url: str, params: Mapping[str, object]) -> str:
     if method not in {"GET", "POST"}:
-        raise InvalidInputError("method: expected GET or POST", field="method")
+        refuse("method", "GET or POST")
     parts = split_url(url)
     head = f"{parts.scheme}://{parts.netloc}{parts.path}"
     query = _grouped(parse_qsl(parts.query, keep_blank_values=True))

@@ -120,79 +120,26 @@ class WireAnswer:
     meaning: Meaning = Meaning.UNCLEAR
 
 
-def _drop(answer: Answer) -> WireAnswer:
-    del answer
-    return WireAnswer(b"", BodyEnd.CLOSE)
-
-
-def _reset(answer: Answer) -> WireAnswer:
-    del answer
-    return WireAnswer(b"", BodyEnd.RESET)
-
-
-def _silence(answer: Answer) -> WireAnswer:
-    del answer
-    return WireAnswer(b"", BodyEnd.SILENT)
-
-
-def _stale_408(answer: Answer) -> WireAnswer:
-    del answer
-    return WireAnswer(_REQUEST_TIMEOUT, BodyEnd.CLOSE, 408)
-
-
-def _cut_status_line(answer: Answer) -> WireAnswer:
-    return WireAnswer(answer.status_line()[:11].encode(), BodyEnd.CLOSE)
-
-
 def _half_head(answer: Answer) -> bytes:
     return answer.head(length=len(answer.body))[:-8]
-
-
-def _cut_headers(answer: Answer) -> WireAnswer:
-    return WireAnswer(_half_head(answer), BodyEnd.CLOSE)
-
-
-def _stall_headers(answer: Answer) -> WireAnswer:
-    return WireAnswer(_half_head(answer), BodyEnd.SILENT)
 
 
 def _half_body(answer: Answer) -> bytes:
     return answer.body[: len(answer.body) // 2]
 
 
-def _cut_body(answer: Answer) -> WireAnswer:
-    head = answer.head(length=len(answer.body) + 1)
-    return WireAnswer(head + _half_body(answer), BodyEnd.CLOSE)
+def _head_and_half_body(answer: Answer) -> bytes:
+    return answer.head(length=len(answer.body) + 1) + _half_body(answer)
 
 
-def _stall_body(answer: Answer) -> WireAnswer:
-    head = answer.head(length=len(answer.body) + 1)
-    return WireAnswer(head + _half_body(answer), BodyEnd.SILENT)
-
-
-def _cut_chunked(answer: Answer) -> WireAnswer:
+def _half_chunk(answer: Answer) -> bytes:
     size = f"{len(answer.body) + 1:x}\r\n".encode()
-    head = answer.head(Transfer_Encoding="chunked")
-    return WireAnswer(head + size + _half_body(answer), BodyEnd.CLOSE)
-
-
-def _no_length(answer: Answer) -> WireAnswer:
-    return WireAnswer(answer.head() + _half_body(answer), BodyEnd.CLOSE)
+    return answer.head(Transfer_Encoding="chunked") + size + _half_body(answer)
 
 
 def _bad_gzip(answer: Answer) -> WireAnswer:
     head = answer.head(length=len(answer.body), Content_Encoding="gzip")
     return WireAnswer(head + answer.body, BodyEnd.KEEP, answer.status)
-
-
-def _garbage(answer: Answer) -> WireAnswer:
-    del answer
-    return WireAnswer(b"\x16\x03\x01\x02\x00\xff\xfe garbage\r\n\r\n", BodyEnd.CLOSE)
-
-
-def _garbage_headers(answer: Answer) -> WireAnswer:
-    bad = b"\r\n\x00\x01\xff no colon here\r\n\r\n"
-    return WireAnswer(answer.status_line().encode() + bad, BodyEnd.CLOSE)
 
 
 def _not_json(answer: Answer) -> WireAnswer:
@@ -224,23 +171,34 @@ _REQUEST_TIMEOUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 _PAGE: Final = b"<html><body><h1>It works!</h1></body></html>\n"
-_WRITERS: Final[dict[Fault, Callable[[Answer], WireAnswer]]] = {
-    Fault.DROP_BEFORE_READ: _drop,
-    Fault.RESET_BEFORE_READ: _reset,
-    Fault.STALE_408: _stale_408,
-    Fault.DROP_AFTER_READ: _drop,
-    Fault.RESET: _reset,
-    Fault.SILENCE: _silence,
-    Fault.CUT_STATUS_LINE: _cut_status_line,
-    Fault.CUT_HEADERS: _cut_headers,
-    Fault.CUT_BODY: _cut_body,
-    Fault.CUT_CHUNKED: _cut_chunked,
-    Fault.STALL_HEADERS: _stall_headers,
-    Fault.STALL_BODY: _stall_body,
-    Fault.NO_LENGTH: _no_length,
+_GARBAGE: Final = b"\x16\x03\x01\x02\x00\xff\xfe garbage\r\n\r\n"
+_BAD_HEADERS: Final = b"\r\n\x00\x01\xff no colon here\r\n\r\n"
+# Whatever the answer would have been.
+_FIXED: Final = {
+    Fault.DROP_BEFORE_READ: WireAnswer(b"", BodyEnd.CLOSE),
+    Fault.RESET_BEFORE_READ: WireAnswer(b"", BodyEnd.RESET),
+    Fault.STALE_408: WireAnswer(_REQUEST_TIMEOUT, BodyEnd.CLOSE, 408),
+    Fault.DROP_AFTER_READ: WireAnswer(b"", BodyEnd.CLOSE),
+    Fault.RESET: WireAnswer(b"", BodyEnd.RESET),
+    Fault.SILENCE: WireAnswer(b"", BodyEnd.SILENT),
+    Fault.GARBAGE: WireAnswer(_GARBAGE, BodyEnd.CLOSE),
+}
+# What goes out of the answer, and what becomes of the connection then.
+_CUT: Final[dict[Fault, tuple[Callable[[Answer], bytes], BodyEnd]]] = {
+    Fault.CUT_STATUS_LINE: (lambda it: it.status_line()[:11].encode(), BodyEnd.CLOSE),
+    Fault.CUT_HEADERS: (_half_head, BodyEnd.CLOSE),
+    Fault.CUT_BODY: (_head_and_half_body, BodyEnd.CLOSE),
+    Fault.CUT_CHUNKED: (_half_chunk, BodyEnd.CLOSE),
+    Fault.STALL_HEADERS: (_half_head, BodyEnd.SILENT),
+    Fault.STALL_BODY: (_head_and_half_body, BodyEnd.SILENT),
+    Fault.NO_LENGTH: (lambda it: it.head() + _half_body(it), BodyEnd.CLOSE),
+    Fault.GARBAGE_HEADERS: (
+        lambda it: it.status_line().encode() + _BAD_HEADERS,
+        BodyEnd.CLOSE,
+    ),
+}
+_CHANGED: Final[dict[Fault, Callable[[Answer], WireAnswer]]] = {
     Fault.BAD_GZIP: _bad_gzip,
-    Fault.GARBAGE: _garbage,
-    Fault.GARBAGE_HEADERS: _garbage_headers,
     Fault.NOT_JSON: _not_json,
     Fault.NOT_AN_OBJECT: _not_an_object,
     Fault.EMPTY_BODY: _empty_body,
@@ -251,4 +209,9 @@ _WRITERS: Final[dict[Fault, Callable[[Answer], WireAnswer]]] = {
 
 def write(answer: Answer, fault: Fault | None) -> WireAnswer:
     """Write an answer as `fault` has it, or whole."""
-    return _WRITERS.get(fault, _whole)(answer) if fault else _whole(answer)
+    if fault in _FIXED:
+        return _FIXED[fault]
+    if fault in _CUT:
+        data_of, ending = _CUT[fault]
+        return WireAnswer(data_of(answer), ending)
+    return _CHANGED[fault](answer) if fault in _CHANGED else _whole(answer)

@@ -80,7 +80,7 @@ _FAULT: Final = _expect("one of " + ", ".join(Fault), lambda value: value in [*F
 
 
 @attrs.frozen(kw_only=True)
-class Command:
+class _Command:
     """One thing to do; its attributes are the fields of the request's JSON object."""
 
     route: ClassVar[tuple[str, str]]
@@ -90,25 +90,21 @@ class Command:
         raise NotImplementedError
 
 
-@attrs.frozen(kw_only=True)
-class ShowLedger(Command):
+class _ShowLedger(_Command):
     """All requests and all dials."""
 
     route = "GET", "/ledger"
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Give them."""
         return simulator.ledger.as_json()
 
 
-@attrs.frozen(kw_only=True)
-class ShowSummary(Command):
+class _ShowSummary(_Command):
     """Counts: requests, dials, 429s, who was rung twice, the rate, connections."""
 
     route = "GET", "/summary"
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Give them."""
         ledger = simulator.ledger
         return {
             "received": ledger.received,
@@ -121,30 +117,26 @@ class ShowSummary(Command):
         }
 
 
-@attrs.frozen(kw_only=True)
-class ShowPosts(Command):
+class _ShowPosts(_Command):
     """Events that have been posted, and what came of each."""
 
     route = "GET", "/posts"
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Give them."""
         return [attrs.asdict(post) for post in simulator.posts]
 
 
-@attrs.frozen(kw_only=True)
-class ShowCalls(Command):
+class _ShowCalls(_Command):
     """Live calls and who is in them."""
 
     route = "GET", "/calls"
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Give them."""
         return [_describe(call) for call in simulator.calls]
 
 
 @attrs.frozen(kw_only=True)
-class PlaceCall(Command):
+class _PlaceCall(_Command):
     """Start a call in which a customer talks to an agent."""
 
     route = "POST", "/calls"
@@ -155,7 +147,6 @@ class PlaceCall(Command):
     account: str | None = attrs.field(default=None, validator=_TEXT)
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Start it, and give it."""
         try:
             return _describe(simulator.place_call(**attrs.asdict(self)))
         except KeyError:
@@ -164,7 +155,7 @@ class PlaceCall(Command):
 
 
 @attrs.frozen(kw_only=True)
-class HangUp(Command):
+class _HangUp(_Command):
     """Let a member of a call hang up, or somebody's phone stop ringing."""
 
     route = "DELETE", "/calls/{conference_uuid}/members/{address}"
@@ -172,7 +163,6 @@ class HangUp(Command):
     address: str = attrs.field(validator=_TEXT)
 
     def run(self, simulator: SimulatorControls) -> Document:
-        """Do it, and give what is left of the call."""
         for call in simulator.calls:
             member = call.members.get(self.address)
             if call.conference_uuid == self.conference_uuid and member:
@@ -182,21 +172,19 @@ class HangUp(Command):
 
 
 @attrs.frozen(kw_only=True)
-class AddNode(Command):
+class _AddNode(_Command):
     """Let a PHLO and a node of it exist in strict mode."""
 
     route = "POST", "/nodes"
     phlo_id: str = attrs.field(validator=_TEXT)
     node_id: str = attrs.field(validator=_TEXT)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.add_node(self.phlo_id, self.node_id)
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class SetHabit(Command):
+class _SetHabit(_Command):
     """Say how somebody takes calls; without `address`, everybody."""
 
     route = "POST", "/habits"
@@ -205,15 +193,13 @@ class SetHabit(Command):
     after: float = attrs.field(default=0.0, validator=_SECONDS)
     stays: float | None = attrs.field(default=None, validator=_SECONDS)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         habit = Habit(Reaction(self.reaction), after=self.after, stays=self.stays)
         simulator.set_habit(habit, address=self.address)
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class ScriptFault(Command):
+class _ScriptFault(_Command):
     """Say how the next fitting requests go wrong."""
 
     route = "POST", "/faults"
@@ -224,14 +210,12 @@ class ScriptFault(Command):
     action: str | None = attrs.field(default=None, validator=_TEXT)
     times: int | None = attrs.field(default=1, validator=_TIMES)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.fault_next(**attrs.asdict(self))
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class ScriptAnswer(Command):
+class _ScriptAnswer(_Command):
     """Say how the next fitting requests are answered."""
 
     route = "POST", "/answers"
@@ -244,50 +228,39 @@ class ScriptAnswer(Command):
     action: str | None = attrs.field(default=None, validator=_TEXT)
     times: int | None = attrs.field(default=1, validator=_TIMES)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.answer_next(**attrs.asdict(self, recurse=False))
-        return None
 
 
-@attrs.frozen(kw_only=True)
-class ClearScript(Command):
+class _ClearScript(_Command):
     """Forget faults and answers that have struck nobody yet."""
 
     route = "DELETE", "/script"
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.clear_script()
-        return None
 
 
-@attrs.frozen(kw_only=True)
-class HoldAnswers(Command):
+class _HoldAnswers(_Command):
     """Keep answers back; requests still take effect."""
 
     route = "POST", "/held"
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.hold_answers()
-        return None
 
 
-@attrs.frozen(kw_only=True)
-class ReleaseAnswers(Command):
+class _ReleaseAnswers(_Command):
     """Give the answers that are held, and hold no more."""
 
     route = "DELETE", "/held"
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.release_answers()
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class AddAccount(Command):
+class _AddAccount(_Command):
     """Let one more account in; with `main`, a subaccount of that one."""
 
     route = "POST", "/accounts"
@@ -295,17 +268,15 @@ class AddAccount(Command):
     auth_token: str = attrs.field(validator=_TEXT)
     main: str | None = attrs.field(default=None, validator=_TEXT)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         try:
             simulator.add_account(self.auth_id, self.auth_token, self.main)
         except KeyError:
             raise RefusedError(400, "main: expected an account that is known") from None
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class PostEvents(Command):
+class _PostEvents(_Command):
     """Say where the events of live calls are posted, and how."""
 
     route = "POST", "/callback"
@@ -317,38 +288,30 @@ class PostEvents(Command):
     late_by: float = attrs.field(default=0.05, validator=_SECONDS)
     twice: float = attrs.field(default=0.0, validator=_CHANCE)
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.post_events(Callback(**attrs.asdict(self)))
-        return None
 
 
-@attrs.frozen(kw_only=True)
-class PostNoEvents(Command):
+class _PostNoEvents(_Command):
     """Post events nowhere any more."""
 
     route = "DELETE", "/callback"
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.post_events(None)
-        return None
 
 
-@attrs.frozen(kw_only=True)
-class Reset(Command):
+class _Reset(_Command):
     """Forget all that happened and all that was said; be as at the start."""
 
     route = "POST", "/reset"
 
-    def run(self, simulator: SimulatorControls) -> Document:
-        """Do it."""
+    def run(self, simulator: SimulatorControls) -> None:
         simulator.reset()
-        return None
 
 
 @attrs.frozen(kw_only=True)
-class Wait(Command):
+class _Wait(_Command):
     """Answer once so many requests, dials, held answers and posts are there."""
 
     route = "POST", "/wait"
@@ -359,7 +322,6 @@ class Wait(Command):
     within: float = attrs.field(default=5.0, validator=_SECONDS)
 
     def run(self, simulator: SimulatorControls) -> Awaitable[Document]:
-        """Wait, and give the summary."""
         return self._wait(simulator)
 
     async def _wait(self, simulator: SimulatorControls) -> Document:
@@ -374,28 +336,28 @@ class Wait(Command):
         except TimeoutError:
             message = f"it did not happen within {self.within:g} s"
             raise RefusedError(504, message) from None
-        return ShowSummary().run(simulator)
+        return _ShowSummary().run(simulator)
 
 
-COMMANDS: Final[tuple[type[Command], ...]] = (
-    ShowLedger,
-    ShowSummary,
-    ShowPosts,
-    ShowCalls,
-    PlaceCall,
-    HangUp,
-    AddNode,
-    SetHabit,
-    ScriptFault,
-    ScriptAnswer,
-    ClearScript,
-    HoldAnswers,
-    ReleaseAnswers,
-    AddAccount,
-    PostEvents,
-    PostNoEvents,
-    Reset,
-    Wait,
+COMMANDS: Final[tuple[type[_Command], ...]] = (
+    _ShowLedger,
+    _ShowSummary,
+    _ShowPosts,
+    _ShowCalls,
+    _PlaceCall,
+    _HangUp,
+    _AddNode,
+    _SetHabit,
+    _ScriptFault,
+    _ScriptAnswer,
+    _ClearScript,
+    _HoldAnswers,
+    _ReleaseAnswers,
+    _AddAccount,
+    _PostEvents,
+    _PostNoEvents,
+    _Reset,
+    _Wait,
 )
 
 
@@ -431,7 +393,7 @@ class HttpControl:
             _reply(connection, 200, done)
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """_Wait for nothing any more."""
         for task in list(self._waiting):
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
@@ -457,7 +419,7 @@ def _check_loopback(peer: str) -> None:
         raise RefusedError(403, "only for this machine")
 
 
-def _find(request: Request) -> Command:
+def _find(request: Request) -> _Command:
     methods = []
     for command in COMMANDS:
         method, path = command.route
@@ -486,7 +448,7 @@ def _match(pattern: str, path: str) -> dict[str, str] | None:
     return named
 
 
-def _read(command: type[Command], body: bytes, named: Mapping[str, str]) -> Command:
+def _read(command: type[_Command], body: bytes, named: Mapping[str, str]) -> _Command:
     fields = {**_json_object(body), **named}
     known = attrs.fields_dict(command)
     for name in fields:

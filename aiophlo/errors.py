@@ -38,6 +38,7 @@ from aiophlo.model.outcomes import (
     Outcome,
     Reason,
     Rejected,
+    reason_of,
 )
 from aiophlo.model.redaction import mask_text
 
@@ -176,7 +177,7 @@ class VerdictError(PhloError):
     @property
     def reason(self) -> Reason | None:
         """Why, if it was not sent or is in doubt."""
-        return getattr(self.outcome, "reason", None)
+        return reason_of(self.outcome)
 
 
 def _bare(kind: type[_ErrorT], *args: object) -> _ErrorT:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from aiophlo.model.accounts import Account
-from aiophlo.model.outcomes import InDoubt, NotSent, Outcome
+from aiophlo.model.outcomes import InDoubt, Outcome, reason_of
 from aiophlo.model.redaction import mask_error, mask_id, mask_text
 
 _ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit)
@@ -172,8 +172,8 @@ def _log(level: int, message: str, outcome: Outcome, fields: dict[str, Any]) -> 
 
 def _summary(outcome: Outcome) -> str:
     parts = [outcome.verdict]
-    if isinstance(outcome, NotSent | InDoubt):
-        parts.append(f"({outcome.reason})")
+    if (reason := reason_of(outcome)) is not None:
+        parts.append(f"({reason})")
     if outcome.status is not None:
         parts.append(f"status {outcome.status}")
     if outcome.error:
@@ -193,7 +193,7 @@ def _fields(
         "phlo_handover": handover,
         "phlo_key": None if key is None else mask_text(str(key)),
         "phlo_verdict": outcome.verdict,
-        "phlo_reason": getattr(outcome, "reason", None),
+        "phlo_reason": reason_of(outcome),
         "phlo_status": outcome.status,
         "phlo_api_id": None if outcome.api_id is None else mask_id(outcome.api_id),
         "phlo_attempts": outcome.attempts,

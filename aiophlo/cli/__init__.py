@@ -9,13 +9,13 @@ module imports only from those above it:
 `options`            options that several commands have, and how an error names them
 `output`             standard output and error, which may fail
 `terminal_text`      text for a terminal: masked, without control characters
+`results`            the results file: a row for each outcome
 `endpoint`           where the API is and how it is reached
 `sending`            one action for its outcome, whatever the verdict
 `check`              `aiophlo check`: credentials, PHLO and node, by GET
 `transfer`           `aiophlo transfer`: one warm transfer
 `simulate`           `aiophlo simulate`: a PHLO API on this machine
 `simulator_process`  the simulator in a process of its own
-`results`            the results file: a row for each outcome
 `totals`             counting the outcomes, and writing each row's
 `stats`              statistics of a run: counts, times, rate, percentiles
 `progress`           the progress bar of a run
@@ -28,7 +28,6 @@ module imports only from those above it:
 `batch_text`         what `aiophlo batch` prints before, during and after
 `batch_journal`      opening the batch's journal, or a temporary one
 `first_pass`         validating every row before anything is sent
-`unusable_list`      listing the rows that can't be used
 `fingerprint`        recognising a file that was changed between runs
 `known_rows`         counting another file's rows that the journal knows
 `batch_check`        all that is checked before anything is sent

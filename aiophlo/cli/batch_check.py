@@ -2,8 +2,9 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import attrs
 
@@ -21,7 +22,6 @@ from aiophlo.cli.output import say_error
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults, Unusable
 from aiophlo.cli.terminal_text import number_of
-from aiophlo.cli.unusable_list import UnusableList
 from aiophlo.errors import JournalError
 from aiophlo.journal.reader import find_journal
 
@@ -64,9 +64,9 @@ def check_file(options: BatchOptions, source: Source) -> Found:
         if not options.allow_repeats:
             repeats.append(line)
 
-    with UnusableList() as unusable:
+    with _UnusableList() as unusable:
         found = validate_rows(source, options.defaults, unusable.add, tell_equal)
-        settled, conflicts = _known_in_journal(options, source, repeats, unusable)
+        settled, conflicts = _known_in_journal(options, source, repeats, unusable.add)
     found = attrs.evolve(
         found, rows=found.rows - conflicts, unusable=found.unusable + conflicts
     )
@@ -108,7 +108,7 @@ def _known_in_journal(
     options: BatchOptions,
     source: Source,
     repeats: Sequence[int],
-    unusable: UnusableList,
+    tell_unusable: Callable[[Unusable], None],
 ) -> tuple[int, int]:
     """Return how many rows are settled, and how many have another transfer's key."""
     if options.journal is None or not settled_rows(options.journal):
@@ -118,7 +118,7 @@ def _known_in_journal(
     def tell(row: Unusable) -> None:
         nonlocal conflicts
         conflicts += 1
-        unusable.add(row)
+        tell_unusable(row)
 
     def left_out(line: int) -> bool:
         at = bisect_left(repeats, line)
@@ -143,3 +143,40 @@ def settled_rows(journal: Path | None) -> int:
         return 0 if journal is None else settled_in(journal)
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error
+
+
+class _UnusableList:
+    """Names each row that can't be used, neighbours with one reason together.
+
+    A forgotten option would else be told a million times, once for each row. Use it
+    as a context manager: leaving names what is left.
+    """
+
+    def __init__(self) -> None:
+        self._first: Unusable | None = None
+        self._last = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, row: Unusable) -> None:
+        """Name a row, now or with its neighbours."""
+        first = self._first
+        if first is None or (row.line, row.reason) != (self._last + 1, first.reason):
+            self.flush()
+            self._first = row
+        self._last = row.line
+
+    def flush(self) -> None:
+        """Name what was added, before something else is said."""
+        if self._first is None:
+            return
+        line, reason, _ = self._first
+        self._first = None
+        where = (
+            f"line {line}" if line == self._last else f"lines {line} to {self._last}"
+        )
+        say_error(f"{where}: {reason}")

@@ -13,11 +13,6 @@ from aiophlo.cli.rows import Defaults
 from aiophlo.model.accounts import Quota
 from aiophlo.model.actions import parse_id
 
-
-def _positive(value: float | None) -> float | None:
-    return None if value is None else positive(value)
-
-
 File = Annotated[
     str | None,
     typer.Argument(
@@ -39,12 +34,12 @@ DefaultNodeId = Annotated[str | None, typer.Option(help="Node of rows that name 
 Concurrency = Annotated[int, typer.Option(min=1, help="Transfers in hand at most.")]
 CallsPerSecond = Annotated[
     float | None,
-    typer.Option(callback=_positive, help="Send no faster than that besides."),
+    typer.Option(callback=positive, help="Send no faster than that besides."),
 ]
 SendWithin = Annotated[
     float | None,
     typer.Option(
-        callback=_positive,
+        callback=positive,
         help="Seconds from a row's turn until sending it is worthless.",
     ),
 ]

@@ -9,15 +9,13 @@ from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.options import AllowPlaintext, AsJson, BaseUrl, Proxy
 from aiophlo.cli.output import say, say_json
-from aiophlo.cli.sending import outcome_of
+from aiophlo.cli.sending import known_of, outcome_of
 from aiophlo.cli.terminal_text import harmless
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import GetNode, GetPhlo
 from aiophlo.model.outcomes import (
     CREDENTIALS_REFUSED,
     Accepted,
-    InDoubt,
-    NotSent,
     Outcome,
     Rejected,
 )
@@ -116,12 +114,5 @@ _WORDS = {
 def _lines(findings: dict[str, str], outcomes: list[Outcome]) -> list[str]:
     lines = [f"{what:<12} {_WORDS[found]}" for what, found in findings.items()]
     if _exit(findings, outcomes):
-        lines.append(_why(outcomes[-1]))
+        lines.append(f"The last answer: {known_of(outcomes[-1]) or 'none'}.")
     return lines
-
-
-def _why(outcome: Outcome) -> str:
-    reason = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
-    status = f"status {outcome.status}" if outcome.status is not None else None
-    known = ", ".join(filter(None, [reason, status, harmless(outcome.error)]))
-    return f"The last answer: {known or 'none'}."

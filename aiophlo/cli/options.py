@@ -71,13 +71,13 @@ def with_options_named(message: str) -> str:
     return _SETTING.sub(lambda match: option_named(match[1]), message)
 
 
-def positive(value: float) -> float:
-    """Return `value`, a number of seconds above 0.
+def positive(value: float | None) -> float | None:
+    """Return `value`, a number of seconds above 0, or None where it may be.
 
     Raises:
         typer.BadParameter: It is not.
     """
-    if not (math.isfinite(value) and value > 0):
+    if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"expected seconds, above 0, got {value:g}")
     return value
 

@@ -1,8 +1,9 @@
 """Sending from a command: one action for its outcome, whatever the verdict."""
 
+from aiophlo.cli.terminal_text import harmless
 from aiophlo.errors import VerdictError
 from aiophlo.model.actions import Action
-from aiophlo.model.outcomes import Outcome
+from aiophlo.model.outcomes import Outcome, reason_of
 from aiophlo.pool import SessionPool
 
 
@@ -19,6 +20,11 @@ async def outcome_of(
     try:
         return await pool.send(action, send_within=send_within)
     except VerdictError as error:
-        if error.outcome is None:
-            raise
         return error.outcome
+
+
+def known_of(outcome: Outcome) -> str:
+    """Return what is known of an outcome besides its verdict; empty if nothing is."""
+    status = None if outcome.status is None else f"status {outcome.status}"
+    parts = (reason_of(outcome), status, harmless(outcome.error))
+    return ", ".join(filter(None, parts))

@@ -4,10 +4,9 @@ from collections import Counter
 from http import HTTPStatus
 
 from aiophlo.cli.output import output_failure, say_json
-from aiophlo.cli.results import FIELDS, Result, Results
-from aiophlo.cli.terminal_text import harmless, harmless_id
+from aiophlo.cli.results import FIELDS, Result, Results, result_of
 from aiophlo.instrumentation import AttemptBegun, AttemptEnded, ObservedEvent
-from aiophlo.model.outcomes import InDoubt, NotSent, Outcome
+from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask_id
 
 
@@ -53,19 +52,7 @@ class Totals:
         Raises:
             OSError: It can't be written.
         """
-        why = outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
-        self.add(
-            (
-                outcome.action.key or "",
-                outcome.verdict,
-                why and str(why),
-                outcome.status,
-                harmless_id(outcome.api_id),
-                outcome.attempts,
-                round(outcome.seconds, 3),
-                harmless(outcome.error),
-            )
-        )
+        self.add(result_of(outcome))
 
     def add(self, result: Result) -> None:
         """Count a row's result, and write it.

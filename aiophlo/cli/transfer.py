@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,8 +18,9 @@ from aiophlo.cli.options import (
     positive,
 )
 from aiophlo.cli.output import output_failure, say, say_error, say_json
-from aiophlo.cli.sending import outcome_of
-from aiophlo.cli.terminal_text import harmless, harmless_id
+from aiophlo.cli.results import FIELDS, result_of
+from aiophlo.cli.sending import known_of, outcome_of
+from aiophlo.cli.terminal_text import harmless_id
 from aiophlo.instrumentation import ActionEnded, ObservedEvent
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Role, WarmTransfer
@@ -122,25 +123,10 @@ def _show_request(action: WarmTransfer, endpoint: Endpoint, *, as_json: bool) ->
 
 def _report(outcome: Outcome, *, as_json: bool) -> None:
     lines = _lines(outcome)
-    if not (say_json(_fields(outcome)) if as_json else say(*lines)):
+    fields = dict(zip(FIELDS[1:], result_of(outcome)[1:], strict=True))  # but its key
+    if not (say_json(fields) if as_json else say(*lines)):
         why = f"aiophlo: standard output can't be written: {output_failure()}"
         say_error(why, *lines)
-
-
-def _fields(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "verdict": outcome.verdict,
-        "reason": _reason(outcome),
-        "status": outcome.status,
-        "api_id": harmless_id(outcome.api_id),
-        "attempts": outcome.attempts,
-        "seconds": round(outcome.seconds, 3),
-        "error": harmless(outcome.error),
-    }
-
-
-def _reason(outcome: Outcome) -> str | None:
-    return str(outcome.reason) if isinstance(outcome, NotSent | InDoubt) else None
 
 
 def _lines(outcome: Outcome) -> list[str]:
@@ -166,9 +152,7 @@ def _details(outcome: Outcome) -> str:
     if isinstance(outcome, Accepted):
         action = outcome.action
         return f" {mask(action.to)}" if isinstance(action, WarmTransfer) else ""
-    parts = [_reason(outcome), outcome.status and f"status {outcome.status}"]
-    parts.append(harmless(outcome.error))
-    known = ", ".join(part for part in parts if part)
+    known = known_of(outcome)
     return f" ({known})" if known else ""
 
 

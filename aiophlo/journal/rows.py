@@ -4,7 +4,15 @@ from typing import Any
 
 from aiophlo.journal.reader import KnownRow
 from aiophlo.model.actions import Action, DialAction, MemberAction
-from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.model.outcomes import (
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+    reason_of,
+)
 from aiophlo.model.redaction import mask, mask_id, mask_text
 
 _TEXT_LENGTH = 500  # what somebody else wrote is cut there
@@ -26,7 +34,7 @@ def settled_values(outcome: Outcome) -> tuple[object, ...]:
     """Return an outcome as its row has it, from `verdict` to `seconds`."""
     return (
         outcome.verdict,
-        outcome.reason if isinstance(outcome, NotSent | InDoubt) else None,
+        reason_of(outcome),
         outcome.status,
         None if outcome.api_id is None else _clean(mask_id(outcome.api_id)),
         None if outcome.error is None else _clean(mask_text(outcome.error)),

@@ -166,6 +166,11 @@ Outcome: TypeAlias = Accepted | Rejected | NotSent | InDoubt
 VERDICTS: Final = tuple(kind.verdict for kind in (Accepted, Rejected, NotSent, InDoubt))
 
 
+def reason_of(outcome: Outcome) -> Reason | None:
+    """Return why an action was not sent or is in doubt; None if it is neither."""
+    return outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
+
+
 def combine(earlier: Outcome | None, latest: Outcome) -> Outcome:
     """Return the verdict on an action after one more attempt at it.
 

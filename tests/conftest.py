@@ -42,12 +42,19 @@ def log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> Iterator[None]:
-    """Let commands be interrupted, even where a script runs us in its background."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let commands be stopped, even where a script or nohup ignores signals for us."""
+    handlers: dict[int, Callable[..., Any] | signal.Handlers] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, taken in handlers.items():
+        if before[number] is signal.SIG_IGN:
+            signal.signal(number, taken)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

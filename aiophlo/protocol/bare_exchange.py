@@ -107,14 +107,7 @@ class BareExchange:
         finally:
             self._timer.end(tracked)
         tracked.end()
-        transport = protocol.transport
-        if transport is not None and transport.get_write_buffer_size():
-            transport.abort()  # answered before it was read: the rest is not wanted
-            connection.close()
-        elif expect_nothing(protocol):
-            connection.release()  # which closes it, if HTTP says so
-        else:
-            connection.close()
+        _release(connection, protocol)
         return Answer(message.code, headers, body)
 
     def _drop(
@@ -126,8 +119,8 @@ class BareExchange:
         connection.close()
 
     async def _find_destination(self) -> aiohttp.ClientRequest:
-        self._template = await self._make_template()
-        self._destination = cast("aiohttp.ClientRequest", _Destination(self._template))
+        destination = _Destination(await self._make_template())
+        self._destination = cast("aiohttp.ClientRequest", destination)
         return self._destination
 
     def _leave(
@@ -147,14 +140,27 @@ class BareExchange:
             tracked.stale = error
             raise
         tracked.check_may_leave()
-        if self._heads is None:  # only now the template knows of a proxy's password
-            self._heads = _Heads(self._template, self._base_url, self._connector)
+        if self._heads is None:  # only now the request knows of a proxy's password
+            assert self._destination is not None  # noqa: S101 -- it led to this connection
+            self._heads = _Heads(self._destination, self._base_url, self._connector)
         data = self._heads.bytes_of(request)
         expect_answer(protocol)
         assert protocol.transport is not None  # noqa: S101 -- what has none is stale
         tracked.leave(protocol.transport, data)
         self._timer.begin(tracked)
         return protocol
+
+
+def _release(connection: Connection, protocol: ResponseHandler) -> None:
+    """Give a connection back whose answer was read, or close it if it can't be kept."""
+    transport = protocol.transport
+    if transport is not None and transport.get_write_buffer_size():
+        transport.abort()  # answered before it was read: the rest is not wanted
+        connection.close()
+    elif expect_nothing(protocol):
+        connection.release()  # which closes it, if HTTP says so
+    else:
+        connection.close()
 
 
 class _Destination:
@@ -174,14 +180,14 @@ class _Heads:
 
     def __init__(
         self,
-        template: aiohttp.ClientRequest,
+        request: aiohttp.ClientRequest,
         base_url: URL,
         connector: aiohttp.BaseConnector,
     ) -> None:
-        is_told_host = template.proxy is not None and not template.is_ssl()
+        is_told_host = request.proxy is not None and not request.is_ssl()
         base = str(base_url) if is_told_host else base_url.raw_path
         self._base = base.rstrip("/")  # without a path, yarl gives it one
-        headers = dict(template.headers)
+        headers = dict(request.headers)
         if connector.force_close:
             headers["Connection"] = "close"
         if any(_BREAKS & {*name, *value} for name, value in headers.items()):

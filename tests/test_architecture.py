@@ -142,7 +142,12 @@ def test_events_are_named_by_instrumentation_for_annotations_alone() -> None:
 def test_journal_alone_speaks_sql() -> None:
     """A schema that others read by themselves can't be changed in one place."""
     speak = {m for m, path in SOURCES.items() if "sqlite3" in path.read_text("utf-8")}
+    speak |= {m for m in SOURCES if "aiophlo.journal.database" in _imported(m)}
     assert {unit_of(module) for module in speak} == {"journal"}
+
+
+def _imported(module: str) -> set[str]:
+    return set(imports_in(SOURCES[module].read_text("utf-8")))
 
 
 def test_benchmarks_have_an_order_too() -> None:

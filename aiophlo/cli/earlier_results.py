@@ -9,7 +9,6 @@ import contextlib
 import csv
 import json
 import re
-import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -18,11 +17,10 @@ from typing import Any
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.results import FIELDS, Result, part_of, plain
 from aiophlo.errors import InvalidInputError
-from aiophlo.journal.database import write_setting
-from aiophlo.journal.file import SETTLE, beside_runner
+from aiophlo.journal.file import write_beside_runner
 from aiophlo.journal.keys import Digests
 from aiophlo.journal.read_ahead import ReadAhead
-from aiophlo.journal.reader import JournalReader
+from aiophlo.journal.reader import JournalReader, KnownRow
 
 _PATHS = "results"
 _ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_-]+")
@@ -54,10 +52,8 @@ def take_over(path: Path, journal: Path) -> None:
             f"--results: {path} is there already, and of another batch than the"
             " journal; name another file"
         )
-    with beside_runner(journal) as database:
-        database.executemany(SETTLE, earlier.missed.values())
-        if place not in known_paths:
-            write_setting(database, _PATHS, json.dumps([*known_paths, place]))
+    paths = json.dumps(list(dict.fromkeys([*known_paths, place])))
+    write_beside_runner(journal, {_PATHS: paths}, settled=earlier.missed.values())
 
 
 class _EarlierRows:
@@ -67,14 +63,14 @@ class _EarlierRows:
         rows: How many there are.
         compared: How many were sent, and have a key that a journal can hold.
         foreign: One is of another batch.
-        missed: What the journal has as interrupted, by its rows' ids.
+        missed: Rows that the journal has as interrupted, by their ids, as they are.
     """
 
     def __init__(self, reader: JournalReader) -> None:
         self.rows = 0
         self.compared = 0
         self.foreign = False
-        self.missed: dict[int, tuple[object, ...]] = {}
+        self.missed: dict[int, KnownRow] = {}
         self._digests = Digests(reader.setting("salt"))
         self._ahead = ReadAhead(reader)
 
@@ -97,8 +93,16 @@ class _EarlierRows:
         ):
             self.foreign = True
         elif (known.verdict, known.reason) == ("in_doubt", "interrupted"):
-            values = (time.time(), verdict, reason, status, shown, error)
-            self.missed.setdefault(known.id, (*values, attempts, seconds, known.id))
+            as_told = known._replace(
+                verdict=verdict,
+                reason=reason,
+                status=status,
+                api_id=shown,
+                error=error,
+                attempts=attempts,
+                seconds=seconds,
+            )
+            self.missed.setdefault(known.id, as_told)
 
 
 def read_results(path: Path) -> Iterator[Result]:

@@ -14,8 +14,7 @@ from aiophlo.cli.first_pass import Survey
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults
 from aiophlo.errors import JournalError
-from aiophlo.journal.database import write_setting
-from aiophlo.journal.file import beside_runner
+from aiophlo.journal.file import write_beside_runner
 from aiophlo.journal.reader import find_journal
 
 _NAME = "batch"
@@ -125,5 +124,4 @@ def write_fingerprint(journal: Path, fingerprint: Fingerprint) -> None:
     Raises:
         JournalError: It can't be written.
     """
-    with beside_runner(journal) as database:
-        write_setting(database, _NAME, json.dumps(attrs.asdict(fingerprint)))
+    write_beside_runner(journal, {_NAME: json.dumps(attrs.asdict(fingerprint))})

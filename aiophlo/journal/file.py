@@ -37,7 +37,7 @@ Versions, and what brings a file from one to the next: see `journal.schema`.
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from aiophlo.journal.database import (
     read_setting,
     transaction,
     value_of,
+    write_setting,
 )
 from aiophlo.journal.ownership import (
     PATIENCE,
@@ -65,6 +66,7 @@ from aiophlo.journal.ownership import (
     read_runner,
     take_lock,
 )
+from aiophlo.journal.reader import KnownRow
 from aiophlo.journal.schema import begin, is_journal, migrate
 
 INTEND = """
@@ -87,20 +89,29 @@ _INTERRUPT = """
 """
 
 
-@contextmanager
-def beside_runner(path: Path) -> Iterator[sqlite3.Connection]:
+def write_beside_runner(
+    path: Path, settings: Mapping[str, str], *, settled: Iterable[KnownRow] = ()
+) -> None:
     """Write to a journal that this process has open, beside its writing thread.
+
+    Args:
+        path: Its file.
+        settings: What it keeps beside its rows, by name.
+        settled: Rows with outcomes that were not noted when they came.
 
     Raises:
         JournalError: It can't be written.
     """
+    now = time.time()
     real = Path(os.path.realpath(path))
-    with (
-        explained(path),
-        closing(connect(real, mode="rw")) as database,
-    ):
+    with explained(path), closing(connect(real, mode="rw")) as database:
         with transaction(database):
-            yield database
+            for row in settled:
+                known = row.verdict, row.reason, row.status, row.api_id, row.error
+                values = now, *known, row.attempts, row.seconds, row.id
+                database.execute(SETTLE, values)
+            for name, value in settings.items():
+                write_setting(database, name, value)
         _put_into_file(database)
 
 

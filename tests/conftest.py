@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from aiophlo.simulator import Simulator
 from tests.support.calm_time import CalmLoop
+from tests.support.ports import free_port
 
 # A busy machine is no failure.
 settings.register_profile(
@@ -61,6 +62,13 @@ def interruptible() -> Iterator[None]:
 async def simulator() -> AsyncIterator[Simulator]:
     """Give a simulator without a quota, for tests that aren't about pace."""
     async with Simulator(quota=None) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def stoppable_simulator() -> AsyncIterator[Simulator]:
+    """Give one whose port nobody else's server is given once it has stopped."""
+    async with Simulator(quota=None, port=free_port()) as simulator:
         yield simulator
 
 

@@ -1071,12 +1071,12 @@ def test_outage_of_two_seconds_uses_nobodys_budget_up(quota: Quota | None) -> No
 
 @pytest.mark.parametrize("down", [2.0, 4.0])
 async def test_restart_of_the_server_costs_no_transfer(
-    simulator: Simulator, down: float
+    stoppable_simulator: Simulator, down: float
 ) -> None:
     """Of 400 callers, 280 would be told to dial again for a restart of seconds."""
     sends: list[asyncio.Task[Outcome]] = []
 
-    async with pool_of(simulator, random=random.random) as pool:
+    async with pool_of(stoppable_simulator, random=random.random) as pool:
 
         async def rush(number: int) -> None:
             for _ in range(number):
@@ -1087,14 +1087,15 @@ async def test_restart_of_the_server_costs_no_transfer(
 
         await rush(50)
         await asyncio.gather(*sends)  # what is cut off in flight is in doubt
-        await simulator.stop()
+        await stoppable_simulator.stop()
         await rush(int(down * 100))
-        await simulator.start()
+        await stoppable_simulator.start()
         await rush(50)
         outcomes = await asyncio.gather(*sends)
     assert {it.verdict for it in outcomes} == {"accepted"}
-    assert simulator.ledger.dials() == simulator.ledger.received == len(sends)
-    rung = {record.to for record in simulator.ledger.requests}
+    ledger = stoppable_simulator.ledger
+    assert ledger.dials() == ledger.received == len(sends)
+    rung = {record.to for record in ledger.requests}
     assert len(rung) == len(sends)
 
 
@@ -1372,10 +1373,12 @@ def test_connection_comes_before_the_slot() -> None:
     assert left == 4  # two at 0 and two at 5 seconds; 10 seconds is too late
 
 
-async def test_not_sent_is_raised_when_nobody_listens(simulator: Simulator) -> None:
+async def test_not_sent_is_raised_when_nobody_listens(
+    stoppable_simulator: Simulator,
+) -> None:
     """Plivo can't be reached: nothing rings, and the caller may go elsewhere."""
-    pool = pool_of(simulator)
-    await simulator.stop()
+    pool = pool_of(stoppable_simulator)
+    await stoppable_simulator.stop()
     async with pool:
         with pytest.raises(NotSentError, match="unreachable") as caught:
             await pool.send(TRANSFER, send_within=1.0)

@@ -1373,6 +1373,33 @@ def test_connection_comes_before_the_slot() -> None:
     assert left == 4  # two at 0 and two at 5 seconds; 10 seconds is too late
 
 
+def test_forecast_counts_whoever_goes_first_and_nobody_else() -> None:
+    """A dashboard that leaves some out promises a transfer that will be refused."""
+
+    async def main() -> float:
+        quota = Quota(2, per=9.95)  # a slot in 10 s
+        line = Line(ACCEPTED, quota=quota, connections_per_account=2)
+        async with line.pool as pool:
+            await pool.send(act(Hold))
+            sender = pool.sender(line.account)
+            lanes = [Lane.STREAMED, Lane.AWAITED]  # these two have the connections
+            sends = [
+                asyncio.create_task(
+                    sender.send(act(Hold, number), send_within=None, lane=lane)
+                )
+                for number, lane in enumerate([*lanes, *lanes], start=1)
+            ]
+            await asyncio.sleep(0.0)
+            forecast = pool.state().next_slot_in
+            for send in sends:
+                send.cancel()
+            await asyncio.wait(sends)
+        return forecast
+
+    forecast = run_virtually(main())
+    assert forecast == pytest.approx(30.0, abs=0.1)  # behind the two awaited
+
+
 async def test_not_sent_is_raised_when_nobody_listens(
     stoppable_simulator: Simulator,
 ) -> None:

@@ -288,9 +288,10 @@ def test_events_show_no_secrets() -> None:
 
 
 async def test_handover_tells_its_steps_and_which_actions_are_its(
-    simulator: Simulator,
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wallboard shows where each handover stands, and what it has asked for."""
+    caplog.set_level(logging.DEBUG, logger="aiophlo")
     heard: list[ObservedEvent] = []
     async with pool_of(simulator, observers=[heard.append]) as pool:
         node = pool.phlo("p").multi_party_call("n")
@@ -302,8 +303,10 @@ async def test_handover_tells_its_steps_and_which_actions_are_its(
     assert phases == ["asking", "ringing", "bringing_back", "with_agent"]
     assert [step.before for step in steps] == ["with_agent", *phases[:-1]]
     assert {step.id for step in steps} == {consult.id}
-    begun = [event for event in heard if isinstance(event, ActionBegun)]
-    assert [event.handover for event in begun] == [consult.id, consult.id]
+    actions = [one for one in heard if isinstance(one, ActionBegun | ActionEnded)]
+    assert [one.handover for one in actions] == [consult.id] * 4
+    outcomes = [vars(one) for one in caplog.records if hasattr(one, "phlo_verdict")]
+    assert [one["phlo_handover"] for one in outcomes] == [consult.id] * 4
     assert CALLEE not in repr(steps)
 
 

@@ -22,6 +22,7 @@ from aiophlo import (
     JournalError,
     ObservedEvent,
     Outcome,
+    Quota,
     Reason,
     WarmTransfer,
 )
@@ -444,19 +445,36 @@ def test_attempt_tells_its_own_seconds_and_its_own_wait() -> None:
     assert [round(event.outcome.seconds, 6) for event in ends] == [2.0, 4.25]
 
 
-async def test_action_that_cannot_leave_in_time_ends_though_it_joined(
-    simulator: Simulator,
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_joiner_that_goes_before_its_leader_ends_for_observers(
+    *, is_cancelled: bool
 ) -> None:
     """Whoever counts begun actions must see each of them end."""
     heard: list[ObservedEvent] = []
-    async with pool_of(simulator, observers=[heard.append]) as pool:
-        with simulator.hold_answers():
-            first = asyncio.create_task(pool.send(TRANSFER))
-            await simulator.wait_for(held=1)
-            second = asyncio.create_task(pool.send(TRANSFER))
-            await asyncio.sleep(0)
-            second.cancel()
+
+    async def answer(_request: Request) -> Answer:
+        return ACCEPTED
+
+    async def main() -> None:
+        paced = attrs.evolve(ACCOUNT, quota=Quota(2, per=59.95))  # a slot in 60 s
+        transports = [ScriptedHttpClient(answer)]
+        async with ScriptedPool(
+            paced, transports=transports, observers=[heard.append]
+        ) as pool:
+            await pool.send(act(WarmTransfer, 1))
+            first = asyncio.create_task(pool.send(TRANSFER, send_within=None))
+            await asyncio.sleep(0.0)
+            second = asyncio.create_task(outcome_of(pool.send(TRANSFER)))
+            await asyncio.sleep(1.0)
+            if is_cancelled:
+                second.cancel()
             await asyncio.wait([second])
-        await first
-    ends = [event for event in heard if isinstance(event, ActionEnded)]
-    assert [event.outcome.verdict for event in ends] == ["not_sent", "accepted"]
+            assert not first.done()
+            await first
+
+    run_virtually(main())
+    ends = [event.outcome for event in heard if isinstance(event, ActionEnded)]
+    assert [end.verdict for end in ends] == ["accepted", "not_sent", "accepted"]
+    assert getattr(ends[1], "reason", None) is (
+        Reason.CANCELLED if is_cancelled else Reason.EXPIRED
+    )

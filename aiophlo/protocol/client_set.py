@@ -14,7 +14,7 @@ from aiophlo.protocol.http_client import HttpClient
 from aiophlo.protocol.kept_connections import Connections
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class HttpOptions:
     """What `SessionPool` was told about HTTP, checked.
 

@@ -10,7 +10,6 @@ instrumentor gives to each. Both ways come to the same verdicts.
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -85,11 +84,7 @@ class HttpClient:
         self._proxy = "" if proxy is None else place_of(URL(proxy))
         # https is read by nobody on the way: its proxy sees a CONNECT.
         self._proxied = bool(self._proxy) and not base_url.startswith("https:")
-        options: dict[str, Any] = {}
-        if proxy is not None:
-            options["proxy"] = proxy
-        if tls is not None:
-            options["ssl"] = tls
+        way = {"proxy": proxy, "ssl": tls}
         self._through_session = SessionExchange(
             session,
             base_url,
@@ -97,22 +92,25 @@ class HttpClient:
             lent=lent,
             connect=connect,
             answer_within=answer_within,
-            options=options,
+            options={name: way[name] for name in way if way[name] is not None},
             allow_plaintext=allow_plaintext,
             connections=connections,
             timer=self._timer,
         )
-        self._bare: BareExchange | None = None
         self._is_genuine = GenuineSession(session)
-        if lent or through_session or not self._is_genuine or session.trace_configs:
-            return
-        assert session.connector is not None  # noqa: S101 -- it was only just made
-        self._bare = BareExchange(
-            session.connector,
-            base_url,
+        goes_bare = self._is_genuine and not (lent or through_session)
+        self._bare = None
+        if goes_bare and not session.trace_configs:
+            self._bare = self._bare_exchange(session.connector)
+
+    def _bare_exchange(self, connector: aiohttp.BaseConnector | None) -> BareExchange:
+        assert connector is not None  # noqa: S101 -- the session was only just made
+        return BareExchange(
+            connector,
+            self._base_url,
             self._through_session.template,
-            connect=connect,
-            connections=connections,
+            connect=self._connect,
+            connections=self._connections,
             timer=self._timer,
         )
 

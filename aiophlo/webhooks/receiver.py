@@ -182,37 +182,35 @@ class Receiver:
         """
         method = str(method).upper()
         if method not in METHODS:
-            self._observed.tell(WebhookReceived(None, result=WebhookResult.REFUSED))
-            return HTTPStatus.METHOD_NOT_ALLOWED
+            return self._refused(HTTPStatus.METHOD_NOT_ALLOWED)
         heads = _joined(headers)
         try:
             content = _bytes(body, is_base64=is_base64)
             if len(content) > self.max_body:
-                return self._unreadable(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                return self.not_received(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             query = decode_query(split_url(url).query)
             params = _params(method, heads, content)
         except InvalidInputError as error:
             _logger.warning("an event was refused: %s", error)
-            return self._unreadable(HTTPStatus.BAD_REQUEST)
+            return self.not_received(HTTPStatus.BAD_REQUEST)
         if method == "POST" and not content and _announces_body(heads):
             _logger.warning(
                 "an event was lost: its body was read before it came here, and is"
                 " gone (let no middleware read it, or let it keep the bytes)"
             )
-            return self._unreadable(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return self.not_received(HTTPStatus.INTERNAL_SERVER_ERROR)
         event = parse_event(join_fields(query, params))
         nonce = ""
         if not self.allow_unsigned or (self.auth_tokens and is_signed(heads)):
             is_genuine = self._is_genuine(method, url, heads, params)
             if not is_genuine or _is_cut_anew(event, query, params):
-                self._observed.tell(WebhookReceived(None, result=WebhookResult.REFUSED))
-                return HTTPStatus.FORBIDDEN
+                return self._refused(HTTPStatus.FORBIDDEN)
             nonce = find_nonce(heads)
         return self._pass_on_once(event, nonce, _digest(method, url, params))
 
-    def _unreadable(self, status: HTTPStatus) -> HTTPStatus:
-        """Tell of a request that can't be read, and return how it is answered."""
-        self._observed.tell(WebhookReceived(None, result=WebhookResult.UNREADABLE))
+    def _refused(self, status: HTTPStatus) -> HTTPStatus:
+        """Tell of a request that may be anybody's, and return how it is answered."""
+        self._observed.tell(WebhookReceived(None, result=WebhookResult.REFUSED))
         return status
 
     def _tell(self, event: Event, result: WebhookResult, about: object = None) -> None:
@@ -280,7 +278,8 @@ class Receiver:
                 " by something else before",
                 self.body_within,
             )
-        return self._unreadable(status)
+        self._observed.tell(WebhookReceived(None, result=WebhookResult.UNREADABLE))
+        return status
 
 
 def _bytes(body: bytes | str | None, *, is_base64: bool) -> bytes:

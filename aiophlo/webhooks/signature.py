@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
-import attrs
-
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.invalid_input import refuse
 from aiophlo.webhooks.form_fields import iter_fields
@@ -32,7 +30,6 @@ _SIGNED_ID = re.compile(
 )
 
 
-@attrs.define(init=False, repr=False, eq=False)
 class NonceCache:
     """Remembers the nonces of accepted requests, so that none is accepted twice.
 
@@ -53,12 +50,6 @@ class NonceCache:
         recorded once stays valid for as long as its token.
     """
 
-    _clock: Callable[[], float]
-    _size: int
-    _keep_for: float
-    _expiry: dict[str, float]
-    _repeatable: dict[str, bytes]
-
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
@@ -72,8 +63,8 @@ class NonceCache:
         self._clock = clock
         self._size = size
         self._keep_for = keep_for
-        self._expiry = {}  # oldest first, for every nonce is kept equally long
-        self._repeatable = {}
+        self._expiry: dict[str, float] = {}  # oldest first: all are kept equally long
+        self._repeatable: dict[str, bytes] = {}
 
     def __len__(self) -> int:
         """Return the number of nonces remembered."""

@@ -85,11 +85,14 @@ class Item:
             self._turn = turn
             if not await breakers.admits(self.sender, delivery.action):
                 return delivery.not_sent(Reason.STOPPED)
-            delivery.before_leaving = self._leave
+            delivery.on_slot = self._end_turn
+            if self._journal is not None:
+                delivery.before_leaving = self._intend
             return await self.sender.run(delivery)
         finally:
             self._waits = False
-            delivery.before_leaving = None  # or the two would keep each other alive
+            # Or the two would keep each other alive.
+            delivery.on_slot = delivery.before_leaving = None
             self._end_turn()
 
     async def note(self, outcome: Outcome) -> Outcome:
@@ -132,11 +135,10 @@ class Item:
         """Return the verdict on an item whose `send` raised."""
         return self.stopped()
 
-    async def _leave(self) -> None:
-        self._end_turn()
-        if self._journal is not None:
-            self._intended = True
-            await self._journal.intend(self._key, self.delivery.action)
+    async def _intend(self) -> None:
+        assert self._journal is not None  # noqa: S101 -- only then it is called
+        self._intended = True
+        await self._journal.intend(self._key, self.delivery.action)
 
     def _end_turn(self) -> None:
         if self._turn is not None:

@@ -107,6 +107,7 @@ class Delivery(RegisteredDial):
 
     Attributes:
         in_flight: A request of it is under way.
+        on_slot: Called with each slot in hand, before `before_leaving`.
         handover: Id of the handover that asks, if one does.
 
     Raises:
@@ -129,6 +130,7 @@ class Delivery(RegisteredDial):
         "lane",
         "loop",
         "no_budget",
+        "on_slot",
         "over",
         "prevented_by",
         "repeat_at",
@@ -151,6 +153,7 @@ class Delivery(RegisteredDial):
     ) -> None:
         super().__init__()
         self.before_leaving = before_leaving
+        self.on_slot: Callable[[], None] | None = None
         self.handover: str | None = None
         self.in_flight = False
         self.tracked: TrackedRequest | None = None  # of a request without a verdict
@@ -233,34 +236,28 @@ class Delivery(RegisteredDial):
         if not context.connections.take(self.lane) and not await self._connection():
             return self._not_begun(Reason.EXPIRED)
         try:
-            if not self._takes_slot():
-                refusal = await self._slot()
-                if refusal is not None:
-                    return self._not_begun(refusal)
+            if not self._takes_slot() and (refusal := await self._slot()):
+                return self._not_begun(refusal)
             if self.claim.superseded:
                 return self._not_begun(Reason.SUPERSEDED)
             if self.verdict is not None and not self._may_repeat():
                 return self._not_begun(Reason.EXPIRED)
-            tracked = await self._depart()
-            if tracked is None:
-                return self._not_begun(Reason.SUPERSEDED)
+            if self.on_slot is not None:
+                self.on_slot()
+            if self.before_leaving is not None and not self.attempts:
+                await self._prepare(self.before_leaving)
+                if self.claim.superseded:
+                    return self._not_begun(Reason.SUPERSEDED)
+            outcome = await self._exchange(self._begin())
             slot = self.sent
-            outcome = await self._exchange(tracked)
             while isinstance(self.answer, NoAnswer) and self._may_reuse(slot):
-                again = await self._depart()
-                assert again is not None  # noqa: S101 -- only the first prepares
-                outcome = await self._exchange(again)
+                outcome = await self._exchange(self._begin())
             return outcome
         finally:
             context.connections.release(self.lane)
 
-    async def _depart(self) -> TrackedRequest | None:
-        """Begin a request that has its slot; None if the action is superseded."""
+    def _begin(self) -> TrackedRequest:
         try:
-            if self.before_leaving is not None and not self.attempts:
-                await self._prepare(self.before_leaving)
-                if self.claim.superseded:
-                    return None
             return self.begin_request()
         except BaseException as error:
             self.prevented_by = error
@@ -330,7 +327,11 @@ class Delivery(RegisteredDial):
     async def _prepare(self, before_leaving: Callable[[], Awaitable[None]]) -> None:
         self._may_be_superseded()
         slot = self.loop.time()
-        await before_leaving()
+        try:
+            await before_leaving()
+        except BaseException as error:
+            self.prevented_by = error
+            raise
         for slots in self.context.rates:
             slots.left(slot=slot)
 

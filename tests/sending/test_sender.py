@@ -1487,6 +1487,36 @@ def test_what_is_to_be_done_before_leaving_is_done_once_for_all_requests() -> No
     assert noted == 1
 
 
+def test_slot_is_told_before_what_is_noted_for_it_and_not_before_it_is_there() -> None:
+    """The next row's turn would wait for this one's disk, or come before its slot."""
+
+    async def main() -> list[tuple[str, float]]:
+        line = Line(ACCEPTED, calls_per_second=1.0)
+        loop = asyncio.get_running_loop()
+        began, told = loop.time(), list[tuple[str, float]]()
+
+        def tell(what: str) -> None:
+            told.append((what, loop.time() - began))
+
+        async def note() -> None:
+            await asyncio.sleep(0.01)
+            tell("noted")
+
+        async with line.pool as pool:
+            sender = pool.sender(line.account)
+            for number in range(2):
+                action = act(WarmTransfer, number)
+                delivery = Delivery(sender.context, action, None, before_leaving=note)
+                delivery.on_slot = lambda: tell("slot")
+                await sender.run(delivery)
+        return told
+
+    what, at = zip(*run_virtually(main()), strict=True)
+    assert what == ("slot", "noted") * 2
+    assert at[2] >= 1.0
+    assert (at[1] - at[0], at[3] - at[2]) == pytest.approx((0.01, 0.01))
+
+
 def test_dials_that_a_slow_disk_held_up_cost_slots_of_their_own_pace() -> None:
     """Calls that a disk let go all at once are followed by a pause, or Plivo queues."""
 

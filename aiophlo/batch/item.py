@@ -28,13 +28,9 @@ class Item:
         delivery: Makes the attempts at it.
         key: Its key in the journal.
         journal: The journal that has its key claimed, if there is one.
-
-    Attributes:
-        task: The asyncio task that runs this item.
     """
 
     __slots__ = (
-        "_begun",
         "_intended",
         "_journal",
         "_key",
@@ -43,10 +39,7 @@ class Item:
         "delivery",
         "number",
         "sender",
-        "task",
     )
-
-    task: asyncio.Task[None]
 
     def __init__(
         self,
@@ -63,14 +56,11 @@ class Item:
         self._journal = journal
         self._turn: asyncio.Lock | None = None  # the lock, while this holds it
         self._intended = False
-        self._begun = False  # the task has taken its first step
         self._waits = False  # for its slot, or for a retry
 
-    def stop(self, *, even_in_flight: bool = False) -> None:
-        """Cancel its task, unless that would put something in doubt or lose it."""
-        waits = self._waits and not self.delivery.in_flight
-        if waits or (even_in_flight and self._begun):
-            self.task.cancel()
+    def may_stop(self, *, even_in_flight: bool) -> bool:
+        """Say whether its task may be cancelled, which puts in doubt what has left."""
+        return even_in_flight or (self._waits and not self.delivery.in_flight)
 
     async def send(self, turn: asyncio.Lock, breakers: CircuitBreakers) -> Outcome:
         """Wait for its turn, and send it if the breakers admit it.
@@ -79,7 +69,7 @@ class Item:
         hand one at a time queues for a slot, and what is stopped stays unsent.
         """
         delivery = self.delivery
-        self._begun = self._waits = True
+        self._waits = True
         try:
             await turn.acquire()
             self._turn = turn
@@ -126,7 +116,7 @@ class Item:
         return outcome
 
     def never_begun(self) -> Outcome:
-        """Return the verdict on an item whose task never took a step."""
+        """Return the verdict on an item that was lost before it began."""
         if self._journal is not None:
             self._journal.release(self._key)
         return self.stopped()

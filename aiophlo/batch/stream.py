@@ -20,6 +20,7 @@ import attrs
 from aiophlo.batch.circuit_breaker import CircuitBreakers
 from aiophlo.batch.item import Item
 from aiophlo.batch.seen_dials import SeenDials
+from aiophlo.batch.workers import Workers
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
 from aiophlo.logs import let_end, logger
 from aiophlo.model.actions import Action, DialAction, Lane
@@ -123,7 +124,7 @@ class Stream:
         self._feeder: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None  # what the feeder waits for
         self._in_hand = 0  # taken, and their outcome not yet read
-        self._items: set[Item] = set()
+        self._workers = Workers()
         self._turns: dict[str, asyncio.Lock] = {}
         self._breakers = CircuitBreakers()
         self._seen = SeenDials()
@@ -232,6 +233,7 @@ class Stream:
         if error is not None:
             self._note_failure(error)
         self._exhausted = True
+        self._workers.dismiss()
         self._wake_readers()
 
     def _begin(self, action: Action) -> None:
@@ -291,22 +293,17 @@ class Stream:
             sender.context, action, options.send_within, lane=Lane.STREAMED
         )
         item = Item(number, sender, delivery, key, options.journal)
-        item.task = delivery.loop.create_task(self._run_item(item))
-        item.task.add_done_callback(lambda _: self._on_item_cancelled(item))
-        self._items.add(item)
+        self._workers.start(item, self._run_item, self._on_item_lost)
 
     async def _run_item(self, item: Item) -> None:
         outcome = await self._outcome_of(item)
-        self._items.remove(item)
         self._hand_out(item.number, outcome)
         self._breakers.note(item.sender, outcome)
 
-    def _on_item_cancelled(self, item: Item) -> None:
-        """End an item whose task was cancelled before its first step."""
-        if item in self._items:
-            self._items.remove(item)
-            self._fail(asyncio.CancelledError())
-            self._hand_out(item.number, item.never_begun())
+    def _on_item_lost(self, item: Item) -> None:
+        """End an item whose task was cancelled before it began."""
+        self._fail(asyncio.CancelledError())
+        self._hand_out(item.number, item.never_begun())
 
     async def _outcome_of(self, item: Item) -> Outcome:
         try:
@@ -347,13 +344,13 @@ class Stream:
         if self._given_up:
             return
         self._exhausted = self._given_up = True
+        self._workers.dismiss()
         self._stop_all()
 
     def _stop_all(self, *, even_in_flight: bool = False) -> None:
         if self._feeder is not None:
             self._feeder.cancel()
-        for item in self._items:
-            item.stop(even_in_flight=even_in_flight)
+        self._workers.stop(even_in_flight=even_in_flight)
 
     async def _until_ended(
         self, error: BaseException | None
@@ -371,7 +368,7 @@ class Stream:
         return cancelled
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        tasks = [item.task for item in self._items]
+        tasks = self._workers.tasks()
         if self._feeder is not None and not self._feeder.done():
             tasks.append(self._feeder)
         return tasks

@@ -10,6 +10,28 @@ import os
 from aiophlo.errors import InvalidInputError
 
 
+class _Forks:
+    """How many forks lie behind this process, without asking the system.
+
+    `os.getpid()` is a system call, and three of them were a fifteenth of a transfer. A
+    fork of which Python isn't told, which would break Python itself, isn't counted.
+
+    Attributes:
+        number: As many.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        if hasattr(os, "register_at_fork"):  # Windows doesn't fork
+            os.register_at_fork(after_in_child=self._count)
+
+    def _count(self) -> None:
+        self.number += 1
+
+
+forks = _Forks()
+
+
 class LoopGuard:
     """Remembers the event loop and process that something was opened in.
 
@@ -19,12 +41,13 @@ class LoopGuard:
         what: What was opened, as an error names it: `"pool"`.
     """
 
-    __slots__ = ("_loop", "_process", "_what")
+    __slots__ = ("_forks", "_loop", "_process", "_what")
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
+        self._forks = forks.number
 
     def check(self) -> None:
         """Refuse to be used anywhere else.
@@ -36,7 +59,7 @@ class LoopGuard:
         # the same object.
         if (
             asyncio._get_running_loop() is not self._loop  # noqa: SLF001 -- documented for frameworks; doesn't raise
-            or os.getpid() != self._process
+            or forks.number != self._forks
         ):
             raise InvalidInputError(f"{self._what}: {self._why()}")
 

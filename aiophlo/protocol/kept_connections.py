@@ -19,6 +19,7 @@ from weakref import ref
 
 from aiohttp.client_proto import ResponseHandler
 
+from aiophlo.loop_guard import forks
 from aiophlo.protocol.aiohttp_contract import has_part_of_a_message
 
 DEFAULT_KEEPALIVE: Final = 4.0
@@ -101,7 +102,7 @@ class Connections:
 
     def __init__(self, lifetime: float = float("inf")) -> None:
         self._lifetime = lifetime
-        self._process = os.getpid()
+        self._forks = forks.number
         # By id, which is a third of what a WeakKeyDictionary costs; an id is free to
         # be another's once the protocol is gone, and then its entry is, too.
         self._known: dict[int, _Known] = {}
@@ -115,7 +116,7 @@ class Connections:
     @property
     def inherited(self) -> bool:
         """Whether they belong to the process that this one was forked from."""
-        return os.getpid() != self._process
+        return forks.number != self._forks
 
     def use(self, protocol: ResponseHandler, now: float) -> None:
         """Note that a request is about to be written to a connection.

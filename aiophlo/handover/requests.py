@@ -47,7 +47,8 @@ class CheckedDelivery(Delivery):
             NotNowError: It isn't.
         """
         if not self.check():
-            raise NotNowError
+            self.prevented_by = NotNowError()
+            raise self.prevented_by
         return super().begin_request()
 
 

@@ -1,5 +1,6 @@
 """Translates aiohttp's connection errors: why a request did not leave."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -17,6 +18,9 @@ _NO_SUCH_HOST = frozenset(
 )
 # A proxy that says so to a CONNECT may say otherwise a moment later.
 _PASSING = frozenset({408, 425, 429})
+# What is neither a network's nor the end of a session is a fault: ours, or of whoever
+# replaced what sends.
+_FORESEEN = (aiohttp.ClientError, OSError, asyncio.CancelledError)
 
 
 class PlaintextProxyError(ConnectionAbortedError):
@@ -27,7 +31,9 @@ def why_not_connected(error: BaseException) -> Reason:
     """Say why there was no connection for a request."""
     if _is_out_of_files(error):
         return Reason.OUT_OF_FILES
-    return Reason.MISCONFIGURED if _is_lasting(error) else Reason.UNREACHABLE
+    if _is_lasting(error):
+        return Reason.MISCONFIGURED
+    return Reason.UNREACHABLE if isinstance(error, _FORESEEN) else Reason.UNKNOWN
 
 
 def _is_out_of_files(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
+from aiophlo.logs import logger
 from aiophlo.model.outcomes import Reason
 from aiophlo.protocol.aiohttp_contract import GenuineSession
 from aiophlo.protocol.bare_exchange import BareExchange
@@ -173,6 +174,8 @@ class HttpClient:
         self, error: BaseException, tracked: TrackedRequest, within: float
     ) -> NoAnswer:
         reason = self._why(error, tracked, in_time=within >= self._connect)
+        if reason is Reason.UNKNOWN and isinstance(error, Exception):
+            logger.failure("an exchange failed", error=error)
         detail = self._describe(error, tracked)
         return NoAnswer(tracked.left, reason, detail, tracked.status)
 

@@ -20,6 +20,7 @@ from aiophlo.model.outcomes import (
     Rejected,
     combine,
 )
+from aiophlo.model.redaction import mask_text
 from aiophlo.protocol.codec import Answer, NoAnswer, Request, decode, encode
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.protocol.tracked_request import TrackedRequest
@@ -194,18 +195,21 @@ class Delivery(RegisteredDial):
 
     def ended_by(self, error: BaseException) -> Outcome:
         """Return the verdict on an action that was ended by `error`, whatever it is."""
+        self._count_as_ended()
         if isinstance(error, asyncio.CancelledError) or error is self.prevented_by:
             return self.cancelled()
-        if isinstance(self.verdict, NotSent):
+        if isinstance(self.verdict, NotSent) and not self.has_left:
             return self.verdict
-        return self._unfinished(Reason.UNKNOWN)
+        return self._unfinished(Reason.UNKNOWN, error)
 
-    def _unfinished(self, reason: Reason) -> Outcome:
+    def _unfinished(
+        self, reason: Reason, error: BaseException | None = None
+    ) -> Outcome:
         if isinstance(self.verdict, InDoubt | Accepted | Rejected):
             return self.verdict
         if self.tracked is not None and self.tracked.left:
-            return self._in_doubt(reason)
-        return self.not_sent(reason)
+            return self._in_doubt(reason, error=error)
+        return self.not_sent(reason, error)
 
     async def go_on(self, outcome: Outcome) -> Outcome:
         """Make the further attempts that are needed and allowed; return the verdict.
@@ -248,20 +252,13 @@ class Delivery(RegisteredDial):
                 await self._prepare(self.before_leaving)
                 if self.claim.superseded:
                     return self._not_begun(Reason.SUPERSEDED)
-            outcome = await self._exchange(self._begin())
+            outcome = await self._exchange(self.begin_request())
             slot = self.sent
             while isinstance(self.answer, NoAnswer) and self._may_reuse(slot):
-                outcome = await self._exchange(self._begin())
+                outcome = await self._exchange(self.begin_request())
             return outcome
         finally:
             context.connections.release(self.lane)
-
-    def _begin(self) -> TrackedRequest:
-        try:
-            return self.begin_request()
-        except BaseException as error:
-            self.prevented_by = error
-            raise
 
     def _may_reuse(self, slot: float) -> bool:
         """Say whether a request that a stale connection didn't take may use its slot.
@@ -288,8 +285,7 @@ class Delivery(RegisteredDial):
             self._end(NoAnswer(tracked.left, Reason.CANCELLED))
             raise
         except BaseException as error:
-            text = f"{type(error).__name__}: {error}"
-            self._end(NoAnswer(tracked.left, Reason.UNKNOWN, text))
+            self._end(NoAnswer(tracked.left, Reason.UNKNOWN, _name_of(error) or ""))
             raise
         return self._end(answer)
 
@@ -369,8 +365,7 @@ class Delivery(RegisteredDial):
         if isinstance(outcome, NotSent) and self._is_free(outcome):
             self.free += 1
         self.tracked = None
-        self.in_flight = False
-        context.in_flight -= 1
+        self._count_as_ended()
         if outcome.api_id is not None:
             context.replays.note(outcome.api_id)
         self._tell_limiters(outcome)
@@ -383,6 +378,11 @@ class Delivery(RegisteredDial):
             handover=self.handover,
         )
         return verdict
+
+    def _count_as_ended(self) -> None:
+        if self.in_flight:
+            self.in_flight = False
+            self.context.in_flight -= 1
 
     def _is_free(self, outcome: NotSent) -> bool:
         """Say whether an attempt with this outcome isn't counted against `attempts`."""
@@ -420,15 +420,22 @@ class Delivery(RegisteredDial):
             )
         except Exception as error:  # noqa: BLE001 -- whatever it is, it may be ringing
             logger.failure("an answer could not be judged", error=error)
-            return self._in_doubt(Reason.UNKNOWN, status=answer.status)
+            return self._in_doubt(Reason.UNKNOWN, error=error, status=answer.status)
 
-    def _in_doubt(self, reason: Reason, status: int | None = None) -> InDoubt:
+    def _in_doubt(
+        self,
+        reason: Reason,
+        *,
+        error: BaseException | None = None,
+        status: int | None = None,
+    ) -> InDoubt:
         return InDoubt(
             action=self.action,
             reason=reason,
             attempts=self.attempts,
             waited=self.waited,
             status=status,
+            error=_name_of(error),
         )
 
     def _tell_limiters(self, outcome: Outcome) -> None:
@@ -454,8 +461,8 @@ class Delivery(RegisteredDial):
             self.verdict = self.not_sent(reason)
         return self.verdict
 
-    def not_sent(self, reason: Reason) -> NotSent:
-        """Return the verdict on an action that will not leave."""
+    def not_sent(self, reason: Reason, error: BaseException | None = None) -> NotSent:
+        """Return the verdict on an action that will not leave; `error` kept it back."""
         seconds = self.loop.time() - self.started
         return NotSent(
             action=self.action,
@@ -463,6 +470,7 @@ class Delivery(RegisteredDial):
             attempts=self.attempts,
             seconds=seconds,
             waited=self.waited if self.attempts else seconds,
+            error=_name_of(error),
         )
 
     async def _sleep(self, wait: float) -> None:
@@ -489,3 +497,8 @@ class Delivery(RegisteredDial):
             since_sent=self.loop.time() + wait - self.first_sent_at,
             alone=self.claim.is_latest,
         )
+
+
+def _name_of(error: BaseException | None) -> str | None:
+    """Name what nobody foresaw; its words may quote a number, and go to the log."""
+    return None if error is None else mask_text(type(error).__name__)

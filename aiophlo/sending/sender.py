@@ -154,9 +154,9 @@ class Sender:
             delivery.key = key
         else:
             self.dials.note(action)
-        delivery.claim = self._claims.begin(action)
         self.under_way.begin()
         try:
+            delivery.claim = self._claims.begin(action)
             outcome = await delivery.attempt()
             if not isinstance(outcome, _CLEAR):
                 outcome = await delivery.go_on(outcome)
@@ -191,13 +191,19 @@ class Sender:
         return outcome
 
     def _end(self, delivery: Delivery, outcome: Outcome) -> None:
-        if delivery.key is not None:
-            self.dials.finish(delivery.key, delivery, outcome, delivery.answer)
-        self._claims.end(delivery.claim)
-        self.under_way.end()
-        if isinstance(outcome, _CLEAR):
-            self._budget.settled()
-        self._tell_end(delivery, outcome)
+        """Count it as ended, and tell of it; nothing that fails changes its verdict."""
+        try:
+            try:
+                if delivery.key is not None:
+                    self.dials.finish(delivery.key, delivery, outcome, delivery.answer)
+            finally:
+                self.under_way.end()
+                self._claims.end(delivery.claim)
+            if isinstance(outcome, _CLEAR):
+                self._budget.settled()
+            self._tell_end(delivery, outcome)
+        except Exception as error:  # noqa: BLE001 -- the outcome stands all the same
+            logger.failure("an action could not be ended well", error=error)
 
     def _tell_end(self, delivery: Delivery, outcome: Outcome) -> None:
         self.observers.action_ended(

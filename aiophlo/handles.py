@@ -35,9 +35,10 @@ from aiophlo.model.actions import (
     Unmute,
     VoicemailDrop,
     WarmTransfer,
-    parse_id,
+    parse_member,
+    parse_node_id,
+    parse_phlo_id,
 )
-from aiophlo.model.addresses import parse_address
 from aiophlo.model.outcomes import Accepted
 from aiophlo.model.redaction import mask
 
@@ -70,18 +71,6 @@ class Sends(Protocol):
         ...
 
 
-def _phlo_id(value: str) -> str:
-    return parse_id(value, field="phlo_id")
-
-
-def _node_id(value: str) -> str:
-    return parse_id(value, field="node_id")
-
-
-def _member(value: str) -> str:
-    return parse_address(value, field="member")
-
-
 @attrs.frozen
 class Phlo:
     """A PHLO of one account.
@@ -95,7 +84,7 @@ class Phlo:
     """
 
     _pool: Sends = attrs.field(repr=False)
-    phlo_id: str = attrs.field(converter=_phlo_id)
+    phlo_id: str = attrs.field(converter=parse_phlo_id)
     account: Account | str | None = None
 
     def multi_party_call(self, node_id: str) -> "MultiPartyCall":
@@ -130,7 +119,7 @@ class _Node:
 
     _pool: Sends = attrs.field(repr=False)
     phlo: Phlo
-    node_id: str = attrs.field(converter=_node_id)
+    node_id: str = attrs.field(converter=parse_node_id)
 
     async def _describe(self, node_type: str, options: SendOptions) -> Accepted:
         action = GetNode(
@@ -229,7 +218,7 @@ class _Member:
 
     _pool: Sends = attrs.field(repr=False)
     node: _Node
-    address: str = attrs.field(converter=_member, repr=mask)
+    address: str = attrs.field(converter=parse_member, repr=mask)
 
     async def _act(
         self, kind: type[MemberAction], key: str | None, options: SendOptions

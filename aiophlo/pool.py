@@ -34,7 +34,6 @@ from aiophlo.model.validation import (
     check_count,
     check_folder,
     check_on_duplicate,
-    check_on_duplicate_row,
     check_optional,
     check_seconds,
     check_send_within,
@@ -298,7 +297,7 @@ class SessionPool:
         whose = self._account(account)
         check_type(action, Action, "action")
         check_send_within(send_within)
-        check_on_duplicate(on_duplicate)
+        send_repeats = check_on_duplicate(on_duplicate, "join")
         if self._closed or not self._opened:
             refused = _not_open(action, self)
             self._observers.action_ended(whose, refused)
@@ -307,7 +306,7 @@ class SessionPool:
         outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,
-            once=on_duplicate == "join",
+            once=not send_repeats,
         )
         return accepted_or_raise(outcome)
 
@@ -370,7 +369,7 @@ class SessionPool:
                 send_within=check_send_within(send_within),
                 journal=journal,
                 include_in_doubt=include_in_doubt,
-                send_repeats=check_on_duplicate_row(on_duplicate),
+                send_repeats=check_on_duplicate(on_duplicate, "skip"),
                 check_loop=self._check_loop,
             ),
         )

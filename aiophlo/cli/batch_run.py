@@ -252,7 +252,7 @@ async def _until_ended(
 
     with interrupts(interrupt) as seen:
         await asyncio.wait([task])
-    ending.interrupted = bool(seen.number)
+    ending.interrupted = bool(seen)
     if not task.cancelled():
         task.result()
 

@@ -126,23 +126,21 @@ def _complaint(header: list[str], unknown: list[str], missing: list[str]) -> str
     if missing:
         parts.append("lacks " + " and ".join(map(repr, missing)))
     if others:
-        parts.append("has " + ", ".join(map(_named, others)))
+        named = (unknown_column(c) if c else "a column without a name" for c in others)
+        parts.append("has " + ", ".join(named))
     known = ", ".join(COLUMNS)
     ignoring = "; --ignore-columns passes over others" if not missing else ""
     return f"{' and '.join(parts)}; columns are {known}{ignoring}"
 
 
-def _named(cell: str) -> str:
+def unknown_column(name: str) -> str:
     """Return an unknown column's name, and which one may be meant."""
-    if not cell:
-        return "a column without a name"
-    shown = repr(mask_text(cell)[:_SHOWN])
-    meant = meant_column(cell)
+    shown = repr(mask_text(name)[:_SHOWN])
+    meant = _meant_column(name)
     return f"{shown} (is it {meant!r}?)" if meant else shown
 
 
-def meant_column(name: str) -> str | None:
-    """Return the column that somebody may have meant by another name."""
+def _meant_column(name: str) -> str | None:
     plain = _plain(name)
     if plain in _SYNONYMS:
         return _SYNONYMS[plain]

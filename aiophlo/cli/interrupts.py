@@ -69,31 +69,23 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     handler(number, frame)
 
 
-class Interrupts:
-    """How often a block was interrupted.
-
-    Attributes:
-        number: So far.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-
-
 @contextlib.contextmanager
-def interrupts(tell: Callable[[int], None]) -> Iterator[Interrupts]:
+def interrupts(tell: Callable[[int], None]) -> Iterator[list[int]]:
     """Call `tell` on the running loop with the number of each interruption.
 
     After the second, another one interrupts at once.
+
+    Yields:
+        The signals so far.
     """
     loop = asyncio.get_running_loop()
-    seen = Interrupts()
+    seen: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        seen.number += 1
-        if seen.number > _LAST_TOLD:
+        seen.append(number)
+        if len(seen) > _LAST_TOLD:
             signal.default_int_handler(number, frame)
-        loop.call_soon_threadsafe(tell, seen.number)
+        loop.call_soon_threadsafe(tell, len(seen))
 
     with handled(handle):
         yield seen

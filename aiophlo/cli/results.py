@@ -2,7 +2,7 @@
 
 import asyncio
 import csv
-import io
+import functools
 import json
 import os
 import stat
@@ -231,7 +231,8 @@ def _lines_in(path: Path) -> int:
     if stat_own(path) is None:
         return 0
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(_reader(file), b""))
+        blocks = iter(functools.partial(file.read, _ENOUGH), b"")
+        return sum(block.count(b"\n") for block in blocks)
 
 
 def format_of(path: Path) -> Callable[[Put], Callable[[Result], object]]:
@@ -277,10 +278,6 @@ class _Lines:
 
     def __init__(self, write: Put) -> None:
         self.write = write
-
-
-def _reader(file: io.BufferedReader) -> Callable[[], bytes]:
-    return lambda: file.read(_ENOUGH)
 
 
 def _is_ours(path: Path) -> bool:

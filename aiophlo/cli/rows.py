@@ -8,12 +8,11 @@ from typing import Any, NamedTuple, cast
 
 import attrs
 
-from aiophlo.cli.csv_header import COLUMNS, Table, meant_column, read_header
+from aiophlo.cli.csv_header import COLUMNS, Table, read_header, unknown_column
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.row_source import Source
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.actions import Role, WarmTransfer
-from aiophlo.model.redaction import mask_text
 
 _ROUNDED = re.compile(r"\+?\d+(?:[.,]\d+)?[eE]\+?\d+")
 _DECIMAL = re.compile(r"\+?\d+[.,]\d{1,2}")  # as 14155550123.0; dots split numbers
@@ -229,10 +228,7 @@ def _json_row(number: int, pairs: object, *, ignore_columns: bool) -> Row | Unus
         if name not in COLUMNS:
             if ignore_columns:
                 continue
-            meant = meant_column(name)
-            hint = f" (is it {meant!r}?)" if meant else ""
-            shown = mask_text(name)[:40]
-            return Unusable(number, f"has an unknown field {shown!r}{hint}")
+            return Unusable(number, f"has an unknown field {unknown_column(name)}")
         if not isinstance(value, str):
             kind = type(value).__name__
             return Unusable(number, f"{name}: expected text in quotes, got {kind}")

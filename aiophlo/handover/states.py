@@ -154,12 +154,17 @@ class Situation:
         return self.phase in ENDS
 
     @property
+    def _is_undisturbed(self) -> bool:
+        """Whether agent and customer are there, and nobody who was given up."""
+        return not (self.agent_left or self.customer_left or self.former_inside)
+
+    @property
     def may_ask(self) -> bool:
         """Whether a target may be rung: the one before is known to be out."""
         return (
             self.phase is Phase.WITH_AGENT
             and self.partner is not Presence.INSIDE
-            and not (self.agent_left or self.customer_left or self.former_inside)
+            and self._is_undisturbed
         )
 
     @property
@@ -168,7 +173,7 @@ class Situation:
         return (
             self.phase is Phase.ASKING
             and self.partner is not Presence.INSIDE
-            and not (self.agent_left or self.customer_left or self.former_inside)
+            and self._is_undisturbed
         )
 
     @property
@@ -177,7 +182,7 @@ class Situation:
         return (
             self.phase in {Phase.CONSULTING, Phase.COMPLETING}
             and self.partner is Presence.INSIDE
-            and not (self.agent_left or self.customer_left or self.former_inside)
+            and self._is_undisturbed
         )
 
     @property

@@ -71,11 +71,13 @@ def parse_id(value: str, *, field: str) -> str:
     return match[0]  # a plain str: a str-based enum formats as its own name
 
 
-def _phlo_id(value: str) -> str:
+def parse_phlo_id(value: str) -> str:
+    """Return a PHLO's id."""
     return parse_id(value, field="phlo_id")
 
 
-def _node_id(value: str) -> str:
+def parse_node_id(value: str) -> str:
+    """Return a node's id."""
     return parse_id(value, field="node_id")
 
 
@@ -91,7 +93,8 @@ def _to(value: str) -> str:
     return parse_address(value, field="to")
 
 
-def _member(value: str) -> str:
+def parse_member(value: str) -> str:
+    """Return a member's address."""
     return parse_address(value, field="member")
 
 
@@ -154,7 +157,7 @@ class Action:
     lane: ClassVar[Lane] = Lane.AWAITED
     # Names of the actions after which, for the same member, it must not leave.
     undone_by: ClassVar[frozenset[str]] = frozenset()
-    phlo_id: str = attrs.field(converter=_phlo_id, repr=_repr_id)
+    phlo_id: str = attrs.field(converter=parse_phlo_id, repr=_repr_id)
     key: str | None = attrs.field(
         default=None, converter=_key, eq=False, repr=_repr_key
     )
@@ -169,7 +172,7 @@ class NodeAction(Action):
     """
 
     node_type: ClassVar[str] = "multi_party_call"
-    node_id: str = attrs.field(converter=_node_id, repr=_repr_id)
+    node_id: str = attrs.field(converter=parse_node_id, repr=_repr_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -198,7 +201,7 @@ class MemberAction(NodeAction):
         member: Address of the member it is for.
     """
 
-    member: str = attrs.field(converter=_member, repr=mask)
+    member: str = attrs.field(converter=parse_member, repr=mask)
 
 
 class AddUser(DialAction):
@@ -482,7 +485,7 @@ class GetNode(Action):
     reads: ClassVar[bool] = True
     lane: ClassVar[Lane] = Lane.AWAITED
     undone_by: ClassVar[frozenset[str]] = frozenset()
-    node_id: str = attrs.field(converter=_node_id, repr=_repr_id)
+    node_id: str = attrs.field(converter=parse_node_id, repr=_repr_id)
     node_type: str = attrs.field(
         default="multi_party_call", converter=_node_type, repr=_repr_id
     )

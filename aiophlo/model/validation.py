@@ -105,14 +105,8 @@ def check_folder(value: object, field: str) -> Path:
     return Path(value)
 
 
-def check_on_duplicate(value: str) -> None:
-    """Refuse what is no word for what to do with a dial that equals another."""
-    if value not in ("join", "send"):
-        refuse("on_duplicate", "'join' or 'send'")
-
-
-def check_on_duplicate_row(value: str) -> bool:
-    """Return whether a stream sends dials that equal earlier ones of it."""
-    if value not in ("skip", "send"):
-        refuse("on_duplicate", "'skip' or 'send'")
+def check_on_duplicate(value: str, otherwise: str) -> bool:
+    """Return whether a dial that equals another is sent, and not what is otherwise."""
+    if value not in (otherwise, "send"):
+        refuse("on_duplicate", f"{otherwise!r} or 'send'")
     return value == "send"

@@ -46,14 +46,6 @@ class SimulatorControls(ThreadAccess):
         http_control: Serves the paths beside the API's.
         timing: When things happen.
         quota: As for `Simulator`, like all that follow.
-        retry_after: The same.
-        auth_id: The same.
-        auth_token: The same.
-        seed: The same.
-        strict: The same.
-        returns_customer: The same.
-        faults: The same.
-        keep_requests: The same.
 
     Attributes:
         auth_id: Id of the first account.

@@ -31,6 +31,7 @@ _WORDS: Final = {
     "GetNode": "get_node",
 }
 _TOO_MANY_REQUESTS: Final = 429
+_OF_A_DIAL: Final = ("to", "action", "account", "at", "answered")
 
 _Deed = tuple[str, str, str, str]  # action, PHLO, node, address
 _Party = tuple[str, str, str]  # PHLO, node, the member or agent who acts
@@ -305,13 +306,7 @@ class Ledger:
         return {
             "requests": [record.as_json() for record in self.requests],
             "dials": [
-                {
-                    "to": record.to,
-                    "action": record.action,
-                    "account": record.account,
-                    "at": record.at,
-                    "answered": record.answered,
-                }
+                {name: getattr(record, name) for name in _OF_A_DIAL}
                 for record in self.dialled
             ],
         }

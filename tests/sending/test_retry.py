@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiophlo.errors import InvalidInputError
+from aiophlo.model.accounts import Quota
 from aiophlo.model.actions import (
     AbortTransfer,
     Action,
@@ -224,6 +225,19 @@ def test_repeats_in_an_outage_take_turns() -> None:
     assert all(budget.spend(FAILED) for _ in range(100))
 
 
+def test_outage_begins_anew_once_the_host_has_answered() -> None:
+    """A batch that stopped for two short ones would leave thousands uncalled."""
+    budget = RetryBudget()
+    for now in (0.0, 20.0):
+        budget.wait_in_outage(now, 0.1)
+    assert not budget.is_down_for_long(29.9)
+    assert budget.is_down_for_long(30.0)
+    budget.settled()
+    budget.wait_in_outage(40.0, 0.1)
+    assert not budget.is_down_for_long(69.9)
+    assert budget.is_down_for_long(70.0)
+
+
 def test_pause_is_the_wait_after_a_429() -> None:
     """Who waits for the pause and then once more is superseded by newcomers."""
     outcome = NotSent(action=HOLD, reason=Reason.THROTTLED, attempts=3)
@@ -233,6 +247,23 @@ def test_pause_is_the_wait_after_a_429() -> None:
 # At whose expense
 
 FAILED = NotSent(action=HOLD, reason=Reason.UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("quota", "retries"),
+    [
+        (None, 592),
+        (Quota(), 592),
+        (Quota(500, per=5.0), 988),
+        (Quota(10, per=5.0), 100),
+    ],
+)
+def test_budget_is_ten_seconds_of_the_quota_and_never_less_than_a_hundred(
+    quota: Quota | None, retries: int
+) -> None:
+    """With less, two bad seconds cost transfers; with more, they are multiplied."""
+    budget = RetryBudget.of_quota(quota)
+    assert sum(budget.spend(FAILED) for _ in range(2_000)) == retries
 
 
 def test_budget_ends_and_fills_again() -> None:

@@ -743,11 +743,14 @@ def test_a_thousand_sends_that_would_come_too_late_are_refused_at_once() -> None
     assert run_virtually(main()) == ({"throttled"}, 1, 0.0)
 
 
-def test_those_whom_the_quota_has_no_room_for_are_refused_at_once() -> None:
+@pytest.mark.parametrize("connections", [10, 1_000])
+def test_those_whom_the_quota_has_no_room_for_are_refused_at_once(
+    connections: int,
+) -> None:
     """Of a thousand at once as many leave as can, and the rest hears so at once."""
 
     async def main() -> tuple[list[float], int]:
-        line = Line(ACCEPTED, quota=Quota())
+        line = Line(ACCEPTED, quota=Quota(), connections_per_account=connections)
         loop = asyncio.get_running_loop()
         began = loop.time()
         refused: list[float] = []

@@ -238,9 +238,12 @@ def test_outage_begins_anew_once_the_host_has_answered() -> None:
     assert budget.is_down_for_long(70.0)
 
 
-def test_pause_is_the_wait_after_a_429() -> None:
-    """Who waits for the pause and then once more is superseded by newcomers."""
-    outcome = NotSent(action=HOLD, reason=Reason.THROTTLED, attempts=3)
+@pytest.mark.parametrize("reason", [Reason.THROTTLED, Reason.STALE_CONNECTION])
+def test_next_slot_is_the_wait_after_what_says_nothing_of_the_host(
+    reason: Reason,
+) -> None:
+    """Who waits for the slot and then once more is superseded by newcomers."""
+    outcome = NotSent(action=HOLD, reason=reason, attempts=3)
     assert POLICY.wait(outcome, lambda: 0.9) == 0.0
 
 

@@ -215,3 +215,22 @@ async def test_streams_leave_a_tenth_to_who_is_awaited() -> None:
     connections.release(Lane.AWAITED)
     assert not connections.take(Lane.STREAMED)
     assert connections.take(Lane.AWAITED)
+
+
+@pytest.mark.parametrize("together", [None, 40])
+async def test_stream_that_waits_is_not_given_what_is_left_to_who_is_awaited(
+    together: int | None,
+) -> None:
+    """Two hundred rows that wait would have every connection before the next click."""
+    shared = None if together is None else ConnectionLimit(together)
+    connections = ConnectionLimit(20, shared=shared)
+    for _ in range(18):
+        assert await connections.acquire(STREAMED, math.inf)
+    waiting = asyncio.ensure_future(connections.acquire(STREAMED, math.inf))
+    await settle()
+    for _ in range(2):
+        assert connections.take(AWAITED)
+    for lane, is_given in ((AWAITED, False), (AWAITED, False), (STREAMED, True)):
+        connections.release(lane)
+        await settle()
+        assert waiting.done() is is_given

@@ -96,6 +96,9 @@ class SessionPool:
             webhook: see `ObservedEvent`. What one raises is logged once.
         random: Returns a number from 0 to below 1; spreads the waits between
             attempts.
+        coordinator: What is shared with other pools, a
+            `aiophlo.postgres.PostgresCoordinator`: the quota, one dial per double
+            click, the last word to a party. None shares nothing.
 
     Raises:
         InvalidInputError: An argument can't be right; nothing was sent.
@@ -125,6 +128,7 @@ class SessionPool:
         session: aiohttp.ClientSession | None = None,
         observers: Sequence[Observer] = (),
         random: Callable[[], float] = random.random,
+        coordinator: aiophlo.coordination.Coordinator | None = None,
     ) -> None:
         self._opened = False
         self._closed = False
@@ -163,6 +167,8 @@ class SessionPool:
             trailing_slash=check_type(trailing_slash, bool, "trailing_slash"),
         )
         self._senders = self._account_senders.by_auth_id
+        self._random = random
+        self._coordinator = coordinator
         self._registry: HandoverRegistry | None = None
         self._guard: LoopGuard | None = None
 
@@ -195,11 +201,18 @@ class SessionPool:
             raise InvalidInputError(f"pool: expected a new one, got {self!r}")
         self._opened = True
         self._guard = LoopGuard("pool")
+        if self._coordinator is not None:
+            try:
+                await self._coordinator.open(self._random)
+            except BaseException:
+                self._opened = False
+                raise
         self._account_senders.open(
             self._accounts.values(),
             self._http_client,
             most_connections=self._http_clients.open(),
             check_loop=self._guard.check,
+            coordinator=self._coordinator,
         )
         return self
 
@@ -260,6 +273,8 @@ class SessionPool:
             )
         finally:
             await self._http_clients.close()
+            if self._coordinator is not None:
+                await self._coordinator.close()
 
     async def send(
         self,

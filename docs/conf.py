@@ -48,6 +48,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(aiohttp|asyncio|collections|http|os|signal|ssl)\..*"),
     # A shape that you never name: what is judged.
     ("py:.*", r"aiophlo\.simulator\.audit\..*"),
+    # A protocol that `PostgresCoordinator` fulfils.
+    ("py:.*", r"aiophlo\.coordination\..*"),
 ]
 suppress_warnings = [
     "misc.highlighting_failure",  # JSON over several lines in a command of curl's

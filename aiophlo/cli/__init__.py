@@ -1,4 +1,4 @@
-"""The command line: `aiophlo demo | transfer | batch | check | simulate`.
+"""The command line: `aiophlo demo | transfer | batch | check | simulate | postgres`.
 
 What each command does and prints is answered here; what is sent, in `sending`. Each
 module imports only from those above it:
@@ -13,6 +13,7 @@ module imports only from those above it:
 `endpoint`           where the API is and how it is reached
 `sending`            one action for its outcome, whatever the verdict
 `check`              `aiophlo check`: credentials, PHLO and node, by GET
+`postgres`           `aiophlo postgres migrate`: the schema that pools share
 `transfer`           `aiophlo transfer`: one warm transfer
 `simulate`           `aiophlo simulate`: a PHLO API on this machine
 `simulator_process`  the simulator in a process of its own

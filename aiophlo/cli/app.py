@@ -15,6 +15,7 @@ from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interruptible
 from aiophlo.cli.options import option_named, with_options_named
 from aiophlo.cli.output import forgiving_output, say, say_error
+from aiophlo.cli.postgres import postgres
 from aiophlo.cli.simulate import simulate
 from aiophlo.cli.transfer import transfer
 from aiophlo.errors import InvalidInputError
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for command in (demo, transfer, batch, check, simulate):
     app.command()(command)
+app.add_typer(postgres, name="postgres")
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from aiophlo.coordination import Coordinator, Rate
 from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
@@ -48,6 +49,7 @@ class AccountSenders:
         self._observers = observers
         self._random = random
         self._trailing_slash = trailing_slash
+        self._coordinator: Coordinator | None = None
         self._slots: dict[str, tuple[RateLimitQueue, RateLimitQueue | None]] = {}
         self._claims = Claims()
         self._under_way = UnderWay()
@@ -59,6 +61,7 @@ class AccountSenders:
         *,
         most_connections: int,
         check_loop: Callable[[], None],
+        coordinator: Coordinator | None = None,
     ) -> None:
         """Make the senders, on the running event loop.
 
@@ -68,8 +71,10 @@ class AccountSenders:
             most_connections: How many there can be at once, of all accounts
                 together; 0 for any number.
             check_loop: Raises where it isn't the pool's own event loop that runs.
+            coordinator: What is shared with other pools, open.
         """
         accounts = tuple(accounts)
+        self._coordinator = coordinator
         if most_connections:
             # A tenth is left to the urgent lane, which needs no permit.
             most = max(most_connections * 9 // 10, 1)
@@ -77,14 +82,16 @@ class AccountSenders:
             self._connections = min(self._connections, most)
         for account in accounts:
             context = self._context(account, http_client_of(account))
-            self.by_auth_id[account.auth_id] = Sender(
+            self.by_auth_id[account.auth_id] = sender = Sender(
                 context, under_way=self._under_way, check_loop=check_loop
             )
+            if coordinator is not None:
+                sender.share(coordinator.actions(account, sender.heard))
 
     def _context(self, account: Account, http_client: HttpClient) -> DeliveryContext:
         owner = account.quota_owner
         if owner not in self._slots:
-            self._slots[owner] = _slots_of(account)
+            self._slots[owner] = self._slots_of(account)
         slots, call_rate = self._slots[owner]
         return DeliveryContext(
             account,
@@ -97,7 +104,32 @@ class AccountSenders:
             observers=self._observers,
             random=self._random,
             trailing_slash=self._trailing_slash,
+            coordinator=self._coordinator,
         )
+
+    def _slots_of(
+        self, account: Account
+    ) -> tuple[RateLimitQueue, RateLimitQueue | None]:
+        owner = account.quota_owner
+        slots = self._queue(Rate.of_quota(account.quota, owner))
+        if account.calls_per_second is None:
+            return slots, None
+        calls = Rate(f"{owner} calls", 1.0 / account.calls_per_second)
+        return slots, self._queue(calls)
+
+    def _queue(self, rate: Rate) -> RateLimitQueue:
+        loop = asyncio.get_running_loop()
+        if self._coordinator is None:
+            return RateLimitQueue(RateLimiter(RateMeter.of(rate)), loop)
+        queue: RateLimitQueue | None = None
+
+        def refresh(late: bool) -> None:  # noqa: FBT001 -- a callback
+            if queue is not None:
+                queue.refresh(late)
+
+        meter = self._coordinator.meter(rate, refresh)
+        queue = RateLimitQueue(RateLimiter(meter), loop)
+        return queue
 
     def refuse(self, lane: Lane) -> None:
         """Give out no more slots in `lane` or behind it."""
@@ -112,12 +144,3 @@ class AccountSenders:
                 await self._under_way.none_left()
         except TimeoutError:
             logger.warning("closed with actions under way: %d", self._under_way.number)
-
-
-def _slots_of(account: Account) -> tuple[RateLimitQueue, RateLimitQueue | None]:
-    loop = asyncio.get_running_loop()
-    slots = RateLimitQueue(RateLimiter(RateMeter.of_quota(account.quota)), loop)
-    if account.calls_per_second is None:
-        return slots, None
-    meter = RateMeter(1.0 / account.calls_per_second)
-    return slots, RateLimitQueue(RateLimiter(meter), loop)

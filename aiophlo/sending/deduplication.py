@@ -11,11 +11,12 @@ import time
 from collections import deque
 from typing import TypeAlias
 
+from aiophlo.coordination import Party
 from aiophlo.model.actions import Action, DialAction
 from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.protocol.codec import Answer, NoAnswer, decode
-from aiophlo.sending.superseding import Party, party_of
+from aiophlo.sending.superseding import party_of
 
 _FIGURES = struct.Struct("=dHIddQ")  # ended, status, attempts, seconds, waited, id
 _REMEMBERED = (Accepted, InDoubt)
@@ -117,10 +118,14 @@ class DialRegistry:
     def note(self, action: Action) -> None:
         """Give the dials after `action` other keys, if it ends dials."""
         if action.ends_dials:
-            now, party = self._forget(), party_of(action)
-            self._count += 1
-            self._cuts[party] = str(self._count)
-            self._cut_until[party] = now + MEMORY
+            self.cut(party_of(action))
+
+    def cut(self, party: Party | None) -> None:
+        """Give the dials from now on that are about `party` other keys."""
+        now = self._forget()
+        self._count += 1
+        self._cuts[party] = str(self._count)
+        self._cut_until[party] = now + MEMORY
 
     def begin(self, key: str, dial: RegisteredDial) -> None:
         """Register a dial that is under way now; it must be passed to `finish`."""
@@ -246,7 +251,7 @@ class DialRegistry:
             for joiner in dial.joiners.values():
                 if not joiner.done():
                     joiner.set_result((outcome, dial.id))
-        if isinstance(outcome, _REMEMBERED):
+        if isinstance(outcome, _REMEMBERED) and not outcome.joined:
             if self._cuts and isinstance(dial.action, DialAction):
                 for party in self._cut_parties(dial.action):
                     self._cut_until[party] = self._loop.time() + MEMORY

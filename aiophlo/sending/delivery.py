@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from aiophlo.coordination import Coordinator
 from aiophlo.instrumentation import AttemptBegun, Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
@@ -54,6 +55,7 @@ class DeliveryContext:
         observers: Who is told.
         random: Returns a number from 0 to below 1.
         trailing_slash: End the path of every POST in `/`.
+        coordinator: What is shared with other pools; None for nothing.
 
     Attributes:
         rates: `slots`, and `call_rate` if there is one.
@@ -76,6 +78,7 @@ class DeliveryContext:
         observers: Observers,
         random: Callable[[], float],
         trailing_slash: bool,
+        coordinator: Coordinator | None = None,
     ) -> None:
         self.account = account
         self.http_client = http_client
@@ -88,6 +91,7 @@ class DeliveryContext:
         self.observers = observers
         self.random = random
         self.trailing_slash = trailing_slash
+        self.coordinator = coordinator
         prepare()
         self.budget = RetryBudget.of_quota(account.quota)
         self.replays = Replays()

@@ -51,6 +51,7 @@ class RateLimitQueue:
             return ticket.refusal
         waiter = self._waiters[ticket] = self._loop.create_future()
         self._wake(self.limiter.superseded(now, lane))
+        self.limiter.want(now)
         self._set_timer(now, sooner=lane is Lane.URGENT)
         try:
             await waiter
@@ -96,11 +97,25 @@ class RateLimitQueue:
             self._timer = None
         self._set_timer(self._loop.time())
 
+    def refresh(self, late: bool) -> None:  # noqa: FBT001 -- a callback
+        """Look again, since the meter knows of other slots than before.
+
+        Args:
+            late: They come later than was foretold.
+        """
+        if late:
+            self._wake(self.limiter.refuse_late(self._loop.time()))
+        self._release(sooner=True)
+
     def _fire(self) -> None:
         self._timer = None
+        self._release()
+
+    def _release(self, *, sooner: bool = False) -> None:
         now = self._loop.time()
         self._wake(self.limiter.release(now))
-        self._set_timer(now)
+        self.limiter.want(now)
+        self._set_timer(now, sooner=sooner)
 
     def _wake(self, tickets: Iterable[Ticket]) -> None:
         for ticket in tickets:

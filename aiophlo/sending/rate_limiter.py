@@ -11,9 +11,9 @@ Pure: times are seconds of any one monotonic clock, passed in.
 import math
 from collections import deque
 
+from aiophlo.coordination import Meter
 from aiophlo.model.actions import Lane
 from aiophlo.model.outcomes import Reason
-from aiophlo.sending.rate_meter import RateMeter
 
 
 class Ticket:
@@ -44,7 +44,7 @@ class RateLimiter:
         meter: As given. Tickets stay queued when another meter takes its place.
     """
 
-    def __init__(self, meter: RateMeter) -> None:
+    def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0] * len(Lane)
@@ -73,7 +73,7 @@ class RateLimiter:
     def superseded(self, now: float, lane: Lane) -> list[Ticket]:
         """Refuse and return the tickets that a new one in `lane` moved too far back."""
         behind = lane + 1
-        return self._refuse_late(now, behind) if any(self._waiting[behind:]) else []
+        return self.refuse_late(now, behind) if any(self._waiting[behind:]) else []
 
     def leave(self, ticket: Ticket) -> None:
         """Give up a place in the queue, if it is still held."""
@@ -90,7 +90,7 @@ class RateLimiter:
         released: list[Ticket] = []
         while (ticket := self._first()) is not None:
             slot = self.meter.next_slot(now, ticket.lane)
-            late = max(now, slot) > ticket.deadline
+            late = max(now, slot if slot < math.inf else now) > ticket.deadline
             if not late and slot > now:
                 break
             self._remove_first(ticket)
@@ -110,7 +110,7 @@ class RateLimiter:
             The tickets that this refuses: their slot would now come too late.
         """
         paused = self.meter.throttled(now, sent=sent, retry_after=retry_after)
-        return self._refuse_late(now) if paused else []
+        return self.refuse_late(now) if paused else []
 
     def close(self, lane: Lane = Lane.URGENT) -> list[Ticket]:
         """Refuse and return the tickets in `lane` and in the lanes behind it."""
@@ -119,17 +119,24 @@ class RateLimiter:
     def due(self, now: float) -> float:
         """Return when `release` next has something to do; infinity if never."""
         first = self._first()
-        return math.inf if first is None else self.meter.next_slot(now, first.lane)
+        if first is None:
+            return math.inf
+        slot = self.meter.next_slot(now, first.lane)
+        return slot if slot < math.inf else first.deadline
 
     def slot_for(self, lane: Lane, now: float, *, behind: int = 0) -> float:
         """Return the time of the slot of a ticket that came after `behind` more."""
         ahead = behind + sum(self._waiting[: lane + 1])
         meter = self.meter
-        return max(now, meter.next_slot(now, lane) + ahead * meter.step(now))
+        return max(now, meter.forecast(now, lane) + ahead * meter.step(now))
 
     def waiting(self, lane: Lane) -> int:
         """Return the number of tickets in `lane`."""
         return self._waiting[lane]
+
+    def want(self, now: float) -> None:
+        """Tell the meter who waits."""
+        self.meter.want(now, self._waiting)
 
     def _why_late(self, ticket: Ticket) -> Reason:
         """Return why a slot comes too late: because of a pause, or of the quota."""
@@ -152,13 +159,13 @@ class RateLimiter:
         while lane and lane[0].gone:
             lane.popleft()
 
-    def _refuse_late(self, now: float, lane: int = 0) -> list[Ticket]:
+    def refuse_late(self, now: float, lane: int = 0) -> list[Ticket]:
         """Refuse, in order, those from `lane` on whose slot now comes too late."""
         step = self.meter.step(now)
         ahead = sum(self._waiting[:lane])
         refused = []
         for ticket in self._all(lane):
-            slot = self.meter.next_slot(now, ticket.lane) + ahead * step
+            slot = self.meter.forecast(now, ticket.lane) + ahead * step
             if max(now, slot) > ticket.deadline:
                 refused.append(ticket)
             else:

@@ -7,7 +7,9 @@ Pure: times are seconds of any one monotonic clock, passed in.
 """
 
 import math
+from collections.abc import Sequence
 
+from aiophlo.coordination import Rate
 from aiophlo.model.accounts import Quota
 from aiophlo.model.actions import Lane
 
@@ -31,6 +33,7 @@ class RateMeter:
             cost a little of the quota.
         longest_growth: Longest pause, in seconds, after a 429 that doesn't
             say how long to wait.
+        first_slot: When the first slot comes.
 
     Attributes:
         paused_until: When the last pause ends, or ended.
@@ -44,12 +47,13 @@ class RateMeter:
         burst: int = 1,
         lateness: float = 0.0,
         longest_growth: float = 5.0,
+        first_slot: float = -math.inf,
     ) -> None:
         self._interval = interval
         self._slack = (burst - 1) * interval + lateness
         self.lateness = lateness
         self._longest_growth = longest_growth
-        self._next_free = -math.inf
+        self._next_free = first_slot
         self.paused_until = -math.inf
         self._is_long = False  # the pause: Plivo asked for a longer one
         self._trying_until = -math.inf  # after a long pause
@@ -62,18 +66,17 @@ class RateMeter:
 
     @classmethod
     def of_quota(cls, quota: Quota | None) -> "RateMeter":
-        """Return the meter that keeps to `quota`; with None it only pauses.
+        """Return the meter that keeps to `quota`; with None it only pauses."""
+        return cls.of(Rate.of_quota(quota))
 
-        Half of the quota's jitter is left to this process's own lateness, the
-        other half to the way to Plivo.
-        """
-        if quota is None:
-            return cls(0.0)
+    @classmethod
+    def of(cls, rate: Rate) -> "RateMeter":
+        """Return the meter of a rate."""
         return cls(
-            quota.interval,
-            burst=quota.burst,
-            lateness=quota.jitter / 2,
-            longest_growth=quota.per,
+            rate.interval,
+            burst=rate.burst,
+            lateness=rate.lateness,
+            longest_growth=rate.longest_growth,
         )
 
     def next_slot(self, now: float, lane: Lane = Lane.AWAITED) -> float:
@@ -83,6 +86,11 @@ class RateMeter:
             blocked = max(self.paused_until, self._trying_until)
             return max(self._next_free, min(blocked, self._urgent_next), earliest)
         return max(self._next_free, self.paused_until, self._trying_until, earliest)
+
+    forecast = next_slot  # all slots are this pool's own, and known
+
+    def want(self, now: float, waiting: Sequence[int]) -> None:
+        """Hear how many wait in each lane; which changes nothing."""
 
     def step(self, now: float) -> float:
         """Return the seconds from one slot to the next at the present pace."""

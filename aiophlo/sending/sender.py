@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from aiophlo.coordination import Party, SharedActions
 from aiophlo.instrumentation import ActionBegun
 from aiophlo.logs import logger
 from aiophlo.model.actions import Action, DialAction, Lane
@@ -26,6 +27,8 @@ class AccountState:
         paused_for: Seconds that the present pause after a 429 still lasts.
         in_flight: Requests under way.
         pace: Share of the full pace in use, above 0 and at most 1.
+        coordinated: Whether the quota is shared with other pools at present, through a
+            coordinator; False without one, and while its database is away.
     """
 
     waiting: Mapping[Lane, int]
@@ -33,6 +36,7 @@ class AccountState:
     paused_for: float
     in_flight: int
     pace: float
+    coordinated: bool = False
 
 
 class UnderWay:
@@ -92,6 +96,17 @@ class Sender:
         self.check_loop = check_loop
         self._claims = context.claims
         self._budget = context.budget
+        self._shared: SharedActions | None = None
+
+    def heard(self, party: Party, action: str, *, ends_dials: bool) -> None:
+        """Hear of an action that was begun in another pool, by its class's name."""
+        self._claims.hear(party, action)
+        if ends_dials:
+            self.dials.cut(party)
+
+    def share(self, actions: SharedActions) -> None:
+        """Share the actions from now on with other pools."""
+        self._shared = actions
 
     def send(
         self,
@@ -128,6 +143,8 @@ class Sender:
             paused_for=max(limiter.meter.paused_until - now, 0.0),
             in_flight=context.in_flight,
             pace=limiter.meter.pace(now),
+            coordinated=context.coordinator is not None
+            and context.coordinator.coordinated,
         )
 
     async def run(self, delivery: Delivery, *, once: bool = False) -> Outcome:
@@ -157,8 +174,11 @@ class Sender:
         self.under_way.begin()
         try:
             delivery.claim = self._claims.begin(action)
-            outcome = await delivery.attempt()
-            if not isinstance(outcome, _CLEAR):
+            joined = None
+            if self._shared is not None:
+                joined = await self._share(self._shared, delivery, once=once)
+            outcome = joined or await delivery.attempt()
+            if not (joined or isinstance(outcome, _CLEAR)):
                 outcome = await delivery.go_on(outcome)
         except BaseException as error:
             outcome = delivery.ended_by(error)
@@ -190,22 +210,38 @@ class Sender:
         )
         return outcome
 
+    async def _share(
+        self, shared: SharedActions, delivery: Delivery, *, once: bool
+    ) -> Outcome | None:
+        """Return the outcome of another pool's equal dial; None if there is none."""
+        if once and isinstance(delivery.action, DialAction):
+            return await shared.begin(delivery)
+        shared.register(delivery)
+        return None
+
     def _end(self, delivery: Delivery, outcome: Outcome) -> None:
         """Count it as ended, and tell of it; nothing that fails changes its verdict."""
         try:
             try:
                 if delivery.key is not None:
                     self.dials.finish(delivery.key, delivery, outcome, delivery.answer)
+                if self._shared is not None:
+                    self._shared.finish(delivery, outcome)
             finally:
                 self.under_way.end()
                 self._claims.end(delivery.claim)
-            if isinstance(outcome, _CLEAR):
+            if isinstance(outcome, _CLEAR) and not outcome.joined:
                 self._budget.settled()
             self._tell_end(delivery, outcome)
         except Exception as error:  # noqa: BLE001 -- the outcome stands all the same
             logger.failure("an action could not be ended well", error=error)
 
     def _tell_end(self, delivery: Delivery, outcome: Outcome) -> None:
+        if outcome.joined:  # a dial of another pool, whose number isn't known here
+            self.observers.action_joined(
+                self.account, outcome, id=delivery.id, joined=0
+            )
+            return
         self.observers.action_ended(
             self.account, outcome, id=delivery.id, handover=delivery.handover
         )

@@ -6,10 +6,9 @@ transfer. And an action that waits for its slot must not leave after the one tha
 undoes it: an urgent Unhold leaves first, and a Hold that followed it would stay.
 """
 
+from aiophlo.coordination import Party
 from aiophlo.model.actions import Action, DialAction, MemberAction
 from aiophlo.model.address_matching import phone_of
-
-Party = tuple[str, str, str]
 
 
 class Claim:
@@ -52,11 +51,15 @@ class Claims:
         party = party_of(action)
         if party is None:
             return UNTRACKED
-        _challenge(self._setters.get(party), action)
-        _challenge(self._waiting.get(party), action)
+        self.hear(party, type(action).__name__)
         if not action.idempotent:
             return UNTRACKED
         return _enter(self._setters, action, party)
+
+    def hear(self, party: Party, action: str) -> None:
+        """Mark what an action of another pool, by its class's name, supersedes."""
+        for claims in (self._setters, self._waiting):
+            _challenge(claims.get(party), action)
 
     def wait(self, action: Action, claim: Claim) -> Claim:
         """Track an `action` that can't leave at once, so that it may be superseded.
@@ -100,8 +103,8 @@ def _enter(claims: _ClaimsByParty, action: Action, party: Party) -> Claim:
     return claim
 
 
-def _challenge(claims: dict[Claim, None] | None, action: Action) -> None:
+def _challenge(claims: dict[Claim, None] | None, action: str) -> None:
     for claim in claims or ():
         claim.is_latest = False
-        undone = type(action).__name__ in claim.kind.undone_by
+        undone = action in claim.kind.undone_by
         claim.superseded = claim.superseded or undone

@@ -1,0 +1,48 @@
+"""`aiophlo postgres migrate`: the schema that pools share."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.output import say
+
+postgres = typer.Typer(help="What pools share in a Postgres.", no_args_is_help=True)
+URL_VARIABLE = "AIOPHLO_POSTGRES_URL"
+
+
+@postgres.callback()
+def group() -> None:
+    """What pools share in a Postgres."""
+
+
+@postgres.command()
+def migrate(
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            envvar=URL_VARIABLE,
+            show_envvar=True,
+            help="Where it is: postgresql://user@host/database. A password is better"
+            " given in PGPASSWORD, as a process's arguments can be read.",
+        ),
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Name of the schema.")] = "aiophlo",
+) -> int:
+    """Make the schema that pools share, or bring it up to date."""
+    if url is None:
+        raise UnusableError(f"--url: expected it, or {URL_VARIABLE}")
+    try:
+        from aiophlo import postgres as shared  # noqa: PLC0415 -- needs the extra
+    except ImportError as error:
+        message = "postgres is an extra: pip install 'aiophlo[postgres]'"
+        raise UnusableError(message) from error
+    try:
+        applied = asyncio.run(shared.migrate(url, namespace=namespace))
+    except shared.MigrationError as error:
+        raise UnusableError(str(error)) from error
+    done = ", ".join(map(str, applied))
+    say(f"{namespace}: applied {done}" if applied else f"{namespace}: up to date")
+    return Exit.ACCEPTED

@@ -1,0 +1,19 @@
+"""Pools that share a Postgres keep the promise together.
+
+The modules, each imports only those above it:
+
+`validation`      what a coordinator is made with
+`server_clock`    the server's clock, mapped to the event loop's
+`connection`      one connection, whose every statement ends within a second
+`operations`      what is asked in one go, and what comes of it
+`shared_meter`    when this pool's slots of a shared rate come
+`shared_actions`  one dial per double click, and the last word to a party
+`listener`        what other pools tell, and that this one lives
+`migrate`         the schema, and its versions
+`coordinator`     all of it, for one pool
+"""
+
+from aiophlo.postgres.coordinator import PostgresCoordinator
+from aiophlo.postgres.migrate import MigrationError, migrate
+
+__all__ = ["MigrationError", "PostgresCoordinator", "migrate"]

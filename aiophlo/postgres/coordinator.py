@@ -1,0 +1,241 @@
+"""A coordinator in Postgres, for one pool: both connections, and what goes by them."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiophlo.coordination import Heard, Rate
+from aiophlo.errors import InvalidInputError
+from aiophlo.logs import logger
+from aiophlo.model.accounts import Account
+from aiophlo.model.validation import check_type
+from aiophlo.postgres.connection import AwayError, Connection, unawaited
+from aiophlo.postgres.listener import Listener
+from aiophlo.postgres.migrate import MigrationError, migrate, newest, version_query
+from aiophlo.postgres.operations import Operations
+from aiophlo.postgres.server_clock import ServerClock
+from aiophlo.postgres.shared_actions import PostgresActions
+from aiophlo.postgres.shared_meter import SharedMeter
+from aiophlo.postgres.validation import check_namespace, check_share, check_url
+
+_OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
+_BEAT: Final = 1.0  # seconds from one sign of life to the next
+_TIDY_EVERY: Final = 60  # signs of life
+_AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at random
+
+
+class PostgresCoordinator:
+    """Lets pools that have the same database keep the promise together.
+
+    Give each pool one of its own: `SessionPool(account, coordinator=…)`. All pools of
+    one namespace share the quota of each account, join each other's double clicks, and
+    hear of each other's actions on a party. While the database is away each goes on by
+    itself, with its share of the quota; a WARNING says so once.
+
+    Args:
+        url: Where the database is, such as `postgresql://user@host/database`; what is
+            left out, libpq takes from the environment (`PGPASSWORD`, `PGSSLMODE`, …).
+        listen_url: Where it is without a pooler: one in transaction mode passes no
+            notices on. By default `url`.
+        namespace: Schema of the tables. Pools with different ones share nothing.
+        migrate: Make the schema, or bring it up to date, before it is used; else
+            `aiophlo postgres migrate` has to have done it.
+        share_at_start: Share of each quota that this pool uses if the database can't
+            be reached from the start, so that nobody knows how many pools there are.
+
+    Raises:
+        InvalidInputError: An argument can't be right.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        listen_url: str | None = None,
+        namespace: str = "aiophlo",
+        migrate: bool = False,
+        share_at_start: float = 0.25,
+    ) -> None:
+        self._url = check_url(url, "url")
+        self._listen_url = check_url(
+            url if listen_url is None else listen_url, "listen_url"
+        )
+        self._schema = check_namespace(namespace)
+        self._migrate = check_type(migrate, bool, "migrate")
+        self.pools = 1.0 / check_share(share_at_start, "share_at_start")
+        self.available = 1.0
+        self.coordinated = False
+        self._number = secrets.randbits(62)
+        self._clock = ServerClock()
+        self._meters: list[SharedMeter] = []
+        self._actions: list[PostgresActions] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opened = self._closing = False
+
+    def __repr__(self) -> str:
+        state = "coordinated" if self.coordinated else "not coordinated"
+        return f"<PostgresCoordinator {self._schema!r}, {state}>"
+
+    async def open(self, random: Callable[[], float]) -> None:
+        """Reach the database; without it the pool opens all the same.
+
+        Raises:
+            InvalidInputError: It serves a pool already.
+            MigrationError: The schema isn't there, or of another version.
+        """
+        if self._opened:
+            message = "coordinator: expected one of its own for each pool"
+            raise InvalidInputError(message, field="coordinator")
+        self._opened = True
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._books, self._hears = Connection(self._url), Connection(self._listen_url)
+        self._operations = Operations(self._books, self._schema, self._clock)
+        self._listener = Listener(
+            self._hears, self._schema, self._number, self._told, self._hearing
+        )
+        self._works: set[object] = set()  # `_book` and `_listen`, while they do
+        self._reached = asyncio.Event()
+        self._refused: MigrationError | None = None
+        for work in (self._book, self._listener.run):
+            unawaited(self._again_and_again(work), self._tasks)
+        try:
+            async with asyncio.timeout(_OPENING):
+                await self._reached.wait()
+        except TimeoutError:
+            self._say_lost("no connection yet")
+        if self._refused is not None:
+            await self.close()
+            raise self._refused
+
+    async def close(self) -> None:
+        """Say goodbye, and close both connections."""
+        self._closing = True
+        if self._operations.open:
+            asked = self._operations.ask({"do": "bye", "pool": self._number})
+            await asyncio.wait({asked}, timeout=_BEAT)
+            asked.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._books.close()
+        await self._hears.close()
+        self.coordinated = False
+
+    def meter(self, rate: Rate, refresh: Callable[[bool], None]) -> SharedMeter:
+        """Return the meter of one rate, as `coordination.Coordinator` says."""
+        meter = SharedMeter(
+            rate,
+            self._operations,
+            self._clock,
+            self,
+            refresh,
+            time=self._loop.time,
+            call_at=self._loop.call_at,
+        )
+        self._meters.append(meter)
+        if not self.coordinated:
+            meter.go_alone(self._random)
+        return meter
+
+    def actions(self, account: Account, heard: Heard) -> PostgresActions:
+        """Return the actions of one account, as `coordination.Coordinator` says."""
+        actions = PostgresActions(account, heard, self._operations, self._number)
+        self._actions.append(actions)
+        return actions
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except AwayError as error:
+                self._lost(work, error)
+            except MigrationError as error:
+                self._lost(work, error)
+                self._refused = error
+                self._reached.set()
+            least, spread = _AGAIN
+            await asyncio.sleep(least + self._random() * spread)
+
+    async def _book(self) -> None:
+        await self._books.open()
+        if self._migrate:
+            await migrate(self._url, namespace=self._schema)
+        version = await self._version()
+        if version < newest():  # a newer one serves, too: workers are renewed in turns
+            raise MigrationError(
+                f"postgres: schema {self._schema!r} has version {version}, and"
+                f" {newest()} is needed: run `aiophlo postgres migrate`"
+            )
+        self._clock.forget()
+        beating = self._loop.create_task(self._beat())
+        try:
+            await self._operations.run()
+        finally:
+            beating.cancel()
+            await asyncio.wait({beating})
+
+    async def _version(self) -> int:
+        table = f"{self._schema}.migrations"
+        if await self._books.fetch("SELECT to_regclass(%s)::text", table) is None:
+            return 0
+        return int(await self._books.fetch(version_query(self._schema)))
+
+    async def _beat(self) -> None:
+        beats = 0
+        while True:
+            try:
+                seen = await self._operations.ask({"do": "seen", "pool": self._number})
+            except AwayError:
+                return  # `run` says so
+            self.pools = max(seen["live"] + seen["lost"], 1)
+            self.available = max(seen["live"], 1) / self.pools
+            self._reach(self._book)
+            beats += 1
+            if beats % _TIDY_EVERY == 0:
+                self._operations.tell({"do": "tidy"})
+            await asyncio.sleep(_BEAT)
+
+    def _hearing(self) -> None:
+        self._reach(self._listener.run)
+
+    def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._works.add(work)
+        if self.coordinated or len(self._works) < len(self._tasks):
+            return
+        self.coordinated = True
+        if self._reached.is_set():
+            logger.info("coordinated again, by %s", self._schema)
+        self._reached.set()
+        for meter in self._meters:
+            meter.share_again()
+        for actions in self._actions:
+            actions.catch_up()
+
+    def _lost(self, work: Callable[[], Awaitable[None]], error: Exception) -> None:
+        self._works.discard(work)
+        if self.coordinated and not self._closing:
+            self.coordinated = False
+            self._say_lost(str(error))
+            for meter in self._meters:
+                meter.go_alone(self._random)
+
+    def _say_lost(self, why: str) -> None:
+        logger.warning(
+            "the database that coordinates pools is away (%s): this one goes on by"
+            " itself, at 1/%.3g of each quota",
+            why,
+            self.pools,
+        )
+
+    def _told(self, kind: str, details: list[Any]) -> None:
+        if kind == "paused":
+            name, news = details
+            for meter in self._meters:
+                if meter.name == name:
+                    meter.told(news)
+            return
+        for actions in self._actions:
+            actions.hear(kind, details)

@@ -1,0 +1,101 @@
+"""The schema that pools share, and its versions.
+
+A migration is a file of SQL, applied once, in the order of their numbers, by whoever
+comes first: the others wait.
+"""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+
+from aiophlo.errors import PhloError
+from aiophlo.postgres.connection import said
+from aiophlo.postgres.validation import check_namespace, check_url
+
+_LOCK: Final = 0x61696F70686C6F  # "aiophlo"
+_NAME: Final = re.compile(r"(\d{3})_\w+\.sql")
+
+
+class MigrationError(PhloError):
+    """The schema could not be made or brought up to date."""
+
+
+def migrations() -> Iterator[tuple[int, str]]:
+    """Yield the number and the SQL of each migration, in order."""
+    folder = files("aiophlo.postgres") / "migrations"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        name = _NAME.fullmatch(file.name)
+        if name is not None:
+            yield int(name[1]), file.read_text("utf-8")
+
+
+def newest() -> int:
+    """Return the number of the last migration."""
+    return max(number for number, _ in migrations())
+
+
+def version_query(schema: str) -> str:
+    """Return the query for the version that the database has."""
+    return f"SELECT max(number) FROM {schema}.migrations"  # noqa: S608 -- a checked identifier
+
+
+async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
+    """Make the schema, or bring it up to date.
+
+    Needs the right to create a schema in the database, or to own the one that is
+    there. What pools need is less: see the documentation.
+
+    Args:
+        url: Where the database is.
+        namespace: Name of the schema.
+
+    Returns:
+        The numbers of the migrations that were applied; none if it was up to date.
+
+    Raises:
+        InvalidInputError: An argument can't be right.
+        MigrationError: The database refused, or can't be reached.
+    """
+    check_url(url, "url")
+    schema = check_namespace(namespace)
+    try:
+        async with await psycopg.AsyncConnection.connect(
+            url, connect_timeout=10, prepare_threshold=None
+        ) as connection:
+            return await _apply(connection, schema)
+    except (psycopg.Error, OSError) as error:
+        raise MigrationError(f"postgres: {said(error)}") from error
+
+
+async def _apply(
+    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str
+) -> list[int]:
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    found = await connection.execute(
+        "SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.migrations",)
+    )
+    row = await found.fetchone()
+    if row is None or not row[0]:
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
+        await connection.execute(
+            f"CREATE TABLE {schema}.migrations ("
+            " number integer PRIMARY KEY,"
+            " applied timestamptz NOT NULL DEFAULT now())".encode()
+        )
+    found = await connection.execute(
+        f"SELECT number FROM {schema}.migrations".encode()  # noqa: S608 -- a checked identifier
+    )
+    known = {number for (number,) in await found.fetchall()}
+    applied = []
+    for number, source in migrations():
+        if number not in known:
+            await connection.execute(source.replace("{schema}", schema).encode())
+            await connection.execute(
+                f"INSERT INTO {schema}.migrations VALUES (%s)".encode(),  # noqa: S608 -- as above
+                (number,),
+            )
+            applied.append(number)
+    return applied

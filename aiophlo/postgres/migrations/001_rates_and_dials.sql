@@ -1,0 +1,345 @@
+-- Rates, pools and dials that all pools of one namespace share.
+-- Times are seconds since 1970 by this server's clock.
+
+CREATE UNLOGGED TABLE {schema}.rates (
+    name text PRIMARY KEY,
+    next_free float8 NOT NULL,
+    paused_until float8 NOT NULL DEFAULT '-Infinity',
+    is_long boolean NOT NULL DEFAULT false,
+    trying_until float8 NOT NULL DEFAULT '-Infinity',
+    urgent_next float8 NOT NULL DEFAULT '-Infinity',
+    urgent_tried_at float8 NOT NULL DEFAULT 'Infinity',
+    urgent_tries integer NOT NULL DEFAULT 0,
+    pauses_in_a_row integer NOT NULL DEFAULT 0,
+    pace float8 NOT NULL DEFAULT 1.0,
+    pace_set_at float8 NOT NULL DEFAULT '-Infinity'
+) WITH (fillfactor = 50);
+COMMENT ON TABLE {schema}.rates IS
+    'When the next request of an account may leave; rows that are lost make a pause of a second';
+
+CREATE TABLE {schema}.pools (
+    id bigint PRIMARY KEY,
+    seen float8 NOT NULL
+);
+COMMENT ON TABLE {schema}.pools IS
+    'Who shares this namespace; each also holds the advisory lock of its id while it lives';
+
+CREATE TABLE {schema}.dials (
+    key bigint NOT NULL,
+    id bigint NOT NULL,
+    pool bigint NOT NULL,
+    agent bigint NOT NULL,
+    called bigint NOT NULL,
+    begun float8 NOT NULL,
+    until float8 NOT NULL DEFAULT 'Infinity',
+    has_left boolean NOT NULL DEFAULT false,
+    joined boolean NOT NULL DEFAULT false,
+    ended boolean NOT NULL DEFAULT false,
+    outcome jsonb,
+    PRIMARY KEY (key, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX dials_agent ON {schema}.dials (agent);
+CREATE INDEX dials_called ON {schema}.dials (called);
+CREATE INDEX dials_until ON {schema}.dials (until);
+COMMENT ON TABLE {schema}.dials IS
+    'Dials under way or just ended; key, agent and called are keyed hashes';
+
+-- The row of a rate, made if it is not there: beginning a second from now, as whoever
+-- lost it may have used the quota until now.
+CREATE FUNCTION {schema}.rate(p_name text, p_now float8) RETURNS {schema}.rates
+LANGUAGE plpgsql AS $$
+DECLARE
+    r {schema}.rates;
+BEGIN
+    SELECT * INTO r FROM {schema}.rates WHERE name = p_name FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO {schema}.rates (name, next_free) VALUES (p_name, p_now + 1.0)
+            ON CONFLICT DO NOTHING;
+        SELECT * INTO r FROM {schema}.rates WHERE name = p_name FOR UPDATE;
+    END IF;
+    RETURN r;
+END $$;
+
+CREATE FUNCTION {schema}.pace(r {schema}.rates, p_now float8) RETURNS float8
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN r.pace = 1.0 THEN 1.0
+        ELSE least(r.pace + greatest(p_now - r.pace_set_at, 0.0) / 60.0, 1.0) END
+$$;
+
+-- Books `p_count` slots. What is urgent overdraws the row by up to three slots.
+CREATE FUNCTION {schema}.book(
+    INOUT r {schema}.rates, p_now float8, p_interval float8, p_count integer,
+    p_urgent boolean, OUT slots float8[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    step float8;
+    slot float8;
+BEGIN
+    slots := '{}';
+    FOR _ IN 1..p_count LOOP
+        step := p_interval / {schema}.pace(r, p_now);
+        slot := greatest(r.paused_until, r.trying_until);
+        IF p_urgent THEN
+            slot := greatest(r.next_free - 3 * step, least(slot, r.urgent_next), p_now);
+        ELSE
+            slot := greatest(r.next_free, slot, p_now);
+        END IF;
+        step := p_interval / {schema}.pace(r, slot);
+        r.next_free := greatest(r.next_free, slot) + step;
+        IF slot < r.paused_until OR slot < r.trying_until THEN
+            r.urgent_tried_at := least(r.urgent_tried_at, slot);
+            r.urgent_next := slot + 2.0;
+        ELSIF r.is_long THEN
+            r.trying_until := slot + 2.0;
+            r.is_long := false;
+        END IF;
+        slots := slots || slot;
+    END LOOP;
+END $$;
+
+-- Pauses after a 429 to a request that left at `p_sent`, and lowers the pace.
+CREATE FUNCTION {schema}.throttled(
+    INOUT r {schema}.rates, p_now float8, p_sent float8, p_retry_after float8,
+    p_longest_growth float8, OUT begun boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    pause float8;
+BEGIN
+    begun := p_sent >= r.paused_until;
+    IF begun THEN
+        r.pace := greatest({schema}.pace(r, p_now) * 0.8, 0.05);
+        r.pace_set_at := p_now;
+        pause := coalesce(
+            p_retry_after,
+            least(0.25 * 2.0 ^ least(r.pauses_in_a_row, 10), p_longest_growth)
+        );
+        r.is_long := pause > 60.0;
+        r.pauses_in_a_row := r.pauses_in_a_row + 1;
+        r.paused_until := p_now + least(pause, 60.0);
+        r.trying_until := '-Infinity';
+        r.urgent_tried_at := 'Infinity';
+        r.urgent_tries := 0;
+    END IF;
+    IF begun OR p_sent >= r.urgent_tried_at THEN
+        r.urgent_next := p_now + least(0.25 * 2.0 ^ least(r.urgent_tries, 10), 2.0);
+        r.urgent_tries := r.urgent_tries + 1;
+    END IF;
+END $$;
+
+-- Notes another answer, which ends what the last pause began.
+CREATE FUNCTION {schema}.answered(
+    INOUT r {schema}.rates, p_sent float8
+) LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_sent >= r.urgent_tried_at THEN
+        r.urgent_next := '-Infinity';
+        r.urgent_tried_at := 'Infinity';
+        r.urgent_tries := 0;
+    ELSIF r.pauses_in_a_row > 0 AND p_sent >= r.paused_until THEN
+        r.pauses_in_a_row := 0;
+        r.is_long := false;
+        r.trying_until := '-Infinity';
+    END IF;
+END $$;
+
+CREATE FUNCTION {schema}.store(r {schema}.rates) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE {schema}.rates SET
+        next_free = r.next_free, paused_until = r.paused_until, is_long = r.is_long,
+        trying_until = r.trying_until, urgent_next = r.urgent_next,
+        urgent_tried_at = r.urgent_tried_at, urgent_tries = r.urgent_tries,
+        pauses_in_a_row = r.pauses_in_a_row, pace = r.pace, pace_set_at = r.pace_set_at
+    WHERE name = r.name
+$$;
+
+-- What pools are told of a rate.
+CREATE FUNCTION {schema}.told(r {schema}.rates, p_now float8) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_build_object(
+        'pace', {schema}.pace(r, p_now),
+        'unsettled', r.pauses_in_a_row > 0 OR r.urgent_tried_at < 'Infinity',
+        'paused_for', CASE WHEN r.paused_until > p_now THEN r.paused_until - p_now END)
+$$;
+
+CREATE FUNCTION {schema}.lives(p_pool bigint) RETURNS boolean
+LANGUAGE sql AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND classid = ((p_pool >> 32) & 4294967295)::oid
+            AND objid = (p_pool & 4294967295)::oid)
+$$;
+
+-- Registers a dial, unless an equal one is under way or was accepted or left in doubt
+-- within `memory` seconds, and `once` is asked for: then it is the one to join. One
+-- whose pool has died was in doubt from when that was last seen.
+CREATE FUNCTION {schema}.dial(p_op jsonb, p_now float8) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    equal {schema}.dials;
+    p_key bigint := (p_op->>'key')::bigint;
+    memory float8 := (p_op->>'memory')::float8;
+BEGIN
+    IF (p_op->>'once')::boolean THEN
+        PERFORM pg_advisory_xact_lock(p_key);
+        SELECT d.* INTO equal FROM {schema}.dials d
+            LEFT JOIN {schema}.pools p ON p.id = d.pool
+            WHERE d.key = p_key AND d.until > p_now
+                AND (d.until < 'Infinity' OR {schema}.lives(d.pool)
+                    OR coalesce(p.seen, d.begun) + memory > p_now)
+            ORDER BY d.until, d.has_left DESC, d.begun LIMIT 1;
+        IF FOUND THEN
+            UPDATE {schema}.dials SET joined = true WHERE key = p_key AND id = equal.id;
+            RETURN jsonb_build_object('join', equal.id::text, 'outcome', equal.outcome);
+        END IF;
+    END IF;
+    INSERT INTO {schema}.dials (key, id, pool, agent, called, begun) VALUES (
+        p_key, (p_op->>'id')::bigint, (p_op->>'pool')::bigint,
+        (p_op->>'agent')::bigint, (p_op->>'called')::bigint, p_now);
+    RETURN '{}';
+END $$;
+
+-- What a joiner learns of the dial it waits for.
+CREATE FUNCTION {schema}.ask(p_op jsonb) RETURNS jsonb
+LANGUAGE sql AS $$
+    SELECT coalesce(
+        (SELECT jsonb_build_object(
+            'outcome', outcome, 'ended', ended, 'has_left', has_left,
+            'lives', ended OR {schema}.lives(pool))
+        FROM {schema}.dials
+        WHERE key = (p_op->>'key')::bigint AND id = (p_op->>'id')::bigint),
+        '{"outcome": null, "ended": false, "has_left": true, "lives": false}')
+$$;
+
+-- Does what pools ask, in order, in one transaction. `notices` go to all of them.
+CREATE FUNCTION {schema}.work(p_ops jsonb, p_channel text) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    begun float8 := extract(epoch FROM clock_timestamp());
+    p_now float8;
+    op jsonb;
+    answer jsonb;
+    notices jsonb := '[]';
+    answers jsonb := '[]';
+    r {schema}.rates;
+    made record;
+    was_joined boolean;
+BEGIN
+    -- What a crash of the server takes is the last moment's; no dial waits for a disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    FOR op IN SELECT jsonb_array_elements(p_ops) LOOP
+        p_now := extract(epoch FROM clock_timestamp());
+        answer := '{}';
+        CASE op->>'do'
+        WHEN 'book' THEN
+            r := {schema}.rate(op->>'rate', p_now);
+            SELECT * INTO made FROM {schema}.book(
+                r, p_now, (op->>'interval')::float8, (op->>'count')::integer,
+                (op->>'urgent')::boolean);
+            PERFORM {schema}.store(made.r);
+            answer := {schema}.told(made.r, p_now)
+                || jsonb_build_object('slots', made.slots);
+        WHEN 'skip' THEN
+            r := {schema}.rate(op->>'rate', p_now);
+            r.next_free := greatest(r.next_free, p_now)
+                + (op->>'interval')::float8 / {schema}.pace(r, p_now);
+            PERFORM {schema}.store(r);
+        WHEN 'throttled' THEN
+            r := {schema}.rate(op->>'rate', p_now);
+            SELECT * INTO made FROM {schema}.throttled(
+                r, p_now, (op->>'sent')::float8, (op->>'retry_after')::float8,
+                (op->>'longest_growth')::float8);
+            PERFORM {schema}.store(made.r);
+            answer := {schema}.told(made.r, p_now);
+            IF made.begun THEN
+                notices := notices || jsonb_build_array(jsonb_build_array(
+                    'paused', op->>'rate', answer));
+            END IF;
+        WHEN 'answered' THEN
+            r := {schema}.rate(op->>'rate', p_now);
+            r := {schema}.answered(r, (op->>'sent')::float8);
+            PERFORM {schema}.store(r);
+            answer := {schema}.told(r, p_now);
+        WHEN 'dial' THEN
+            answer := {schema}.dial(op, p_now);
+            IF answer = '{}' THEN
+                notices := notices || jsonb_build_array(jsonb_build_array(
+                    'begun', op->'agent', op->>'action', false, op->'pool'));
+            END IF;
+        WHEN 'left' THEN
+            UPDATE {schema}.dials SET has_left = true
+                WHERE key = (op->>'key')::bigint AND id = (op->>'id')::bigint;
+        WHEN 'finish' THEN
+            UPDATE {schema}.dials SET outcome = op->'outcome', ended = true,
+                    until = least(until, p_now + (op->>'memory')::float8)
+                WHERE key = (op->>'key')::bigint AND id = (op->>'id')::bigint
+                RETURNING joined INTO was_joined;
+            IF was_joined THEN
+                notices := notices || jsonb_build_array(jsonb_build_array(
+                    'finished', op->>'id'));
+            END IF;
+        WHEN 'ask' THEN
+            answer := {schema}.ask(op);
+            IF (op->>'soon')::boolean THEN
+                notices := notices || jsonb_build_array(jsonb_build_array(
+                    'asked', op->>'id'));
+            END IF;
+        WHEN 'note' THEN
+            IF (op->>'ends_dials')::boolean THEN
+                PERFORM FROM {schema}.dials
+                    WHERE until > p_now AND (op->>'party')::bigint IN (agent, called)
+                    ORDER BY key FOR UPDATE;  -- in the order in which others lock them
+                UPDATE {schema}.dials SET until = p_now
+                    WHERE until > p_now AND (op->>'party')::bigint IN (agent, called);
+            END IF;
+            notices := notices || jsonb_build_array(jsonb_build_array(
+                'begun', op->'party', op->>'action', op->'ends_dials', op->'pool'));
+        WHEN 'seen' THEN
+            INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)
+                ON CONFLICT (id) DO UPDATE SET seen = p_now;
+            answer := (SELECT jsonb_build_object(
+                    'live', count(*) FILTER (WHERE seen > p_now - 3.0),
+                    'lost', count(*) FILTER (WHERE seen <= p_now - 3.0))
+                FROM {schema}.pools WHERE seen > p_now - 60.0);
+        WHEN 'tidy' THEN
+            DELETE FROM {schema}.pools WHERE seen < p_now - 3600.0;
+            DELETE FROM {schema}.dials WHERE (key, id) IN (
+                SELECT key, id FROM {schema}.dials
+                WHERE until < p_now - 60.0 LIMIT 5000 FOR UPDATE SKIP LOCKED);
+            DELETE FROM {schema}.dials WHERE (key, id) IN (
+                SELECT d.key, d.id FROM {schema}.dials d
+                WHERE d.until = 'Infinity' AND d.begun < p_now - 120.0
+                    AND NOT EXISTS (
+                        SELECT FROM {schema}.pools p
+                        WHERE p.id = d.pool AND p.seen > p_now - 120.0)
+                LIMIT 1000 FOR UPDATE SKIP LOCKED);
+        WHEN 'bye' THEN
+            DELETE FROM {schema}.pools WHERE id = (op->>'pool')::bigint;
+        END CASE;
+        answers := answers || jsonb_build_array(answer);
+    END LOOP;
+    IF notices <> '[]' THEN
+        PERFORM {schema}.notify(p_channel, notices);
+    END IF;
+    RETURN jsonb_build_object(
+        'begun', begun, 'ended', extract(epoch FROM clock_timestamp()),
+        'answers', answers);
+END $$;
+
+-- A notice holds 8,000 bytes at most.
+CREATE FUNCTION {schema}.notify(p_channel text, p_notices jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    notice jsonb;
+    part jsonb := '[]';
+BEGIN
+    FOR notice IN SELECT jsonb_array_elements(p_notices) LOOP
+        IF length(part::text) + length(notice::text) > 7000 THEN
+            PERFORM pg_notify(p_channel, part::text);
+            part := '[]';
+        END IF;
+        part := part || jsonb_build_array(notice);
+    END LOOP;
+    PERFORM pg_notify(p_channel, part::text);
+END $$;

@@ -1,0 +1,323 @@
+"""One dial per double click, and the last word to a party, in all pools.
+
+A dial is registered in a row under a keyed hash of what equal dials have in common; an
+awaited one that finds an equal row waits for what that comes to. Every action on a
+party is told to all pools, whose own actions it may supersede.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections import deque
+from typing import Any, Final
+
+import attrs
+
+from aiophlo.coordination import Heard, Party, UnderWay
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import Action, DialAction
+from aiophlo.model.address_matching import phone_of
+from aiophlo.model.outcomes import (
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+)
+from aiophlo.model.redaction import mask_text
+from aiophlo.postgres.connection import AwayError
+from aiophlo.postgres.operations import Answer, Operation, Operations
+from aiophlo.sending.deduplication import MEMORY, dial_key
+from aiophlo.sending.superseding import party_of
+
+_LOOK_EVERY: Final = 0.5  # seconds, at what is joined: notices can get lost
+_DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
+_KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
+_KINDS: Final = {kind.verdict: kind for kind in (Accepted, Rejected, NotSent, InDoubt)}
+
+
+@attrs.frozen
+class _Row:
+    key: int
+    id: int
+    party: int
+
+
+class PostgresActions:
+    """The actions under way of one account, as `coordination.SharedActions`.
+
+    Args:
+        account: Whose. Its token keys the hashes: only who may send can tell whom a
+            row is about.
+        heard: Told of other pools' actions on parties of this one's.
+        operations: Asks the database.
+        pool: This pool's number.
+    """
+
+    def __init__(
+        self, account: Account, heard: Heard, operations: Operations, pool: int
+    ) -> None:
+        self._secret = hashlib.sha256(account.auth_token.encode()).digest()
+        self._heard = heard
+        self._operations = operations
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._rows: dict[UnderWay, _Row] = {}
+        self._by_id: dict[int, UnderWay] = {}
+        self._joined: dict[int, asyncio.Event] = {}  # set when it has ended
+        self._parties: dict[int, tuple[Party, int]] = {}  # with how many know it
+        self._past: deque[tuple[float, int]] = deque()  # parties, and until when
+        self._untold: list[tuple[_Row, Outcome | None, float]] = []  # of their ends
+
+    async def begin(self, dial: UnderWay) -> Outcome | None:
+        """Register a dial, unless an equal one of another pool stands for it."""
+        while True:
+            row = self._row_of(dial.action)
+            answer = await self._answer(
+                self._operations.ask(self._dial(row, dial.action, once=True)), dial, row
+            )
+            if answer is None or "join" not in answer:
+                return None
+            outcome = await self._join(row.key, int(answer["join"]), answer, dial)
+            if outcome is not None:
+                return outcome
+
+    async def _answer(
+        self, asked: asyncio.Future[Answer], dial: UnderWay, row: _Row
+    ) -> Answer | None:
+        """Return the answer; None if the database is away, or too slow for the dial."""
+        done = False
+
+        def came(asked: asyncio.Future[Answer]) -> None:
+            led = not asked.exception() and "join" not in asked.result()
+            if led and not done:
+                self._enter(dial, row)
+            elif led:  # nobody waits for it any more
+                self._end(row, None)
+
+        asked.add_done_callback(came)
+        patience = dial.deadline - self._loop.time()
+        try:
+            await asyncio.wait({asked}, timeout=min(max(patience, 0.0), 3.0))
+        finally:
+            done = not asked.done()
+        return None if done or asked.exception() else asked.result()
+
+    def register(self, action: UnderWay) -> None:
+        """Register an action that joins no other, such as a streamed dial."""
+        asked = action.action
+        if isinstance(asked, DialAction):
+            row = self._row_of(asked)
+            self._operations.tell(self._dial(row, asked, once=False))
+            self._enter(action, row)
+            return
+        party = party_of(asked)
+        if party is None:
+            return
+        row = _Row(0, 0, self._hash(*party))
+        self._rows[action] = row
+        self._know(row.party, party)
+        self._operations.tell(
+            {
+                "do": "note",
+                "party": row.party,
+                "action": type(asked).__name__,
+                "ends_dials": asked.ends_dials,
+                "pool": self._pool,
+            }
+        )
+
+    def finish(self, action: UnderWay, outcome: Outcome) -> None:
+        """Tell whoever joined it, in whatever pool, what it came to."""
+        row = self._rows.pop(action, None)
+        if row is None:
+            return
+        self._past.append((self._loop.time() + _KNOWN, row.party))
+        if isinstance(action.action, DialAction):
+            self._past.append((self._loop.time() + _KNOWN, self._called(action.action)))
+        self._forget()
+        if row.id:
+            del self._by_id[row.id]
+            cancelled = isinstance(outcome, NotSent) and (
+                outcome.reason is Reason.CANCELLED
+            )
+            self._end(row, None if cancelled else outcome)
+
+    def _end(self, row: _Row, outcome: Outcome | None, since: float = 0.0) -> None:
+        since = since or self._loop.time()
+        remembered = isinstance(outcome, (Accepted, InDoubt))
+        memory = MEMORY - (self._loop.time() - since) if remembered else 0.0
+
+        def told(asked: asyncio.Future[Answer]) -> None:
+            if asked.exception():
+                self._untold.append((row, outcome, since))
+
+        self._operations.ask(
+            {
+                "do": "finish",
+                "key": row.key,
+                "id": row.id,
+                "memory": max(memory, 0.0),
+                "outcome": None if outcome is None else _packed(outcome),
+            }
+        ).add_done_callback(told)
+
+    def catch_up(self) -> None:
+        """Tell what could not be told while the database was away."""
+        untold, self._untold = self._untold, []
+        for row, outcome, since in untold:
+            self._end(row, outcome, since)
+
+    async def _join(
+        self, key: int, leader: int, answer: Answer, dial: UnderWay
+    ) -> Outcome | None:
+        """Return what the leader came to; None if it went away before it left."""
+        if answer["outcome"] is not None:
+            return _unpacked(answer["outcome"], dial.action)
+        ended = self._joined.setdefault(leader, asyncio.Event())
+        looks_without_life = 0
+        try:
+            while True:
+                left = dial.deadline - self._loop.time()
+                found = await self._look(key, leader, soon=left < 2 * _LOOK_EVERY)
+                if found is None and left <= 0:
+                    return _in_doubt(dial.action, "the database is away")
+                if found is None:
+                    continue
+                if found["ended"]:
+                    packed = found["outcome"]
+                    return packed and _unpacked(packed, dial.action)
+                looks_without_life = 0 if found["lives"] else looks_without_life + 1
+                if looks_without_life >= _DEAD_AFTER:
+                    return _in_doubt(dial.action, "the process of the equal dial ended")
+                if left <= 0 and not found["has_left"]:
+                    return NotSent(
+                        action=dial.action, reason=Reason.EXPIRED, attempts=0
+                    )
+                await self._within(ended, min(_LOOK_EVERY, left))
+        finally:
+            self._joined.pop(leader, None)
+
+    async def _within(self, ended: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(seconds, 0.05)):
+                await ended.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self, key: int, leader: int, *, soon: bool) -> Answer | None:
+        operation = {"do": "ask", "key": key, "id": leader, "soon": soon}
+        try:
+            return await self._operations.ask(operation)
+        except AwayError:
+            await asyncio.sleep(0.1)
+            return None
+
+    def hear(self, kind: str, details: list[Any]) -> None:
+        """Hear a notice, which may be about another account."""
+        if kind == "finished":
+            ended = self._joined.get(int(details[0]))
+            if ended is not None:
+                ended.set()
+        elif kind == "asked":
+            dial = self._by_id.get(int(details[0]))
+            if dial is not None and dial.has_left:
+                row = self._rows[dial]
+                self._operations.tell({"do": "left", "key": row.key, "id": row.id})
+        elif kind == "begun":
+            party, action, ends_dials, pool = details
+            known = self._parties.get(party)
+            if known is not None and pool != self._pool:
+                self._heard(known[0], action, ends_dials=ends_dials)
+
+    def _enter(self, dial: UnderWay, row: _Row) -> None:
+        self._rows[dial] = row
+        self._by_id[row.id] = dial
+        action = dial.action
+        assert isinstance(action, DialAction)  # noqa: S101 -- what has an id
+        agent = party_of(action)
+        assert agent is not None  # noqa: S101 -- every dial has an agent
+        self._know(row.party, agent)
+        called = (action.phlo_id, action.node_id, phone_of(action.to))
+        self._know(self._called(action), called)
+
+    def _know(self, number: int, party: Party) -> None:
+        _, times = self._parties.get(number, (party, 0))
+        self._parties[number] = party, times + 1
+
+    def _forget(self) -> None:
+        now = self._loop.time()
+        while self._past and self._past[0][0] < now:
+            _, number = self._past.popleft()
+            party, times = self._parties[number]
+            if times > 1:
+                self._parties[number] = party, times - 1
+            else:
+                del self._parties[number]
+
+    def _dial(self, row: _Row, action: Action, *, once: bool) -> Operation:
+        assert isinstance(action, DialAction)  # noqa: S101 -- alone has a row
+        return {
+            "do": "dial",
+            "key": row.key,
+            "id": row.id,
+            "pool": self._pool,
+            "agent": row.party,
+            "called": self._called(action),
+            "action": type(action).__name__,
+            "once": once,
+            "memory": MEMORY,
+        }
+
+    def _row_of(self, action: Action) -> _Row:
+        assert isinstance(action, DialAction)  # noqa: S101 -- alone has a row
+        agent = party_of(action)
+        assert agent is not None  # noqa: S101 -- every dial has an agent
+        key = self._hash(dial_key(action))
+        return _Row(key, secrets.randbits(62) + 1, self._hash(*agent))
+
+    def _called(self, action: DialAction) -> int:
+        return self._hash(action.phlo_id, action.node_id, phone_of(action.to))
+
+    def _hash(self, *words: str) -> int:
+        text = "\0".join(words).encode()
+        digest = hashlib.blake2b(text, key=self._secret, digest_size=8).digest()
+        return int.from_bytes(digest, signed=True)
+
+
+def _packed(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "verdict": outcome.verdict,
+        "reason": getattr(outcome, "reason", None),
+        "retry_after": getattr(outcome, "retry_after", None),
+        "attempts": outcome.attempts,
+        "seconds": outcome.seconds,
+        "waited": outcome.waited,
+        "status": outcome.status,
+        "api_id": outcome.api_id,
+        "error": outcome.error and mask_text(outcome.error),
+    }
+
+
+def _unpacked(packed: dict[str, Any], action: Action) -> Outcome:
+    details = dict(packed)
+    verdict = details.pop("verdict")
+    if verdict in (Accepted.verdict, Rejected.verdict):
+        del details["reason"]
+    else:
+        details["reason"] = Reason(details["reason"])
+    if verdict != NotSent.verdict:
+        del details["retry_after"]
+    outcome: Outcome = _KINDS[verdict](action=action, joined=True, **details)
+    return outcome
+
+
+def _in_doubt(action: Action, error: str) -> InDoubt:
+    return InDoubt(
+        action=action,
+        reason=Reason.INTERRUPTED,
+        attempts=0,
+        error=error,
+        joined=True,
+    )

@@ -1,0 +1,312 @@
+"""When this pool's slots of a rate come that several pools share.
+
+The database's row says when. One slot is booked for the first who waits, and the next
+only when the last is nearer than two round trips: what is booked and not used is
+wasted, and what is booked early can't be given to somebody more urgent. While the
+database is away this pool keeps to its share, by a meter of its own.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import attrs
+
+from aiophlo.coordination import Rate
+from aiophlo.model.actions import Lane
+from aiophlo.postgres.operations import Answer, Operations
+from aiophlo.postgres.server_clock import ServerClock
+from aiophlo.sending.rate_meter import LONGEST_PAUSE, RECOVERY, RateMeter
+
+_APART: Final = 1.0  # seconds without slots once it is back: others may not know yet
+_LATE: Final = 0.025  # seconds that a booked slot is good for at least
+_SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
+_WORSE: Final = 1.2  # times what was foretold
+_MOST_AHEAD: Final = 64
+
+
+class Shares(Protocol):
+    """How many pools there are, and how much they may use.
+
+    Attributes:
+        pools: How many share, this one included.
+        available: Share of all rates that isn't kept for pools that are lost to the
+            database and go on by themselves.
+    """
+
+    pools: float
+    available: float
+
+
+@attrs.define
+class _Pace:
+    value: float = 1.0
+    at: float = -math.inf  # loop time
+
+    def now(self, now: float) -> float:
+        if self.value == 1.0:
+            return 1.0
+        return min(self.value + max(now - self.at, 0.0) / RECOVERY, 1.0)
+
+
+class SharedMeter:
+    """A `Meter` of one rate in the database.
+
+    Args:
+        rate: Which.
+        operations: Asks the database.
+        clock: Maps its times.
+        shares: What pools there are.
+        refresh: Called when it knows of other slots than before.
+        time: The event loop's clock.
+        call_at: Calls back at a loop time.
+
+    Attributes:
+        name: Of the rate.
+        lateness: Seconds by which a slot may be used late.
+        paused_until: When the last pause after a 429 ends, or ended.
+    """
+
+    def __init__(
+        self,
+        rate: Rate,
+        operations: Operations,
+        clock: ServerClock,
+        shares: Shares,
+        refresh: Callable[[bool], None],
+        *,
+        time: Callable[[], float],
+        call_at: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self.name = rate.name
+        self._rate = rate
+        self._operations = operations
+        self._clock = clock
+        self._shares = shares
+        self._refresh = refresh
+        self._time = time
+        self._call_at = call_at
+        self.lateness = max(rate.lateness, _LATE)
+        self.paused_until = -math.inf
+        self._pace = _Pace()
+        self._unsettled = False  # the row waits for an answer that isn't a 429
+        self._booked: deque[float] = deque()  # loop times
+        self._urgent: deque[float] = deque()
+        self._asking = 0
+        self._asking_urgent = 0
+        self._step = self._foretold = rate.interval
+        self._last = math.nan  # slot, while somebody has waited ever since
+        self._not_before = -math.inf
+        self._alone: RateMeter | None = None
+
+    def next_slot(self, now: float, lane: Lane = Lane.AWAITED) -> float:
+        """Return when the next slot comes for `lane`; infinity while none is known."""
+        if self._alone is not None:
+            # What has no deadline waits for the database, and leaves all to the rest.
+            return (
+                math.inf if lane is Lane.STREAMED else self._alone.next_slot(now, lane)
+            )
+        self._drop_stale(now)
+        first = self._booked[0] if self._booked else math.inf
+        if lane is Lane.URGENT and self._urgent:
+            return min(first, self._urgent[0])
+        return first
+
+    def forecast(self, now: float, lane: Lane = Lane.AWAITED) -> float:
+        """Return when it should come, known or not."""
+        if self._alone is not None:
+            return self._alone.next_slot(now, lane)
+        slot = self.next_slot(now, lane)
+        if slot < math.inf:
+            return slot
+        soonest = now + self._clock.round_trip
+        if lane is Lane.URGENT:
+            return soonest
+        last = now if math.isnan(self._last) else self._last + self._step
+        return max(soonest, self.paused_until, min(last, now + self._step))
+
+    def step(self, now: float) -> float:
+        """Return the seconds from one slot of this pool to its next."""
+        if self._alone is not None:
+            return self._alone.step(now)
+        return max(self._step, self._interval / self._pace.now(now))
+
+    @property
+    def _interval(self) -> float:
+        return self._rate.interval / self._shares.available
+
+    def use(self, now: float, lane: Lane) -> None:
+        """Take the slot that has come for `lane`."""
+        if self._alone is not None:
+            self._alone.use(now, lane)
+        elif (
+            lane is Lane.URGENT
+            and self._urgent
+            and not (self._booked and self._booked[0] < self._urgent[0])
+        ):
+            self._urgent.popleft()
+        else:
+            self._booked.popleft()
+
+    def left(self, now: float, *, slot: float) -> None:
+        """Skip a slot for a request that leaves now, long after its own at `slot`."""
+        if self._alone is not None:
+            self._alone.left(now, slot=slot)
+        elif now - slot > self.lateness:
+            self._operations.tell(self._operation("skip", interval=self._interval))
+
+    def throttled(
+        self, now: float, *, sent: float, retry_after: float | None = None
+    ) -> bool:
+        """Pause after a 429 to what was sent then; say whether that begins a pause."""
+        if self._alone is not None:
+            begun = self._alone.throttled(now, sent=sent, retry_after=retry_after)
+            self.paused_until = self._alone.paused_until
+            return begun
+        begun = sent >= self.paused_until
+        self._ask(
+            self._operation(
+                "throttled",
+                sent=self._clock.to_server(sent),
+                retry_after=retry_after,
+                longest_growth=self._rate.longest_growth,
+            )
+        )
+        if begun:
+            self._unsettled = True
+            pause = 0.25 if retry_after is None else min(retry_after, LONGEST_PAUSE)
+            self._pause_until(now + pause)
+        return begun
+
+    def answered(self, *, sent: float) -> bool:
+        """Note another answer; say whether slots come sooner now than foretold."""
+        if self._alone is not None:
+            return self._alone.answered(sent=sent)
+        if self._unsettled:
+            self._ask(self._operation("answered", sent=self._clock.to_server(sent)))
+        return False
+
+    def pace(self, now: float) -> float:
+        """Return the share of the full pace in use, above 0 and at most 1."""
+        return self._pace.now(now) if self._alone is None else self._alone.pace(now)
+
+    def want(self, now: float, waiting: Sequence[int]) -> None:
+        """Book for those who wait, as far as that is due."""
+        if self._alone is not None or now < self._not_before:
+            return
+        urgent, streamed = waiting[Lane.URGENT], waiting[Lane.STREAMED]
+        if urgent > len(self._urgent) + self._asking_urgent:
+            self._asking_urgent += 1
+            self._book(1, urgent=True)
+        others = sum(waiting) - urgent
+        if not others:
+            self._last = math.nan
+        elif not self._asking:
+            count = self._due_to_book(now)
+            # A stream lets one wait at a time, and more come after it.
+            count = min(count, _MOST_AHEAD if streamed else others)
+            if count > 0:
+                self._asking = count
+                self._book(count, urgent=False)
+
+    def _due_to_book(self, now: float) -> int:
+        ahead = now + 2 * self._clock.round_trip
+        last = self._booked[-1] if self._booked else now
+        if self._booked and last >= ahead:
+            return 0
+        interval = self._interval
+        return max(math.ceil((ahead - last) / interval), 1) if interval else 1
+
+    def _book(self, count: int, *, urgent: bool) -> None:
+        def came(asked: asyncio.Future[Answer]) -> None:
+            if urgent:
+                self._asking_urgent -= 1
+            else:
+                self._asking = 0
+            if asked.exception() is None:
+                self._received(asked.result()["slots"], urgent=urgent)
+                self.told(asked.result())
+
+        booking = self._operation(
+            "book", interval=self._interval, count=count, urgent=urgent
+        )
+        self._operations.ask(booking).add_done_callback(came)
+
+    def _received(self, slots: list[float], *, urgent: bool) -> None:
+        if self._alone is not None:
+            return
+        for server_time in slots:
+            slot = self._clock.to_loop(server_time)
+            if urgent:
+                self._urgent.append(slot)
+            else:
+                if slot >= self.paused_until - self.lateness:
+                    self._booked.append(slot)
+                if not math.isnan(self._last):
+                    self._step += (slot - self._last - self._step) * _SMOOTHED
+                self._last = slot
+
+    def _ask(self, operation: dict[str, object]) -> None:
+        self._operations.ask(operation).add_done_callback(self._answered)
+
+    def _answered(self, asked: asyncio.Future[Answer]) -> None:
+        if asked.exception() is None:
+            self.told(asked.result())
+
+    def told(self, news: Answer) -> None:
+        """Learn what the row says of pause and pace."""
+        now = self._time()
+        self._pace = _Pace(news["pace"], now)
+        self._unsettled = news["unsettled"]
+        if news["paused_for"] is not None:
+            self._pause_until(now + news["paused_for"])
+        if self._alone is not None:
+            return
+        late = self._step > self._foretold * _WORSE
+        if late or self._step < self._foretold:
+            self._foretold = self._step
+        self._refresh(late)
+
+    def _pause_until(self, time: float) -> None:
+        if time <= self.paused_until:
+            return
+        self.paused_until = time
+        while self._booked and self._booked[-1] < time - self.lateness:
+            self._booked.pop()
+
+    def _drop_stale(self, now: float) -> None:
+        oldest = now - self.lateness
+        for slots in (self._booked, self._urgent):
+            while slots and slots[0] < oldest:
+                slots.popleft()
+
+    def go_alone(self, random: Callable[[], float]) -> None:
+        """Keep to this pool's share, by a meter of its own."""
+        if self._alone is not None:
+            return
+        now = self._time()
+        interval = self._rate.interval * self._shares.pools
+        self._alone = RateMeter(
+            interval,
+            lateness=self._rate.lateness,
+            longest_growth=self._rate.longest_growth,
+            first_slot=max(now, self.paused_until) + random() * interval,
+        )
+        self._booked.clear()
+        self._urgent.clear()
+        self._last = math.nan
+        self._refresh(True)  # noqa: FBT003 -- a callback
+
+    def share_again(self) -> None:
+        """Book in the database again, a second from now."""
+        if self._alone is None:
+            return
+        self._alone = None
+        self._step = self._foretold = self._rate.interval
+        self._not_before = self._time() + _APART
+        self._call_at(self._not_before, lambda: self._refresh(False))  # noqa: FBT003 -- as above
+
+    def _operation(self, do: str, **details: object) -> dict[str, object]:
+        return {"do": do, "rate": self._rate.name, **details}

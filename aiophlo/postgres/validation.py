@@ -1,0 +1,54 @@
+"""Checks of what a coordinator is made with."""
+
+import re
+from typing import Final
+
+from aiophlo.errors import InvalidInputError
+
+_NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_URL: Final = re.compile(r"postgres(ql)?://\S+|(\w+ ?= ?\S* ?)+")
+
+
+def check_url(value: str, field: str) -> str:
+    """Return where a database is.
+
+    Raises:
+        InvalidInputError: It can't be that; the message never shows it, as it may hold
+            a password.
+    """
+    if not isinstance(value, str) or not _URL.fullmatch(value.strip()):
+        message = (
+            f"{field}: expected a URL such as postgresql://host/database, or libpq's"
+            " host=… dbname=…"
+        )
+        raise InvalidInputError(message, field=field)
+    return value.strip()
+
+
+def check_namespace(value: str) -> str:
+    """Return the name of the schema that pools share.
+
+    Raises:
+        InvalidInputError: It can't be one.
+    """
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+        message = (
+            "namespace: expected small letters, digits and _, such as aiophlo, at most"
+            " 48 of them"
+        )
+        raise InvalidInputError(message, field="namespace")
+    return value
+
+
+def check_share(value: float, field: str) -> float:
+    """Return a share of something, above 0 and at most 1.
+
+    Raises:
+        InvalidInputError: It can't be one.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInputError(f"{field}: expected a number", field=field)
+    if not 0.0 < value <= 1.0:
+        message = f"{field}: expected a number above 0 and at most 1"
+        raise InvalidInputError(message, field=field)
+    return float(value)

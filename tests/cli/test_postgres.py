@@ -1,0 +1,66 @@
+"""`aiophlo postgres migrate`: what it says, and how it ends."""
+
+import builtins
+from typing import Any
+
+import pytest
+
+from aiophlo.cli import main
+from aiophlo.cli.exit_codes import Exit
+from tests.support.ports import free_port
+
+
+def test_url_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one libpq would take some database of the user's."""
+    monkeypatch.delenv("AIOPHLO_POSTGRES_URL", raising=False)
+    assert main(["postgres", "migrate"]) == Exit.UNUSABLE
+    assert "AIOPHLO_POSTGRES_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--url", "secret-word"), "--url"),
+        (
+            ("--url", "postgresql://a:secret@127.0.0.1/b", "--namespace", "A;"),
+            "--namespace",
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_named(
+    options: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A password must not come back in an error."""
+    assert main(["postgres", "migrate", *options]) == Exit.UNUSABLE
+    said = capsys.readouterr().err
+    assert named in said
+    assert "secret" not in said
+
+
+def test_database_that_cannot_be_reached_is_told_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A traceback says less, and may hold the password."""
+    url = f"postgresql://postgres:hush@127.0.0.1:{free_port()}/postgres"
+    assert main(["postgres", "migrate", "--url", url]) == Exit.UNUSABLE
+    said = capsys.readouterr().err
+    assert "Connection refused" in said
+    assert "hush" not in said
+
+
+def test_missing_extra_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever installed the command line alone must learn what else it takes."""
+    really = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:  # noqa: ANN401 -- __import__'s own
+        if name == "aiophlo" and rest[2] == ("postgres",):
+            raise ImportError(name)
+        return really(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main(["postgres", "migrate", "--url", "postgresql://h/d"]) == Exit.UNUSABLE
+    assert "aiophlo[postgres]" in capsys.readouterr().err

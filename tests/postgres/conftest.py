@@ -1,0 +1,81 @@
+"""A real Postgres, and pools that share it."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from aiophlo import Account, Action, Outcome, SessionPool
+from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.simulator import Simulator
+from tests.support.doubles import outcome_of, pool_of
+from tests.support.postgres import Postgres, find_binaries, running_postgres
+
+_numbers = itertools.count()
+
+
+def pytest_asyncio_loop_factories() -> dict[
+    str, Callable[[], asyncio.AbstractEventLoop]
+]:
+    """Run these tests by the real clock, which the server's is held against."""
+    return {"asyncio": asyncio.new_event_loop}
+
+
+SharedPool = Callable[..., Coroutine[Any, Any, SessionPool]]
+
+
+def _own_postgres() -> Iterator[Postgres]:
+    binaries = find_binaries()
+    if binaries is None:
+        assert not os.environ.get("CI"), "the gate installs Postgres"
+        pytest.skip("no Postgres server is installed")
+    with running_postgres(binaries) as postgres:
+        yield postgres
+
+
+async def send(pool: SessionPool, action: Action, **options: Any) -> Outcome:  # noqa: ANN401 -- send's own
+    """Return what comes of an action."""
+    return await outcome_of(pool.send(action, **options))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give the server that all tests share that don't harm it."""
+    yield from _own_postgres()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """Give a server that may be killed."""
+    yield from _own_postgres()
+
+
+@pytest.fixture
+async def namespace(postgres: Postgres) -> str:
+    """Make a schema that no other test uses, and return its name."""
+    name = f"test_{next(_numbers)}"
+    await migrate(postgres.url, namespace=name)
+    return name
+
+
+@pytest.fixture
+async def shared_pool(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> AsyncIterator[SharedPool]:
+    """Give what opens one more pool that shares the database with the others."""
+    async with AsyncExitStack() as stack:
+
+        async def open_pool(
+            *,
+            accounts: Sequence[Account] = (),
+            **options: Any,  # noqa: ANN401 -- SessionPool's own
+        ) -> SessionPool:
+            coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+            pool = pool_of(simulator, *accounts, coordinator=coordinator, **options)
+            return await stack.enter_async_context(pool)
+
+        yield open_pool

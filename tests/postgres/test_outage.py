@@ -1,0 +1,175 @@
+"""Without its database a pool goes on by itself, and says so."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from aiophlo import Accepted, NotSent, Quota, Reason, SessionPool, WarmTransfer
+from aiophlo.postgres import PostgresCoordinator
+from aiophlo.simulator import Simulator
+from tests.postgres.conftest import send
+from tests.support.doubles import account_of, act, pool_of
+from tests.support.ports import free_port
+from tests.support.postgres import Postgres
+
+
+@asynccontextmanager
+async def coordinated(
+    url: str, simulator: Simulator, number: int = 1, share_at_start: float = 0.25
+) -> AsyncIterator[list[SessionPool]]:
+    """Give pools that share the database."""
+    pools = []
+    try:
+        for _ in range(number):
+            coordinator = PostgresCoordinator(
+                url, migrate=True, share_at_start=share_at_start
+            )
+            account = account_of(simulator, quota=Quota(40, per=1.0))
+            pool = pool_of(simulator, account, coordinator=coordinator)
+            pools.append(await pool.open())
+        yield pools
+    finally:
+        for pool in pools:
+            await pool.close()
+
+
+async def until(holds: Callable[[], bool], *, within: float = 10.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 -- of what other processes do
+            await asyncio.sleep(0.02)
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said of the database."""
+    return [it.message for it in caplog.records if "database" in it.message]
+
+
+async def test_pool_opens_and_sends_though_the_database_never_was_there(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service restarted in an outage must still hand callers over."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    url = f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
+    async with coordinated(url, simulator, share_at_start=0.1) as (pool,):
+        state = pool.state()
+        assert not state.coordinated
+        began = time.monotonic()
+        for number in range(5):
+            assert isinstance(await send(pool, act(WarmTransfer, number)), Accepted)
+        assert time.monotonic() - began > 4 * 10 / 40, "a tenth of the quota"
+    assert len(warnings_in(caplog)) == 1
+
+
+async def test_killed_database_costs_no_transfer_and_no_429(
+    own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database is restarted every week, and callers are on hold meanwhile."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with (
+        Simulator(quota=(40, 1.0)) as simulator,
+        coordinated(own_postgres.url, simulator, 2) as pools,
+    ):
+        sends: list[asyncio.Task[object]] = []
+
+        async def rush(seconds: float) -> None:
+            ends = time.monotonic() + seconds
+            while time.monotonic() < ends:
+                transfer = act(WarmTransfer, len(sends))
+                sending = send(pools[len(sends) % 2], transfer, send_within=20.0)
+                sends.append(asyncio.create_task(sending))
+                await asyncio.sleep(0.03)
+
+        await rush(2.0)
+        assert all(pool.state().coordinated for pool in pools)
+        await asyncio.to_thread(own_postgres.kill)
+        await rush(2.0)
+        assert not any(pool.state().coordinated for pool in pools)
+        restart = asyncio.create_task(asyncio.to_thread(own_postgres.start))
+        await rush(1.0)
+        await restart
+        await until(lambda: all(pool.state().coordinated for pool in pools))
+        await rush(1.5)
+        outcomes = await asyncio.gather(*sends)
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        assert simulator.ledger.refused_429 == 0
+        assert simulator.ledger.dials() == len(sends)
+    assert len(warnings_in(caplog)) == 2, "one of each pool"
+
+
+@pytest.fixture
+def stopped(own_postgres: Postgres) -> Iterator[Callable[[], None]]:
+    """Give what stops the server without a word, and let it go on at the end."""
+    yield lambda: own_postgres.signal(signal.SIGSTOP)
+    own_postgres.signal(signal.SIGCONT)
+
+
+async def test_silent_database_holds_nobody_up_for_longer_than_a_second(
+    own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
+) -> None:
+    """The customer waits for the transfer, not for a disk of ours."""
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        await send(pool, act(WarmTransfer, 1))
+        stopped()
+        began = time.monotonic()
+        outcomes = await asyncio.gather(
+            *(send(pool, act(WarmTransfer, 2 + n), send_within=5.0) for n in range(5))
+        )
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        assert time.monotonic() - began < 4.0
+        assert not pool.state().coordinated
+        assert simulator.ledger.dials() == 6
+
+
+async def test_silent_database_does_not_outlast_a_short_send_within(
+    own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
+) -> None:
+    """Who has half a second must hear within it."""
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        await send(pool, act(WarmTransfer, 1))
+        stopped()
+        began = time.monotonic()
+        outcome = await send(pool, act(WarmTransfer, 2), send_within=0.4)
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason is Reason.EXPIRED
+        assert time.monotonic() - began < 0.8
+    assert simulator.ledger.dials() == 1
+
+
+async def test_double_click_in_one_pool_rings_once_without_the_database(
+    own_postgres: Postgres, simulator: Simulator
+) -> None:
+    """Each pool still knows its own dials."""
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        await asyncio.to_thread(own_postgres.kill)
+        clicks = (send(pool, act(WarmTransfer, 1)) for _ in range(2))
+        outcomes = await asyncio.gather(*clicks)
+        assert sorted(outcome.joined for outcome in outcomes) == [False, True]
+    assert simulator.ledger.dials() == 1
+
+
+async def test_dial_that_ended_in_an_outage_is_told_afterwards(
+    own_postgres: Postgres, simulator: Simulator
+) -> None:
+    """Its row would stand for a dial under way, and be joined for ever."""
+    async with coordinated(own_postgres.url, simulator, 2) as (one, two):
+        held = simulator.hold_answers()
+        dial = asyncio.create_task(send(one, act(WarmTransfer, 1)))
+        await simulator.wait_for(requests=1)
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(own_postgres.kill)
+        await until(lambda: not one.state().coordinated)
+        held.release()
+        assert isinstance(await dial, Accepted)
+        await asyncio.sleep(3.0)
+        await asyncio.to_thread(own_postgres.start)
+        await until(lambda: one.state().coordinated and two.state().coordinated)
+        again = await send(two, act(WarmTransfer, 1), send_within=5.0)
+        assert isinstance(again, Accepted)
+        assert not again.joined
+    assert simulator.ledger.dials() == 2

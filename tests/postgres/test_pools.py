@@ -1,0 +1,364 @@
+"""Pools that share a Postgres keep the promise together."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+
+from aiophlo import (
+    AbortTransfer,
+    Accepted,
+    ActionJoined,
+    Hold,
+    InDoubt,
+    InvalidInputError,
+    NotSent,
+    ObservedEvent,
+    Quota,
+    Reason,
+    SessionPool,
+    Unhold,
+    WarmTransfer,
+)
+from aiophlo.cli import main
+from aiophlo.cli.exit_codes import Exit
+from aiophlo.errors import PhloError
+from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.simulator import Simulator
+from tests.postgres.conftest import SharedPool, send
+from tests.support.batches import environment
+from tests.support.doubles import AGENT, account_of, act, address, pool_of
+from tests.support.postgres import Postgres
+
+
+async def test_pools_share_one_quota_evenly(postgres: Postgres, namespace: str) -> None:
+    """With three workers the account would draw 429s where one draws none."""
+    async with (
+        Simulator(quota=(40, 1.0)) as simulator,
+        contextlib.AsyncExitStack() as s,
+    ):
+        pools = []
+        for _ in range(3):
+            pool = SessionPool(
+                account_of(simulator, quota=Quota(40, per=1.0)),
+                base_url=simulator.base_url,
+                coordinator=PostgresCoordinator(postgres.url, namespace=namespace),
+            )
+            pools.append(await s.enter_async_context(pool))
+
+        async def work(pool: SessionPool, first: int) -> int:
+            transfers = (act(WarmTransfer, first + number) for number in range(50))
+            return (await pool.send_all(transfers, concurrency=5)).accepted
+
+        works = (work(pool, 100 * number) for number, pool in enumerate(pools))
+        assert await asyncio.gather(*works) == [50, 50, 50]
+        assert simulator.ledger.refused_429 == 0
+        first_half = simulator.ledger.requests[:75]
+        for number in range(3):
+            mine = sum(record.to[-7:-2] == f"0000{number}" for record in first_half)
+            assert 15 <= mine <= 35, "each had its share all the time"
+
+
+async def test_one_that_clicks_twice_rings_once_wherever_it_lands(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """Of 17 double clicks on two workers, all rang two phones."""
+    heard: list[ObservedEvent] = []
+    one, two = await shared_pool(), await shared_pool(observers=[heard.append])
+    for number in range(20):
+        transfer = act(WarmTransfer, number)
+        outcomes = await asyncio.gather(send(one, transfer), send(two, transfer))
+        assert {it.verdict for it in outcomes} == {"accepted"}
+        assert len({it.api_id for it in outcomes}) == 1
+        assert sorted(it.joined for it in outcomes) == [False, True]
+        assert outcomes[1].action is transfer
+    assert simulator.ledger.dials() == 20
+    joined = [event for event in heard if isinstance(event, ActionJoined)]
+    assert all(event.outcome.joined for event in joined)
+
+
+async def test_second_click_joins_what_was_just_accepted_elsewhere(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """The second click of a slow hand lands on another worker."""
+    one, two = await shared_pool(), await shared_pool()
+    first = await send(one, act(WarmTransfer))
+    second = await send(two, act(WarmTransfer))
+    assert isinstance(second, Accepted)
+    assert second.joined
+    assert second.api_id == first.api_id
+    assert simulator.ledger.dials() == 1
+
+
+async def test_streamed_dial_is_joined_in_another_pool(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """A campaign and an agent dial the same number at the same moment."""
+    one, two = await shared_pool(), await shared_pool()
+    held = simulator.hold_answers()
+    streamed = asyncio.create_task(one.send_all([act(WarmTransfer)]))
+    await simulator.wait_for(requests=1)
+    awaited = asyncio.create_task(send(two, act(WarmTransfer)))
+    await asyncio.sleep(0.1)
+    held.release()
+    outcome = await awaited
+    assert outcome.joined
+    assert (await streamed).accepted == 1
+    assert simulator.ledger.dials() == 1
+
+
+async def test_dial_rings_again_when_that_is_asked_for(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """Who says `send` means it."""
+    one, two = await shared_pool(), await shared_pool()
+    await send(one, act(WarmTransfer))
+    again = await send(two, act(WarmTransfer), on_duplicate="send")
+    assert not again.joined
+    assert simulator.ledger.dials() == 2
+
+
+@pytest.mark.parametrize("who", [AGENT, address(0)])
+async def test_dial_after_an_abort_elsewhere_rings(
+    shared_pool: SharedPool, simulator: Simulator, who: str
+) -> None:
+    """An agent who dials again after an abort must not be told of the old dial."""
+    one, two = await shared_pool(), await shared_pool()
+    transfer = act(WarmTransfer)
+    assert isinstance(transfer, WarmTransfer)
+    await send(one, transfer)
+    abort = AbortTransfer(
+        phlo_id=transfer.phlo_id, node_id=transfer.node_id, member=who
+    )
+    await send(two, abort)
+    await asyncio.sleep(0.1)  # a notice takes some milliseconds
+    for pool in (one, two):
+        again = await send(pool, transfer)
+        await send(two, abort)
+        assert not again.joined
+        await asyncio.sleep(0.1)
+    assert simulator.ledger.dials() == 3
+
+
+async def test_joiner_takes_over_from_one_that_went_away_before_leaving(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """The caller who is still there must be served."""
+    slow = Quota(1, per=1.5)
+    account = account_of(simulator, quota=slow)
+    one = await shared_pool(accounts=[account])
+    two = await shared_pool()
+    await send(one, act(WarmTransfer, 1))  # uses the slot
+    leader = asyncio.create_task(send(one, act(WarmTransfer)))
+    await asyncio.sleep(0.2)
+    joiner = asyncio.create_task(send(two, act(WarmTransfer)))
+    await asyncio.sleep(0.2)
+    leader.cancel()
+    outcome = await joiner
+    assert isinstance(outcome, Accepted)
+    assert not outcome.joined
+    assert simulator.ledger.dials() == 2
+
+
+async def test_joiner_is_not_sent_when_the_other_does_not_leave_in_its_time(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """Whoever has a second left must hear within it."""
+    account = account_of(simulator, quota=Quota(1, per=6.0))
+    one, two = await shared_pool(accounts=[account]), await shared_pool()
+    await send(one, act(WarmTransfer, 1))
+    leader = asyncio.create_task(send(one, act(WarmTransfer), send_within=None))
+    await asyncio.sleep(0.2)
+    outcome = await send(two, act(WarmTransfer), send_within=0.7)
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason is Reason.EXPIRED
+    assert outcome.seconds < 1.2
+    leader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leader
+    assert simulator.ledger.dials() == 1
+
+
+async def test_joiner_waits_for_one_that_has_left(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """A phone rings: "not sent" would have the agent dial again."""
+    one, two = await shared_pool(), await shared_pool()
+    held = simulator.hold_answers()
+    leader = asyncio.create_task(send(one, act(WarmTransfer)))
+    await simulator.wait_for(requests=1)
+    joiner = asyncio.create_task(send(two, act(WarmTransfer), send_within=0.5))
+    await asyncio.sleep(1.5)
+    assert not joiner.done()
+    held.release()
+    assert (await joiner).joined
+    await leader
+    assert simulator.ledger.dials() == 1
+
+
+async def test_joiner_is_in_doubt_soon_after_the_other_process_died(
+    shared_pool: SharedPool, simulator: Simulator, postgres: Postgres, namespace: str
+) -> None:
+    """Its phone may be ringing, and nobody else will say so."""
+    simulator.hold_answers()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.support.sending_child", postgres.url, namespace),
+        env={**os.environ, **environment(simulator)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"sending\n"
+    await simulator.wait_for(requests=1)
+    pool = await shared_pool()
+    joiner = asyncio.create_task(send(pool, act(WarmTransfer, 1)))
+    await asyncio.sleep(0.3)
+    process.kill()
+    loop = asyncio.get_running_loop()
+    killed = loop.time()
+    outcome = await joiner
+    await process.wait()
+    assert isinstance(outcome, InDoubt)
+    assert outcome.reason is Reason.INTERRUPTED
+    assert loop.time() - killed < 2.0
+    assert simulator.ledger.dials() == 1
+
+
+async def test_hold_that_waits_is_not_sent_after_an_unhold_elsewhere(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """A customer would stay on hold though somebody took them off."""
+    account = account_of(simulator, quota=Quota(1, per=2.0))
+    one, two = await shared_pool(accounts=[account]), await shared_pool()
+    await send(one, act(WarmTransfer, 1))
+    hold = asyncio.create_task(send(one, act(Hold)))
+    await asyncio.sleep(0.2)
+    await send(two, act(Unhold))
+    outcome = await hold
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason is Reason.SUPERSEDED
+
+
+async def test_pause_after_a_429_holds_for_all(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Each pool would draw its own 429 to learn of it."""
+    quota = Quota(1_000, per=1.0)
+    async with Simulator(quota=None) as simulator, contextlib.AsyncExitStack() as stack:
+        pools = []
+        for _ in range(2):
+            coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+            pool = pool_of(
+                simulator, account_of(simulator, quota=quota), coordinator=coordinator
+            )
+            pools.append(await stack.enter_async_context(pool))
+        one, two = pools
+        await send(two, act(WarmTransfer, 1))
+        simulator.answer_next(429, headers={"Retry-After": "1"})
+        refused = asyncio.create_task(send(one, act(WarmTransfer, 2)))
+        await simulator.wait_for(requests=2)
+        await asyncio.sleep(0.2)
+        assert two.state().paused_for > 0.3
+        assert two.state().pace == pytest.approx(0.8, abs=0.05)
+        waited = (await send(two, act(WarmTransfer, 3))).waited
+        assert waited > 0.3
+        assert isinstance(await refused, Accepted)
+        assert simulator.ledger.refused_429 == 1
+
+
+async def test_coordinator_serves_one_pool(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """Two pools would each take the other's slots for its own."""
+    coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+    async with pool_of(simulator, coordinator=coordinator) as pool:
+        assert pool.state().coordinated
+        with pytest.raises(InvalidInputError, match="coordinator"):
+            await pool_of(simulator, coordinator=coordinator).open()
+    async with pool_of(simulator) as alone:
+        assert not alone.state().coordinated
+
+
+async def test_schema_that_is_missing_is_named_with_its_remedy(
+    postgres: Postgres, simulator: Simulator
+) -> None:
+    """Without a word the pools would share nothing."""
+    coordinator = PostgresCoordinator(postgres.url, namespace="nobody_made_it")
+    pool = pool_of(simulator, coordinator=coordinator)
+    with pytest.raises(PhloError, match="aiophlo postgres migrate"):
+        await pool.open()
+    await pool.close()
+    own = PostgresCoordinator(postgres.url, namespace="it_made_itself", migrate=True)
+    async with pool_of(simulator, coordinator=own) as pool:
+        assert pool.state().coordinated
+
+
+async def test_schema_is_made_once_by_many(postgres: Postgres) -> None:
+    """Every worker of a service may do it when it starts."""
+    made = await asyncio.gather(
+        *(migrate(postgres.url, namespace="made_at_once") for _ in range(4))
+    )
+    assert sorted(made) == [[], [], [], [1]]
+
+
+def test_command_makes_the_schema(
+    postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands in a deployment's script, which reads what it says."""
+    command = [
+        "postgres",
+        "migrate",
+        "--url",
+        postgres.url,
+        "--namespace",
+        "by_command",
+    ]
+    assert main(command) == Exit.ACCEPTED
+    assert main(command) == Exit.ACCEPTED
+    assert capsys.readouterr().out == "by_command: applied 1\nby_command: up to date\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"url": "secret"}, "url"),
+        ({"listen_url": 5}, "listen_url"),
+        ({"namespace": "a-b"}, "namespace"),
+        ({"migrate": "yes"}, "migrate"),
+        ({"share_at_start": 0}, "share_at_start"),
+        ({"share_at_start": True}, "share_at_start"),
+    ],
+)
+def test_bad_argument_is_named_without_its_value(
+    options: dict[str, Any], field: str
+) -> None:
+    """A URL holds a password."""
+    with pytest.raises(InvalidInputError, match=field) as caught:
+        PostgresCoordinator(**{"url": "postgresql://h/d", **options})
+    assert caught.value.field == field
+    assert "secret" not in str(caught.value)
+
+
+async def test_pool_needs_few_rights(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """A service that can drop tables is one fault away from doing it."""
+    rights = f"""
+        CREATE ROLE few LOGIN;
+        GRANT USAGE ON SCHEMA {namespace} TO few;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {namespace} TO few;
+    """
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        await connection.execute(rights.encode())
+    url = postgres.url.replace("postgres@", "few@")
+    async with pool_of(
+        simulator, coordinator=PostgresCoordinator(url, namespace=namespace)
+    ) as pool:
+        assert pool.state().coordinated
+        assert isinstance(await send(pool, act(WarmTransfer, 1)), Accepted)
+        assert isinstance(await send(pool, act(Hold, 1)), Accepted)
+        assert pool.state().coordinated

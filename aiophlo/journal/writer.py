@@ -14,7 +14,7 @@ from aiophlo.errors import JournalError
 from aiophlo.journal.file import INTEND, SETTLE, OpenFile, open_file
 from aiophlo.model.outcomes import Outcome
 
-_GROUP = 2_000  # writes per transaction at most
+_GROUP = 1_000  # writes per transaction, and fewer than twice as many at most
 
 
 @attrs.define
@@ -63,7 +63,8 @@ class JournalWriter:
         self._max_bytes = max_bytes
         self._settled = settled
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Write | None]
+        self._queue: queue.SimpleQueue[list[_Write] | None]
+        self._pending: list[_Write] = []  # of this step of the loop
         self._queue = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._stopping = False  # the thread's own, as the next one is
@@ -87,7 +88,7 @@ class JournalWriter:
     def intend(self, values: Sequence[object]) -> asyncio.Future[None]:
         """Write an intent; done when it is on disk."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Intent(values, future))
+        self._put(_Intent(values, future))
         return future
 
     def settle(
@@ -95,17 +96,31 @@ class JournalWriter:
     ) -> asyncio.Future[Outcome]:
         """Write an outcome; done, with `outcome`, when it is on disk."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._queue.put(_Settlement(values, future, outcome, key))
+        self._put(_Settlement(values, future, outcome, key))
         return future
 
     def execute(self, sql: str, values: Mapping[str, object]) -> asyncio.Future[None]:
         """Run a statement on another table; done when its effect is on disk."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Statement(sql, values, future))
+        self._put(_Statement(sql, values, future))
         return future
+
+    def _put(self, write: _Write) -> None:
+        """Pass a write on with all others of this step: each wakes the thread."""
+        if not self._pending:
+            self._loop.call_soon(self._pass_on)
+        self._pending.append(write)
+        if len(self._pending) == _GROUP:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._pending:
+            self._queue.put(self._pending)
+            self._pending = []
 
     def stop(self) -> None:
         """Let the thread end once it has written what is pending."""
+        self._pass_on()
         self._queue.put(None)
 
     async def close(self) -> None:
@@ -159,14 +174,14 @@ class JournalWriter:
         self._tell(self._finish, others, self._failure)
 
     def _next_group(self) -> list[_Write]:
-        group = []
-        write = self._queue.get()
+        group: list[_Write] = []
+        writes = self._queue.get()
         with suppress(queue.Empty):
-            while write is not None:
-                group.append(write)
-                if len(group) == _GROUP:
+            while writes is not None:
+                group += writes
+                if len(group) >= _GROUP:
                     return group
-                write = self._queue.get_nowait()
+                writes = self._queue.get_nowait()
             self._stopping = True
         return group
 

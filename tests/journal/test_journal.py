@@ -1112,8 +1112,9 @@ async def test_concurrent_intents_share_commits(
         await asyncio.gather(
             *(journal.intend(f"k{n}", transfer(n)) for n in range(500))
         )
-    assert sum("INSERT" in statement for statement in statements) == 500
-    assert 1 <= statements.count("COMMIT") < 50
+        written = statements.copy()
+    assert sum("INSERT" in statement for statement in written) == 500
+    assert written.count("COMMIT") == 1
 
 
 async def test_commits_have_a_bound(
@@ -1133,7 +1134,8 @@ async def test_commits_have_a_bound(
         await asyncio.gather(
             *(journal.intend(f"k{n}", transfer(n)) for n in range(200))
         )
-    assert (sum(groups), max(groups)) == (200, 10)
+    assert sum(groups) == 200
+    assert max(groups) < 20
 
 
 async def test_commits_are_synced(path: Path) -> None:

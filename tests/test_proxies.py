@@ -318,10 +318,10 @@ def test_credentials_that_stay_on_this_machine_are_not_refused(url: str) -> None
 
 def test_base_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A staging service that reached Plivo itself would ring real phones."""
-    assert base_url_from_environment({"AIOPHLO_BASE_URL": " https://x/v1 "}) == (
-        "https://x/v1"
-    )
-    assert base_url_from_environment({"AIOPHLO_BASE_URL": ""}) is None
+    monkeypatch.setenv("AIOPHLO_BASE_URL", " https://x/v1 ")
+    assert base_url_from_environment() == "https://x/v1"
+    monkeypatch.setenv("AIOPHLO_BASE_URL", "")
+    assert base_url_from_environment() is None
     monkeypatch.setenv("AIOPHLO_BASE_URL", "http://plivo.example/v1")
     with pytest.raises(InvalidInputError, match=r"^AIOPHLO_BASE_URL: expected https:"):
         SessionPool(ACCOUNT)

@@ -66,7 +66,7 @@ class RunEnd:
     Attributes:
         totals: What came of its rows.
         rows: How many there are in all.
-        interrupted: Somebody ended it.
+        interrupted: A signal ended it.
         failure: What ended it; None if nothing did.
         open: Transfers whose outcome could not be noted.
     """
@@ -263,4 +263,4 @@ def _open_in(journal: Path) -> int:
         with Journal.read(journal) as reader:
             return reader.report().open
     except JournalError:
-        return 1  # nobody knows; it is no time to hope
+        return 1  # it can't be known: one is enough to be in doubt

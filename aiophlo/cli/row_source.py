@@ -53,7 +53,7 @@ class Source:
         return os.fstat(self._file.fileno()).st_size
 
     def check(self) -> None:
-        """Raise if somebody has written to it since it was opened.
+        """Raise if the file was written to since it was opened.
 
         Raises:
             UnusableError: Rows may stand elsewhere than where they were checked.

@@ -6,7 +6,7 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400  # seconds
 
 
 def harmless(text: str | None) -> str | None:
-    """Return somebody else's `text` with addresses and control characters hidden."""
+    """Return another program's `text` with addresses and control characters hidden."""
     return None if text is None else _printable(mask_text(text))
 
 

@@ -15,7 +15,7 @@ from aiophlo.model.outcomes import (
 )
 from aiophlo.model.redaction import mask, mask_id, mask_text
 
-_TEXT_LENGTH = 500  # what somebody else wrote is cut there
+_TEXT_LENGTH = 500  # another program's text is cut there
 
 
 def masked_address(action: Action) -> str | None:

@@ -104,10 +104,6 @@ def _surplus(value: object) -> str:
 def parse_auth_token(value: str, *, field: str = "auth_token") -> str:
     """Return an auth token as a plain `str`.
 
-    Args:
-        value: The token.
-        field: The name that an error gives it.
-
     Raises:
         InvalidInputError: It can't be one; the message never shows it.
     """

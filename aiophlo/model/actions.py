@@ -38,7 +38,7 @@ class Lane(IntEnum):
     """Who goes first when requests queue for the account's next slot."""
 
     URGENT = 0  #: what ends a person's wait, such as an abort, an unhold or a hang-up
-    AWAITED = 1  #: what somebody waits for
+    AWAITED = 1  #: what a caller awaits
     STREAMED = 2  #: what a stream sends
 
     @classmethod

@@ -36,10 +36,7 @@ _CODES: Final = {
 
 
 def calling_code(country: str) -> str | None:
-    """Return the country code, without `+`, of a country's numbers.
-
-    Args:
-        country: Its two letters by ISO 3166, such as `US`, in any case.
+    """Return the country code, without `+`, of the numbers of a country such as US.
 
     Source:
         ITU-T E.164, "List of ITU-T Recommendation E.164 assigned country codes", as
@@ -49,13 +46,9 @@ def calling_code(country: str) -> str | None:
 
 
 def split_number(digits: str) -> tuple[str, str] | None:
-    """Return a number's country code and what follows it.
+    """Return the country code that begins a number, and what follows it, if one does.
 
-    Args:
-        digits: An E.164 number without its `+`.
-
-    Returns:
-        None if no country code begins it. None begins another.
+    No country code begins another.
     """
     for length in (1, 2, 3):
         if digits[:length] in _COUNTRIES:

@@ -153,7 +153,7 @@ def mask_error(error: BaseException, *, in_lines: bool = False) -> str:
     """Return an unforeseen `error` with its traceback, masked as `mask_text` does.
 
     Args:
-        error: What somebody else's code raised; its words may quote a number.
+        error: What foreign code raised; its words may quote a number.
         in_lines: Keep the traceback's lines, instead of putting all on one.
     """
     text = "".join(traceback.format_exception(error)).rstrip()

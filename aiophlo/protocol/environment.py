@@ -1,7 +1,6 @@
 """Base URL and proxy: as given, else from the process's environment."""
 
 import os
-from collections.abc import Mapping
 from urllib.request import getproxies_environment, proxy_bypass
 
 from yarl import URL
@@ -12,14 +11,9 @@ BASE_URL = "https://phlorunner.plivo.com/v1"
 BASE_URL_VARIABLE = "AIOPHLO_BASE_URL"
 
 
-def base_url_from_environment(environ: Mapping[str, str] | None = None) -> str | None:
-    """Return `AIOPHLO_BASE_URL`; None where it is not set or empty.
-
-    Args:
-        environ: Where to look; the process's own environment by default.
-    """
-    environ = os.environ if environ is None else environ
-    return environ.get(BASE_URL_VARIABLE, "").strip() or None
+def base_url_from_environment() -> str | None:
+    """Return `AIOPHLO_BASE_URL`; None where it is not set or empty."""
+    return os.environ.get(BASE_URL_VARIABLE, "").strip() or None
 
 
 def proxy_from_environment(base_url: str) -> tuple[str, str] | None:

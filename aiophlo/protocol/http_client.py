@@ -1,8 +1,8 @@
 """One exchange over HTTP, by one of two ways; nothing else decides on them.
 
 A request goes bare over the connector, which is less than half of what a session
-costs. It goes through the session where somebody else has a say in it, or wants to
-see it: where the session was lent, where what sends its requests was replaced, as
+costs. It goes through the session where other code has a say in it, or wants to see
+it: where the session was lent, where what sends its requests was replaced, as
 aioresponses and recorders do, and where it has trace configs, as OpenTelemetry's
 instrumentor gives to each. Both ways come to the same verdicts.
 """
@@ -45,7 +45,7 @@ class HttpClient:
         base_url: Where the API is, without a trailing slash.
         headers: Sent with every request, besides the session's own. Where there
             may be a proxy, credentials are here, since it is told the session's.
-        lent: The session is somebody else's, and may have other defaults.
+        lent: The session is the caller's, and may have other defaults.
         through_session: Send every request through the session.
         connect: Seconds to get a connection.
         answer_within: Seconds that a whole answer may take, once the request

@@ -17,7 +17,7 @@ class Waiting(Protocol):
         """End the wait: there was no answer in time."""
 
     def drop(self) -> None:
-        """End the wait: nobody is interested any more."""
+        """End the wait: the outcome is decided without the answer."""
 
 
 _W = TypeVar("_W", bound=Waiting)

@@ -192,7 +192,7 @@ class SessionExchange:
             repeats a request would dial twice.
         base_url: Where the API is, without a trailing slash.
         headers: As for `HttpClient`.
-        lent: The session is somebody else's, and may have other defaults.
+        lent: The session is the caller's, and may have other defaults.
         connect: Seconds to get a connection.
         answer_within: As for `HttpClient`.
         options: What aiohttp is told of the way there: `proxy`, `ssl`.

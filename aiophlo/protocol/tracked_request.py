@@ -16,8 +16,8 @@ class TrackedRequest:
     There is one for every request, so what it says at first stands on the class.
 
     Attributes:
-        left: The request was handed to the network; until then nobody has got
-            it. Once set, it stays.
+        left: The request was handed to the network; until then it can't have
+            reached Plivo. Once set, it stays.
         may_leave: Asked, if there is one, in the moment of leaving.
         silent: There was no answer in time.
         stale: The connection that it was to leave on could not be used.

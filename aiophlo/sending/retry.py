@@ -39,7 +39,7 @@ _FINAL = frozenset(
 FREE = frozenset({Reason.STALE_CONNECTION, Reason.OUT_OF_FILES})
 MOST_STALE = 100  # repeats at once of one action; then it is a failure like others
 _FILES_WAIT = 0.1  # seconds, and up to five times as many, until one may be free
-_LEAST_BOUND = 0.1  # seconds; what nobody counts must not spin
+_LEAST_BOUND = 0.1  # seconds; what is not counted must not spin
 _OUTAGE_SPACING = 0.01  # seconds between two repeats to a host that takes no connection
 OUTAGE_PATIENCE = 30.0  # seconds for which a stream waits for a host that is down
 BUDGET_SECONDS = 10.0
@@ -54,8 +54,8 @@ class RetryPolicy:
             kept connection closed, or no file descriptor, before it left is not
             counted. Nor is, with more than 1, what gets no connection, within
             `send_within` and in a stream for 30 s of an outage; nor a 429 that asks
-            what has no deadline to wait for more than a minute, or that meets what
-            ends somebody's wait in a pause.
+            what has no deadline to wait for more than a minute, or that meets an
+            urgent action in a pause.
         first_wait: Seconds; upper bound of the random wait after the first
             failure. It doubles from one failure to the next. What got no connection
             waits for half of it at least, and 0.05 s.

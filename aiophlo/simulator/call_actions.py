@@ -12,32 +12,14 @@ from aiophlo.simulator.call import Call, Member, State
 
 
 def objection(action: str, call: Call, member: Member, to: str) -> str | None:
-    """Say why an action is impossible now.
-
-    Args:
-        action: Plivo's word for it.
-        call: The call it is about.
-        member: Who acts.
-        to: Address to dial, or empty.
-
-    Returns:
-        A reason, or None if it is possible.
-    """
+    """Say why `member` can't take an action now; None if it is possible."""
     if action in _DIALS:
         return _cannot_dial(action, call, member, to)
     return _OBJECTIONS[action](call, member) if action in _OBJECTIONS else None
 
 
 def apply(action: str, call: Call, member: Member, to: str, role: str) -> None:
-    """Carry out an action that nothing was objected to.
-
-    Args:
-        action: Plivo's word for it.
-        call: The call it is about.
-        member: Who acts.
-        to: Address to dial, or empty.
-        role: Role of the one dialled.
-    """
+    """Carry out an action of `member` that nothing was objected to."""
     if action in _DIALS:
         _DIALS[action](call, member, call.ring(to, role))
     else:

@@ -208,7 +208,7 @@ class SimulatorControls(ThreadAccess):
 
     @in_its_loop
     def clear_script(self) -> None:
-        """Forget scripted answers and faults that have struck nobody yet."""
+        """Forget scripted answers and faults that are still to come."""
         self._script.clear()
 
     @in_its_loop

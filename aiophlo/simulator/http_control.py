@@ -233,7 +233,7 @@ class _ScriptAnswer(_Command):
 
 
 class _ClearScript(_Command):
-    """Forget faults and answers that have struck nobody yet."""
+    """Forget faults and answers that are still to come."""
 
     route = "DELETE", "/script"
 

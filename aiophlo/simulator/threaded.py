@@ -40,7 +40,7 @@ async def _run(
     """Run until told to stop by what `ready` is given."""
     try:
         await simulator.start()
-    except BaseException as error:  # noqa: BLE001 -- raised to who waits for it
+    except BaseException as error:  # noqa: BLE001 -- raised in the thread that waits for it
         ready.set_exception(error)
         return
     over = asyncio.Event()

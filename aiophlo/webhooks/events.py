@@ -240,13 +240,7 @@ def decode_body(body: bytes, content_type: str = "") -> dict[str, object]:
 
 
 def decode_query(query: str) -> dict[str, object]:
-    """Return the fields of a URL's query.
-
-    Args:
-        query: What follows the `?`, still encoded.
-
-    Returns:
-        Values by name; a repeated field is a list.
+    """Return the fields of a URL's query; a repeated one is a list.
 
     Raises:
         InvalidInputError: There are more than 1,000.

@@ -11,12 +11,6 @@ def iter_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     last), in werkzeug's `MultiDict` (all but the first) and in Django's `QueryDict`
     (all but the last); each has another method that gives them all.
 
-    Args:
-        fields: Any mapping.
-
-    Yields:
-        Names and values, as they are kept.
-
     Source:
         Starlette's `datastructures.py`, werkzeug's `datastructures/structures.py`,
         Django's `utils/datastructures.py`.

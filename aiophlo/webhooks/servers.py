@@ -39,11 +39,7 @@ def aiohttp_handler(
 ) -> "Callable[[web.Request], Awaitable[web.StreamResponse]]":
     """Return a handler for aiohttp.web that carries requests to `receiver`.
 
-    Args:
-        receiver: Decides about them.
-
-    Returns:
-        What `app.router.add_route("*", "/phlo/events", …)` takes.
+    `app.router.add_route("*", "/phlo/events", …)` takes it.
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -71,9 +67,6 @@ def aiohttp_handler(
 
 def asgi_app(receiver: Receiver) -> ASGIApp:
     """Return an ASGI application that carries requests to `receiver`.
-
-    Args:
-        receiver: Decides about them.
 
     Returns:
         What Starlette's `Route("/phlo/events", endpoint=…)`, also in FastAPI's

@@ -213,12 +213,6 @@ def sign(
 def split_url(url: str) -> SplitResult:
     """Return the parts of a webhook's URL.
 
-    Args:
-        url: The whole URL.
-
-    Returns:
-        Its parts.
-
     Raises:
         InvalidInputError: It isn't an `http` or `https` URL with a host.
     """
@@ -233,12 +227,6 @@ def split_url(url: str) -> SplitResult:
 
 def find_nonce(headers: Mapping[str, str]) -> str:
     """Return the nonce that a request was signed with.
-
-    Args:
-        headers: The request's headers, names in any case.
-
-    Returns:
-        The nonce.
 
     Raises:
         InvalidInputError: There is none, or more than one, or it isn't 1 to 64
@@ -260,10 +248,6 @@ def hides_an_id(query: Mapping[str, object], body: Mapping[str, object]) -> bool
     the beginning of the next in it. Without its ids, an event of an old call would
     pass for one of a call that goes on. The nonce tells such a request only where
     it is remembered: not after a restart, and not in another process.
-
-    Args:
-        query: The fields of the URL.
-        body: The fields of the body.
 
     Returns:
         Whether `call_uuid` or `conference_uuid`, in whatever spelling, stands
@@ -288,14 +272,7 @@ def _check_nonce(nonce: str, *, field: str) -> str:
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Say whether a request bears a signature, valid or not.
-
-    Args:
-        headers: The request's headers, names in any case.
-
-    Returns:
-        Whether one of the V3 signature headers is there.
-    """
+    """Say whether a request bears a signature, valid or not."""
     return any(True for name in SIGNATURE_HEADERS for _ in _header(headers, name))
 
 

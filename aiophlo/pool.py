@@ -12,7 +12,6 @@ import random
 import ssl
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import aiohttp
@@ -175,12 +174,7 @@ class SessionPool:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:

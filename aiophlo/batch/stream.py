@@ -12,7 +12,6 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -146,10 +145,7 @@ class Stream:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, _kind: object, error: BaseException | None, _trace: object
     ) -> None:
         self._options.check_loop()
         self._give_up()

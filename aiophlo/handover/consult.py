@@ -15,7 +15,6 @@ to the agent. The state machine is in `states`.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from aiophlo.errors import InvalidInputError, PartnerLeftError
@@ -88,10 +87,7 @@ class Consult:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, _kind: object, error: BaseException | None, _trace: object
     ) -> None:
         """Bring the customer back, unless they are with the partner.
 

@@ -18,7 +18,6 @@ import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from aiophlo.errors import JournalError
@@ -85,10 +84,7 @@ class Journal:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, _kind: object, error: BaseException | None, _trace: object
     ) -> None:
         """Write what is pending, and close the file.
 

@@ -4,7 +4,6 @@ import asyncio
 import ssl as tls
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Final, Self
 
 from aiophlo.model.accounts import Account, Quota
@@ -100,12 +99,7 @@ class Simulator(SimulatorControls):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop, whatever is still unanswered."""
         await self.stop()
 

@@ -163,7 +163,7 @@ class Ownership:
 
     path: Path
     mark: str
-    identities: tuple[tuple[int, int] | None, ...]
+    identities: list[tuple[int, int] | None]
 
     def check_token(self, database: sqlite3.Connection) -> None:
         """Raise unless the file still belongs to this runner.
@@ -222,8 +222,9 @@ def own(path: Path, mark: str) -> Ownership:
     return Ownership(path, mark, _identities(path))
 
 
-def _identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    return tuple(_identity(f"{path}{part}") for part in _PARTS)
+def _identities(path: Path) -> list[tuple[int, int] | None]:
+    # A tuple that grows breaks if another thread looks at all objects, as profilers do.
+    return [_identity(f"{path}{part}") for part in _PARTS]
 
 
 def _identity(path: str) -> tuple[int, int] | None:

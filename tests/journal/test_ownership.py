@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import sqlite3
@@ -390,3 +391,21 @@ async def test_journal_can_be_opened_at_once_after_a_cancelled_closing(
     assert not is_being_written()
     async with Journal(path) as journal:
         assert journal.report().verdicts["in_doubt"] == 5_000
+
+
+async def test_profiler_that_holds_all_objects_harms_no_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hunts a leak in a service must not stop its batch."""
+    held: list[object] = []
+    lstat = os.lstat
+
+    def look(name: str) -> os.stat_result:
+        held[:] = gc.get_objects()
+        return lstat(name)
+
+    async with Journal(path) as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "lstat", look)
+            await journal.intend("k", TRANSFER)
+    assert held

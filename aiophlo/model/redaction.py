@@ -20,11 +20,14 @@ _LONGEST_TEXT = 2_000  # of an error that is searched for URLs from every start
 # dash turns into in a URL, a web page, JSON or a repr. `%20` and the like need no
 # word here: their digits can't be told from the number's, and go with them.
 _BETWEEN = (
-    r"[\W_]*(?:(?:%[0-9][A-Fa-f]|%[A-Fa-f][0-9A-Fa-f]|&[A-Za-z]{2,8};"
+    r"[\W_]*(?:(?:%(?:25)*(?:[0-9][A-Fa-f]|[A-Fa-f][0-9A-Fa-f])"
+    r"|&(?:nbsp|[A-Za-z]{2,8};)"
     r"|&#x(?![0-9]+;)[0-9A-Fa-f]{1,6};|&#x|\\u(?![0-9]{4})[0-9A-Fa-f]{4}"
-    r"|\\x(?![0-9]{2})[0-9A-Fa-f]{2}|\\[a-z]|</?[A-Za-z]{1,10} ?/?>)[\W_]*)*"
+    r"|\\x(?![0-9]{2})[0-9A-Fa-f]{2}|\\[a-z]"
+    r"|<(?:![^<>]{0,80}|/?[A-Za-z]{1,10}(?: [^<>]{0,80})?/?)>)[\W_]*)*"
 )
-_DIGIT = r"(?!(?<=%)\d[A-Fa-f])\d"  # the 2 of `%2D` is none
+# The 2 of `%2D` is none, nor is that of `%25C2`.
+_DIGIT = r"(?!(?<=%)(?:25)*(?:[0-9][A-Fa-f]|[A-Fa-f]))\d"
 # Doesn't look for how it ends: a search that ran to the end from every start would
 # be quadratic. A run of fewer digits has no more than five starts.
 _NUMBERS = lazy_compile(rf"\+?{_DIGIT}(?:{_BETWEEN}{_DIGIT}){{5,}}")
@@ -215,4 +218,4 @@ def describe_value(value: object) -> str:
         return repr(value)
     if type(value) is float or (type(value) is int and abs(value) < 10**6):
         return mask_text(repr(value))
-    return type(value).__name__
+    return mask_text(type(value).__name__)

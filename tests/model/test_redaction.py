@@ -33,7 +33,8 @@ SPLITS: Final = [
     "\ufe0f\u20e3", "\u3164", "\u2010", "\u2011", "\u2013", "\u2212", "\ufe63",
     "\uff0d", "\u00b7", "\u2022", "\u2026", "%20", "%2D", "%2d", "%C2%A0", "%2520",
     "&nbsp;", "&#160;", "&#xa0;", "&#x2d;", "&shy;", "\\u00a0", "\\u2011", "\\xa0",
-    "\\x2d", "\\t", "\\n", "<wbr>", "<br />", "\U000e0020",
+    "\\x2d", "\\t", "\\n", "<wbr>", "<br />", "<br/>", '<b class="x">', "<!-- or -->",
+    "%25C2%25A0", "&nbsp", "\U000e0020",
 ]  # fmt: skip
 SPLIT: Final = st.sampled_from(SPLITS) | st.text(
     st.characters(exclude_categories=["L", "N"], exclude_characters="&%\\<"),

@@ -7,6 +7,7 @@ second check, and its finished rows can be told by their place alone.
 import json
 import secrets
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -18,6 +19,7 @@ from aiophlo.journal.file import write_beside_runner
 from aiophlo.journal.reader import find_journal
 
 _NAME = "batch"
+_Noted = TypeVar("_Noted", bound=attrs.AttrsInstance)
 
 
 @attrs.frozen
@@ -97,12 +99,25 @@ def read_fingerprint(journal: Path) -> Fingerprint | None:
         return None
     try:
         values = json.loads(text)
-        return Fingerprint(survey=Survey(**values.pop("survey")), **values)
+        survey = _checked(Survey(**values.pop("survey")))
+        return _checked(Fingerprint(survey=survey, **values))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JournalError(
             f"journal {journal}: was begun by another version of this command, which"
             " noted other things of its file; go on with that one"
         ) from error
+
+
+def _checked(read: _Noted) -> _Noted:
+    """Return what was read if every field of it is of its type.
+
+    Raises:
+        TypeError: One isn't.
+    """
+    for field in attrs.fields(type(read)):
+        if type(getattr(read, field.name)) is not field.type:
+            raise TypeError(field.name)
+    return read
 
 
 def settled_in(journal: Path) -> int:

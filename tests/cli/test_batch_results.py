@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -332,7 +333,25 @@ def test_nothing_planted_is_written_to_or_waited_for(
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("planted", ["fifo", "circle", "folder", "fingerprint"])
+SURVEY: Final = dict.fromkeys(
+    ["rows", "unusable", "repeated", "keyless", "equal", "conflicts"], 1
+)
+FOREIGN: Final = {  # other fields, and other values in them
+    "fingerprint": {"salt": "", "sighs": 3, "survey": {"rows": 1}},
+    "counts": {
+        "salt": "",
+        "size": 1,
+        "digest": "",
+        "allow_repeats": False,
+        "others": 0,
+        "survey": {**SURVEY, "equal": None},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "planted", ["fifo", "circle", "folder", "fingerprint", "counts"]
+)
 @pytest.mark.parametrize("report", [True, False])
 async def test_journal_that_is_none_is_one_line(
     *,
@@ -354,7 +373,7 @@ async def test_journal_that_is_none_is_one_line(
     else:
         async with Journal(path):
             pass
-        fingerprint = json.dumps({"salt": "", "sighs": 3, "survey": {"rows": 1}})
+        fingerprint = json.dumps(FOREIGN[planted])
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("INSERT INTO settings VALUES ('batch', ?)", (fingerprint,))
     command = ["--report"] if report else [str(rows), *IDS]

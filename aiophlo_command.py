@@ -26,7 +26,10 @@ def main() -> int:
     run = load_commands()
     for number, handler in before.items():
         signal.signal(number, handler)
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    for number in before:  # what came of it was said, and the code has to tell the same
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def _end(*_: object) -> None:

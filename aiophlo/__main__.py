@@ -2,6 +2,6 @@
 
 import sys
 
-from aiophlo.cli import main
+from aiophlo_command import main
 
 sys.exit(main())

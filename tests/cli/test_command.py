@@ -21,15 +21,30 @@ class Slow:
 
 sys.meta_path.insert(0, Slow())
 sys.argv = ["aiophlo", "--version"]
-sys.exit(aiophlo_command.main())
+"""
+STARTS = {
+    "aiophlo": "sys.exit(aiophlo_command.main())",
+    "python -m aiophlo": (
+        "import runpy; runpy.run_module('aiophlo', run_name='__main__')"
+    ),
+}
+# Takes its time to end, after all was said.
+LINGERS = """
+import atexit
+atexit.register(lambda: (print("ending", flush=True), sys.stdin.readline()))
 """
 
 
-@pytest.mark.parametrize("module", ["aiohttp", "typer"])
+@pytest.mark.parametrize(
+    ("start", "module"),
+    [("aiophlo", "aiohttp"), ("aiophlo", "typer"), ("python -m aiophlo", "typer")],
+)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signal_during_the_imports_is_an_interruption(name: str, module: str) -> None:
+def test_signal_during_the_imports_is_an_interruption(
+    name: str, start: str, module: str
+) -> None:
     """Whoever presses Ctrl-C at once has to know that nobody is being called."""
-    program = [sys.executable, "-c", SLOW.format(module=module)]
+    program = [sys.executable, "-c", SLOW.format(module=module) + STARTS[start]]
     with subprocess.Popen(  # noqa: S603 -- our own interpreter
         program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -41,9 +56,31 @@ def test_signal_during_the_imports_is_an_interruption(name: str, module: str) ->
     assert said == "aiophlo: interrupted; nothing was sent\n"
 
 
-def test_command_runs_what_it_is_given() -> None:
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_after_all_was_said_changes_no_exit_code(name: str, start: str) -> None:
+    """A script that is told of a kill dials again what was accepted."""
+    text = SLOW.format(module="no_such_module") + LINGERS + STARTS[start]
+    with subprocess.Popen(  # noqa: S603 -- our own interpreter
+        [sys.executable, "-c", text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ending\n":
+            pass
+        process.send_signal(signal.Signals[name])
+        _, said = process.communicate("\n")
+    assert (process.returncode, said) == (Exit.ACCEPTED, "")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_command_runs_what_it_is_given(start: str) -> None:
     """The installed script is the first thing that a new user tries."""
-    program = [sys.executable, "-c", SLOW.format(module="no_such_module")]
+    text = SLOW.format(module="no_such_module") + STARTS[start]
+    program = [sys.executable, "-c", text]
     run = subprocess.run(  # noqa: S603 -- our own interpreter
         program, capture_output=True, text=True, check=False
     )

@@ -32,18 +32,6 @@ from aiophlo.handles import (
     Phlo,
     SendOptions,
 )
-from aiophlo.instrumentation import (
-    ActionBegun,
-    ActionEnded,
-    ActionJoined,
-    AttemptBegun,
-    AttemptEnded,
-    HandoverStep,
-    ObservedEvent,
-    Observer,
-    WebhookReceived,
-    WebhookResult,
-)
 from aiophlo.model.accounts import Account, Quota
 from aiophlo.model.actions import (
     AbortTransfer,
@@ -90,25 +78,47 @@ if TYPE_CHECKING:
         JournalReport,
     )
     from aiophlo.model.handover_records import Ending, OpenHandover, Tried
+    from aiophlo.observed_events import (
+        ActionBegun,
+        ActionEnded,
+        ActionJoined,
+        AttemptBegun,
+        AttemptEnded,
+        HandoverStep,
+        ObservedEvent,
+        Observer,
+        WebhookReceived,
+        WebhookResult,
+    )
 
 # What most programs never touch is loaded when it is first asked for.
 _LATER = {
     "Accept": "aiophlo.handover.consult",
+    "ActionBegun": "aiophlo.observed_events",
+    "ActionEnded": "aiophlo.observed_events",
+    "ActionJoined": "aiophlo.observed_events",
+    "AttemptBegun": "aiophlo.observed_events",
+    "AttemptEnded": "aiophlo.observed_events",
     "BatchReport": "aiophlo.batch.stream",
     "Consult": "aiophlo.handover.consult",
     "ConsultOptions": "aiophlo.handover.options",
     "Ending": "aiophlo.model.handover_records",
     "EventRouter": "aiophlo.handover.event_router",
+    "HandoverStep": "aiophlo.observed_events",
     "Journal": "aiophlo.journal.journal",
     "JournalReader": "aiophlo.journal.journal",
     "JournalRecord": "aiophlo.journal.journal",
     "JournalReport": "aiophlo.journal.journal",
+    "ObservedEvent": "aiophlo.observed_events",
+    "Observer": "aiophlo.observed_events",
     "OpenHandover": "aiophlo.model.handover_records",
     "Party": "aiophlo.handover.watch",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
     "Stream": "aiophlo.batch.stream",
     "Tried": "aiophlo.model.handover_records",
+    "WebhookReceived": "aiophlo.observed_events",
+    "WebhookResult": "aiophlo.observed_events",
     "drain_on_signal": "aiophlo.draining",
 }
 
@@ -119,7 +129,7 @@ _BESIDES = {"EventRouter": ("aiophlo.handover.consult", "aiophlo.handover.recove
 
 
 def __getattr__(name: str) -> object:
-    if name == "webhooks":  # an annotation in instrumentation.py names what is in it
+    if name == "webhooks":  # an annotation in observed_events.py names what is in it
         return import_module("aiophlo.webhooks")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,189 +1,26 @@
-"""Instrumentation: what observers are told of actions, handovers and webhooks."""
+"""Instrumentation: tells observers and the log of actions, handovers and webhooks."""
+
+from __future__ import annotations
 
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
 
-import attrs
-
-import aiophlo  # for an annotation: what it names is loaded when it is resolved
+import aiophlo  # for annotations: what they name is loaded when they are resolved
 from aiophlo.logs import let_end, log_attempt, log_end, logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action
-from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Outcome
-from aiophlo.model.redaction import mask, mask_text
+from aiophlo.model.redaction import mask_text
 from aiophlo.model.validation import check_callable
 
-if TYPE_CHECKING:
-    import aiophlo.webhooks
 
-
-def _repr_address(address: str | None) -> str:
-    return repr(None if address is None else mask(address))
-
-
-@attrs.frozen
-class ActionBegun:
-    """An action was asked for. Exactly one `ActionEnded` or `ActionJoined` follows.
-
-    Attributes:
-        account: Whose action it is.
-        action: What was asked.
-        id: Borne by every event of this action; unique in its pool.
-        handover: Id of the handover that asked, if one did: `Consult.id`.
-    """
-
-    account: Account
-    action: Action
-    id: int = 0
-    handover: str | None = None
-
-
-@attrs.frozen
-class AttemptBegun:
-    """A request of an action has its slot, and leaves now.
-
-    Attributes:
-        account: Whose request it is.
-        action: What it asks.
-        id: Of the action.
-        attempt: Its number, from 1.
-        waited: Seconds that this attempt waited for a free connection and a
-            slot.
-    """
-
-    account: Account
-    action: Action
-    id: int = 0
-    attempt: int = 1
-    waited: float = 0.0
-
-
-@attrs.frozen
-class AttemptEnded:
-    """One request of an action has its answer, or will have none.
-
-    Attributes:
-        account: Whose request it was.
-        outcome: What this attempt alone came to.
-        id: Of the action.
-        seconds: From its slot to its answer, of this attempt alone.
-        waited: As in its `AttemptBegun`.
-    """
-
-    account: Account
-    outcome: Outcome
-    id: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-
-
-@attrs.frozen
-class ActionEnded:
-    """An action has its outcome.
-
-    Attributes:
-        account: Whose action it was.
-        outcome: What it came to, over all its attempts.
-        id: Of the action.
-        handover: As in its `ActionBegun`.
-    """
-
-    account: Account
-    outcome: Outcome
-    id: int = 0
-    handover: str | None = None
-
-
-@attrs.frozen
-class ActionJoined:
-    """An action got the outcome of an equal one, and nothing was sent for it.
-
-    Attributes:
-        account: Whose action it was.
-        outcome: What it is told, marked `joined`.
-        id: Of the action.
-        joined: Id of the one it joined; 0 where that isn't known any more.
-    """
-
-    account: Account
-    outcome: Outcome
-    id: int = 0
-    joined: int = 0
-
-
-@attrs.frozen
-class HandoverStep:
-    """A handover has come to another phase.
-
-    Attributes:
-        account: Whose call it is.
-        id: Of the handover: `Consult.id`, and the journal's.
-        phase: Where it stands now, such as `"ringing"`.
-        before: Where it stood; empty for one that a crash left open, of which
-            `recover_handovers` tells.
-        partner: Address of the one being rung or spoken to, if there is one.
-        cause: What led there: an answer, an event or a wish; of one that a crash
-            left open `"recovered"` first, or the `Recovery` with which nothing was
-            sent.
-    """
-
-    account: Account
-    id: str
-    phase: str
-    before: str
-    partner: str | None = attrs.field(default=None, repr=_repr_address)
-    cause: str = ""
-
-
-class WebhookResult(MaskedStrEnum):
-    """What became of a request that a `Receiver` was given."""
-
-    FED = "fed"  # its event was passed on
-    REFUSED = "refused"  # it bears no valid signature, or is neither GET nor POST
-    REPEATED = "repeated"  # it came before, and was not passed on again
-    FAILED = "failed"  # `feed` raised
-    UNREADABLE = "unreadable"  # its body is too long, incomplete, or no event
-
-
-@attrs.frozen
-class WebhookReceived:
-    """A request came to a `Receiver`, and is about to be answered.
-
-    Attributes:
-        event: What it says; None where it was refused or could not be read, for
-            then anybody may have sent it.
-        id: Of the conversation it is about, or else of the call; empty where it
-            names neither. Other events of that call bear the same.
-        handovers: Ids of the open handovers that it is about, as the receiver's
-            `feed` returned them: `Consult.id`.
-        result: What became of it.
-    """
-
-    event: "aiophlo.webhooks.Event | None"
-    id: str = ""
-    handovers: tuple[str, ...] = ()
-    result: WebhookResult = WebhookResult.FED
-
-
-ObservedEvent: TypeAlias = (
-    ActionBegun
-    | AttemptBegun
-    | AttemptEnded
-    | ActionEnded
-    | ActionJoined
-    | HandoverStep
-    | WebhookReceived
-)
-Observer = Callable[[ObservedEvent], object]
-
-
-def check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+def check_observers(
+    observers: Iterable[aiophlo.Observer],
+) -> tuple[aiophlo.Observer, ...]:
     """Return the observers if each can be called."""
     if callable(observers) or not isinstance(observers, Iterable):
         refuse("observers", "a sequence of callables", observers)
@@ -222,9 +59,13 @@ class Observers:
         listening: Whether there are observers; ask before making an event.
     """
 
-    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, observers: Sequence[aiophlo.Observer] = ()) -> None:
         self._observers = tuple(observers)
         self.listening = bool(self._observers)
+        if self.listening:
+            from aiophlo import observed_events  # noqa: PLC0415 -- for most, for nothing
+
+            self._events = observed_events
         self._ids = count(1)
         self._failures: set[tuple[int, type[BaseException]]] = set()
 
@@ -232,7 +73,7 @@ class Observers:
         """Return an id for one more action."""
         return next(self._ids)
 
-    def tell(self, event: ObservedEvent) -> None:
+    def tell(self, event: aiophlo.ObservedEvent) -> None:
         """Call every observer with an event; never raises."""
         for number, observer in enumerate(self._observers):
             try:
@@ -240,7 +81,9 @@ class Observers:
             except BaseException as error:  # noqa: BLE001 -- its bug changes no outcome
                 self._failed(number, observer, error)
 
-    def _failed(self, number: int, observer: Observer, error: BaseException) -> None:
+    def _failed(
+        self, number: int, observer: aiophlo.Observer, error: BaseException
+    ) -> None:
         kind = number, type(error)
         if kind not in self._failures:
             self._failures.add(kind)
@@ -248,6 +91,18 @@ class Observers:
                 "observer %s failed; this is logged once", _name(observer), error=error
             )
             let_end(error)  # once: the program's last steps must not be ended, too
+
+    def action_begun(
+        self, account: Account, action: Action, number: int, handover: str | None
+    ) -> None:
+        """Tell observers, of whom there are some, of an action that was asked for."""
+        self.tell(self._events.ActionBegun(account, action, number, handover))
+
+    def attempt_begun(
+        self, account: Account, action: Action, number: int, attempt: int, waited: float
+    ) -> None:
+        """Tell observers, of whom there are some, of one attempt that leaves now."""
+        self.tell(self._events.AttemptBegun(account, action, number, attempt, waited))
 
     def attempt_ended(
         self,
@@ -261,7 +116,7 @@ class Observers:
     ) -> None:
         """Tell observers and the log of one attempt."""
         if self.listening:
-            self.tell(AttemptEnded(account, outcome, id, seconds, waited))
+            self.tell(self._events.AttemptEnded(account, outcome, id, seconds, waited))
         if logger.isEnabledFor(logging.DEBUG):
             log_attempt(account, outcome, id, handover)
 
@@ -275,7 +130,7 @@ class Observers:
     ) -> None:
         """Tell observers and the log of an outcome."""
         if self.listening:
-            self.tell(ActionEnded(account, outcome, id, handover))
+            self.tell(self._events.ActionEnded(account, outcome, id, handover))
         log_end(account, outcome, id, handover)
 
     def action_joined(
@@ -288,11 +143,11 @@ class Observers:
     ) -> None:
         """Tell observers and the log of an outcome that was an equal action's."""
         if self.listening:
-            self.tell(ActionJoined(account, outcome, id, joined))
+            self.tell(self._events.ActionJoined(account, outcome, id, joined))
         log_end(account, outcome, id)
 
 
-def _name(observer: Observer) -> str:
+def _name(observer: aiophlo.Observer) -> str:
     try:
         return mask_text(repr(observer))
     except Exception:  # noqa: BLE001 -- a repr that fails, too

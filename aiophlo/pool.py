@@ -20,7 +20,7 @@ import aiophlo  # for annotations: what they name is loaded when they are resolv
 from aiophlo._version import __version__
 from aiophlo.errors import InvalidInputError, accepted_or_raise
 from aiophlo.handles import AnyRole, MultiPartyCall, Phlo
-from aiophlo.instrumentation import Observer, Observers, check_observers
+from aiophlo.instrumentation import Observers, check_observers
 from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, Lane, Role
@@ -125,7 +125,7 @@ class SessionPool:
         ssl_context: ssl.SSLContext | None = None,
         connector: aiohttp.BaseConnector | None = None,
         session: aiohttp.ClientSession | None = None,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[aiophlo.Observer] = (),
         random: Callable[[], float] = random.random,
         coordinator: aiophlo.coordination.Coordinator | None = None,
     ) -> None:

@@ -24,6 +24,7 @@ UNITS: Final = (
     "loop_guard",
     "shielding",
     "protocol",
+    "observed_events",
     "instrumentation",
     "webhooks",
     "journal",
@@ -44,9 +45,9 @@ BENCHMARKS: Final = (
     *("harness", "clients", "questions", "soak", "__main__", "benchmarks"),
 )
 # These name what is loaded later, for annotations alone: see their `import aiophlo`.
-NAMES_ANYTHING: Final = {"pool", "instrumentation"}
+NAMES_ANYTHING: Final = {"pool", "instrumentation", "observed_events"}
 # WebhookReceived names an event, which a receiver tells observers of.
-ANNOTATED: Final = ("aiophlo.instrumentation", "aiophlo.webhooks")
+ANNOTATED: Final = ("aiophlo.observed_events", "aiophlo.webhooks")
 
 
 def _name(path: Path) -> str:
@@ -134,9 +135,9 @@ def test_no_module_is_in_a_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_events_are_named_by_instrumentation_for_annotations_alone() -> None:
+def test_webhooks_are_named_by_observed_events_for_annotations_alone() -> None:
     """Loading them would let every import pay for webhooks."""
-    source = SOURCES["aiophlo.instrumentation"].read_text("utf-8")
+    source = SOURCES["aiophlo.observed_events"].read_text("utf-8")
     assert "\nif TYPE_CHECKING:\n    import aiophlo.webhooks\n" in source
     assert source.count("import aiophlo.webhooks") == 1
 

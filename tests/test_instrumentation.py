@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from aiophlo.instrumentation import (
+from aiophlo.instrumentation import Observers
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import WarmTransfer
+from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from aiophlo.observed_events import (
     ActionBegun,
     ActionEnded,
     AttemptEnded,
     HandoverStep,
     ObservedEvent,
-    Observers,
     WebhookReceived,
 )
-from aiophlo.model.accounts import Account
-from aiophlo.model.actions import WarmTransfer
-from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.simulator import Simulator
 from tests.support.doubles import pool_of
 from tests.support.handover_stage import AGENT, CUSTOMER, FIRST, set_stage

@@ -5,8 +5,8 @@ from typing import Any
 
 import attrs
 
-from aiophlo.instrumentation import Observer
 from aiophlo.model.accounts import Account
+from aiophlo.observed_events import Observer
 from aiophlo.pool import SessionPool
 from aiophlo.protocol.environment import BASE_URL, base_url_from_environment
 

@@ -5,9 +5,9 @@ from http import HTTPStatus
 
 from aiophlo.cli.output import output_failure, say_json
 from aiophlo.cli.results import FIELDS, Result, Results, result_of
-from aiophlo.instrumentation import AttemptBegun, AttemptEnded, ObservedEvent
 from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask_id
+from aiophlo.observed_events import AttemptBegun, AttemptEnded, ObservedEvent
 
 
 class Totals:

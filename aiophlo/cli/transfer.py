@@ -21,7 +21,6 @@ from aiophlo.cli.output import output_failure, say, say_error, say_json
 from aiophlo.cli.results import FIELDS, result_of
 from aiophlo.cli.sending import known_of, outcome_of
 from aiophlo.cli.terminal_text import harmless_id
-from aiophlo.instrumentation import ActionEnded, ObservedEvent
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Role, WarmTransfer
 from aiophlo.model.outcomes import (
@@ -33,6 +32,7 @@ from aiophlo.model.outcomes import (
     Rejected,
 )
 from aiophlo.model.redaction import mask
+from aiophlo.observed_events import ActionEnded, ObservedEvent
 from aiophlo.protocol.codec import encode
 
 

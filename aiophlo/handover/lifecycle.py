@@ -24,10 +24,10 @@ from aiophlo.handover.returning import end_attempt, look_again, settle
 from aiophlo.handover.states import ENDS, Input, Phase
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.handover.watch import Party, Watch
-from aiophlo.instrumentation import HandoverStep
 from aiophlo.logs import logger
 from aiophlo.model.outcomes import NotSent, Reason
 from aiophlo.model.redaction import mask, mask_error
+from aiophlo.observed_events import HandoverStep
 from aiophlo.sending.sender import Sender
 from aiophlo.shielding import wait_past_repeats
 

@@ -12,13 +12,13 @@ from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.alarm import sound_alarm
 from aiophlo.handover.registry import HandoverRegistry
 from aiophlo.handover.states import Input, Phase, Situation
-from aiophlo.instrumentation import HandoverStep
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.logs import logger
 from aiophlo.model.actions import AbortTransfer
 from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
+from aiophlo.observed_events import HandoverStep
 from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 

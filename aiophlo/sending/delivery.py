@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from aiophlo.coordination import Coordinator
-from aiophlo.instrumentation import AttemptBegun, Observers
+from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, Lane
@@ -350,10 +350,8 @@ class Delivery(RegisteredDial):
         context.in_flight += 1
         if context.observers.listening:
             waited = self.sent - self.begun
-            context.observers.tell(
-                AttemptBegun(
-                    context.account, self.action, self.id, self.attempts, waited
-                )
+            context.observers.attempt_begun(
+                context.account, self.action, self.id, self.attempts, waited
             )
         return tracked
 

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 
 from aiophlo.coordination import Party, SharedActions
-from aiophlo.instrumentation import ActionBegun
 from aiophlo.logs import logger
 from aiophlo.model.actions import Action, DialAction, Lane
 from aiophlo.model.outcomes import Accepted, Outcome, Reason, Rejected
@@ -159,9 +158,7 @@ class Sender:
         observers = self.observers
         if observers.listening:
             delivery.id = observers.new_id()
-            observers.tell(
-                ActionBegun(self.account, action, delivery.id, delivery.handover)
-            )
+            observers.action_begun(self.account, action, delivery.id, delivery.handover)
         if isinstance(action, DialAction):
             key = self.dials.key(action)
             if not (once and self.dials.has_equal(key)):

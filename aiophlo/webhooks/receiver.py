@@ -15,17 +15,12 @@ from typing import Any, Protocol
 import attrs
 
 from aiophlo.errors import InvalidInputError
-from aiophlo.instrumentation import (
-    Observer,
-    Observers,
-    WebhookReceived,
-    WebhookResult,
-    check_observers,
-)
+from aiophlo.instrumentation import Observers, check_observers
 from aiophlo.logs import logger as _logger
 from aiophlo.model.accounts import parse_auth_token
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask_error
+from aiophlo.observed_events import Observer, WebhookReceived, WebhookResult
 from aiophlo.webhooks.events import (
     Event,
     UnknownEvent,

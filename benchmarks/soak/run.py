@@ -14,10 +14,10 @@ from typing import Final
 import aiohttp
 
 from aiophlo.errors import VerdictError
-from aiophlo.instrumentation import AttemptEnded, ObservedEvent
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action
 from aiophlo.model.outcomes import InDoubt, NotSent, Outcome
+from aiophlo.observed_events import AttemptEnded, ObservedEvent
 from aiophlo.pool import SessionPool
 from aiophlo.simulator import Fault
 from benchmarks.soak import actions

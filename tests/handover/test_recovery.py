@@ -23,7 +23,7 @@ from aiophlo import (
     OpenHandover,
     Recovery,
 )
-from aiophlo.instrumentation import ActionBegun, HandoverStep, ObservedEvent
+from aiophlo.observed_events import ActionBegun, HandoverStep, ObservedEvent
 from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Simulator
 from tests.support.doubles import pool_of
 from tests.support.handover_stage import (

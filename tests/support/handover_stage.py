@@ -10,7 +10,7 @@ from aiohttp import web
 
 from aiophlo import Consult, EventRouter, SessionPool
 from aiophlo.handles import MultiPartyCall
-from aiophlo.instrumentation import Observer
+from aiophlo.observed_events import Observer
 from aiophlo.sending.retry import RetryPolicy
 from aiophlo.simulator import Call, Callback, Habit, Simulator, State
 from aiophlo.webhooks.receiver import Receiver

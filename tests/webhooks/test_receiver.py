@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiophlo.errors import InvalidInputError
-from aiophlo.instrumentation import ObservedEvent, WebhookReceived, WebhookResult
+from aiophlo.observed_events import ObservedEvent, WebhookReceived, WebhookResult
 from aiophlo.webhooks.events import Event, MemberJoined, MemberLeft
 from aiophlo.webhooks.receiver import Receiver
 from aiophlo.webhooks.servers import Scope, aiohttp_handler, asgi_app, asgi_url

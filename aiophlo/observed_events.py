@@ -1,0 +1,179 @@
+"""What observers are told of actions, handovers and webhooks: one class per event.
+
+Loaded with the first observer, as most pools have none.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+import aiophlo  # for an annotation: what it names is loaded when it is resolved
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import Action
+from aiophlo.model.enums import MaskedStrEnum
+from aiophlo.model.outcomes import Outcome
+from aiophlo.model.redaction import mask
+
+if TYPE_CHECKING:
+    import aiophlo.webhooks
+
+
+def _repr_address(address: str | None) -> str:
+    return repr(None if address is None else mask(address))
+
+
+@attrs.frozen
+class ActionBegun:
+    """An action was asked for. Exactly one `ActionEnded` or `ActionJoined` follows.
+
+    Attributes:
+        account: Whose action it is.
+        action: What was asked.
+        id: Borne by every event of this action; unique in its pool.
+        handover: Id of the handover that asked, if one did: `Consult.id`.
+    """
+
+    account: Account
+    action: Action
+    id: int = 0
+    handover: str | None = None
+
+
+@attrs.frozen
+class AttemptBegun:
+    """A request of an action has its slot, and leaves now.
+
+    Attributes:
+        account: Whose request it is.
+        action: What it asks.
+        id: Of the action.
+        attempt: Its number, from 1.
+        waited: Seconds that this attempt waited for a free connection and a
+            slot.
+    """
+
+    account: Account
+    action: Action
+    id: int = 0
+    attempt: int = 1
+    waited: float = 0.0
+
+
+@attrs.frozen
+class AttemptEnded:
+    """One request of an action has its answer, or will have none.
+
+    Attributes:
+        account: Whose request it was.
+        outcome: What this attempt alone came to.
+        id: Of the action.
+        seconds: From its slot to its answer, of this attempt alone.
+        waited: As in its `AttemptBegun`.
+    """
+
+    account: Account
+    outcome: Outcome
+    id: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+
+@attrs.frozen
+class ActionEnded:
+    """An action has its outcome.
+
+    Attributes:
+        account: Whose action it was.
+        outcome: What it came to, over all its attempts.
+        id: Of the action.
+        handover: As in its `ActionBegun`.
+    """
+
+    account: Account
+    outcome: Outcome
+    id: int = 0
+    handover: str | None = None
+
+
+@attrs.frozen
+class ActionJoined:
+    """An action got the outcome of an equal one, and nothing was sent for it.
+
+    Attributes:
+        account: Whose action it was.
+        outcome: What it is told, marked `joined`.
+        id: Of the action.
+        joined: Id of the one it joined; 0 where that isn't known any more.
+    """
+
+    account: Account
+    outcome: Outcome
+    id: int = 0
+    joined: int = 0
+
+
+@attrs.frozen
+class HandoverStep:
+    """A handover has come to another phase.
+
+    Attributes:
+        account: Whose call it is.
+        id: Of the handover: `Consult.id`, and the journal's.
+        phase: Where it stands now, such as `"ringing"`.
+        before: Where it stood; empty for one that a crash left open, of which
+            `recover_handovers` tells.
+        partner: Address of the one being rung or spoken to, if there is one.
+        cause: What led there: an answer, an event or a wish; of one that a crash
+            left open `"recovered"` first, or the `Recovery` with which nothing was
+            sent.
+    """
+
+    account: Account
+    id: str
+    phase: str
+    before: str
+    partner: str | None = attrs.field(default=None, repr=_repr_address)
+    cause: str = ""
+
+
+class WebhookResult(MaskedStrEnum):
+    """What became of a request that a `Receiver` was given."""
+
+    FED = "fed"  # its event was passed on
+    REFUSED = "refused"  # it bears no valid signature, or is neither GET nor POST
+    REPEATED = "repeated"  # it came before, and was not passed on again
+    FAILED = "failed"  # `feed` raised
+    UNREADABLE = "unreadable"  # its body is too long, incomplete, or no event
+
+
+@attrs.frozen
+class WebhookReceived:
+    """A request came to a `Receiver`, and is about to be answered.
+
+    Attributes:
+        event: What it says; None where it was refused or could not be read, for
+            then anybody may have sent it.
+        id: Of the conversation it is about, or else of the call; empty where it
+            names neither. Other events of that call bear the same.
+        handovers: Ids of the open handovers that it is about, as the receiver's
+            `feed` returned them: `Consult.id`.
+        result: What became of it.
+    """
+
+    event: "aiophlo.webhooks.Event | None"
+    id: str = ""
+    handovers: tuple[str, ...] = ()
+    result: WebhookResult = WebhookResult.FED
+
+
+ObservedEvent: TypeAlias = (
+    ActionBegun
+    | AttemptBegun
+    | AttemptEnded
+    | ActionEnded
+    | ActionJoined
+    | HandoverStep
+    | WebhookReceived
+)
+Observer = Callable[[ObservedEvent], object]

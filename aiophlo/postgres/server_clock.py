@@ -9,6 +9,7 @@ Pure: times are passed in.
 from collections import deque
 
 _KEPT = 30.0  # seconds
+_UNSURE = 0.01  # seconds by which clocks may drift apart meanwhile
 _EVERY = 1.0  # seconds from one that is kept to the next, unless it is shorter
 
 
@@ -34,12 +35,16 @@ class ServerClock:
             ended: The server's time when it ended.
         """
         travelled = max((came - sent) - (ended - begun), 0.0)
+        offset = (begun + ended - sent - came) / 2
         samples = self._samples
+        unsure = (travelled + self.round_trip) / 2 + _UNSURE
+        if samples and abs(offset - self._offset) > unsure:
+            samples.clear()  # one of the clocks was set
         while samples and samples[0][0] < came - _KEPT:
             samples.popleft()
         shorter = not samples or travelled < self.round_trip
         if shorter or samples[-1][0] < came - _EVERY:
-            samples.append((came, travelled, (begun + ended - sent - came) / 2))
+            samples.append((came, travelled, offset))
             _, self.round_trip, self._offset = min(samples, key=lambda s: s[1])
 
     def forget(self) -> None:

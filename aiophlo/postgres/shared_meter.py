@@ -24,6 +24,7 @@ _APART: Final = 1.0  # seconds without slots once it is back: others may not kno
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
 _SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
 _WORSE: Final = 1.2  # times what was foretold
+_BUSY: Final = 1.0  # seconds after a slot for which the pool's own step is believed
 _MOST_AHEAD: Final = 64
 
 
@@ -97,6 +98,7 @@ class SharedMeter:
         self._asking = 0
         self._asking_urgent = 0
         self._step = self._foretold = rate.interval
+        self._received_at = -math.inf
         self._last = math.nan  # slot, while somebody has waited ever since
         self._not_before = -math.inf
         self._alone: RateMeter | None = None
@@ -131,6 +133,8 @@ class SharedMeter:
         """Return the seconds from one slot of this pool to its next."""
         if self._alone is not None:
             return self._alone.step(now)
+        if now - self._received_at > max(_BUSY, 2 * self._step):
+            self._step = self._foretold = self._rate.interval
         return max(self._step, self._interval / self._pace.now(now))
 
     @property
@@ -237,6 +241,7 @@ class SharedMeter:
     def _received(self, slots: list[float], *, urgent: bool) -> None:
         if self._alone is not None:
             return
+        self._received_at = self._time()
         for server_time in slots:
             slot = self._clock.to_loop(server_time)
             if urgent:

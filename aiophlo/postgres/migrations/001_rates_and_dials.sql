@@ -298,9 +298,12 @@ BEGIN
         WHEN 'seen' THEN
             INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)
                 ON CONFLICT (id) DO UPDATE SET seen = p_now;
+            -- One that is cut off keeps its lock, as the server hears nothing of it; one
+            -- that died doesn't, or comes again at once.
             answer := (SELECT jsonb_build_object(
                     'live', count(*) FILTER (WHERE seen > p_now - 3.0),
-                    'lost', count(*) FILTER (WHERE seen <= p_now - 3.0))
+                    'lost', count(*) FILTER (WHERE seen <= p_now - 3.0
+                        AND (seen > p_now - 6.0 OR {schema}.lives(id))))
                 FROM {schema}.pools WHERE seen > p_now - 60.0);
         WHEN 'tidy' THEN
             DELETE FROM {schema}.pools WHERE seen < p_now - 3600.0;

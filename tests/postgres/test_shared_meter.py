@@ -1,0 +1,243 @@
+"""When a pool books, what it makes of its slots, and what it does alone."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from aiophlo.coordination import Rate
+from aiophlo.model.actions import Lane
+from aiophlo.postgres.connection import AwayError
+from aiophlo.postgres.server_clock import ServerClock
+from aiophlo.postgres.shared_meter import SharedMeter
+
+RATE: Final = Rate("MA", 0.1, lateness=0.025)
+CALM: Final = {"pace": 1.0, "unsettled": False, "paused_for": None}
+
+
+class Database:
+    """What is asked, and the answers that a test gives; its clock is the loop's."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[dict[str, Any], asyncio.Future[Any] | None]] = []
+        self.pools, self.available = 4.0, 1.0
+
+    def ask(self, operation: dict[str, Any]) -> asyncio.Future[Any]:
+        """Keep an operation, to be answered later."""
+        future = asyncio.get_running_loop().create_future()
+        self.asked.append((operation, future))
+        return future
+
+    def tell(self, operation: dict[str, Any]) -> None:
+        """Keep an operation that nobody waits for."""
+        self.asked.append((operation, None))
+
+    async def answer(self, **answer: Any) -> None:  # noqa: ANN401 -- any answer's
+        """Answer the last operation."""
+        future = self.asked[-1][1]
+        assert future is not None
+        future.set_result({**CALM, **answer})
+        await asyncio.sleep(0)
+
+    async def fail(self) -> None:
+        """Be away."""
+        future = self.asked[-1][1]
+        assert future is not None
+        future.set_exception(AwayError("away"))
+        await asyncio.sleep(0)
+
+
+class Stage:
+    """A meter, and what its queue would see."""
+
+    def __init__(self, rate: Rate = RATE, round_trip: float = 0.001) -> None:
+        self.database = Database()
+        self.now = 100.0
+        self.refreshed: list[bool] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        clock = ServerClock()
+        clock.note(
+            99.0, 99.0 + round_trip, 99.0 + round_trip / 2, 99.0 + round_trip / 2
+        )
+        self.meter = SharedMeter(
+            rate,
+            self.database,  # type: ignore[arg-type]  # it asks nobody
+            clock,
+            self.database,
+            self.refreshed.append,
+            time=lambda: self.now,
+            call_at=lambda at, call: self.later.append((at, call)),
+        )
+
+    def want(self, urgent: int = 0, awaited: int = 0, streamed: int = 0) -> None:
+        """Say who waits."""
+        self.meter.want(self.now, [urgent, awaited, streamed])
+
+    @property
+    def books(self) -> list[tuple[int, bool]]:
+        """What was booked: how many, and whether it was urgent."""
+        asked = [operation for operation, _ in self.database.asked]
+        return [(it["count"], it["urgent"]) for it in asked if it["do"] == "book"]
+
+
+async def test_one_slot_is_booked_for_many_who_wait() -> None:
+    """What is booked early can't be given to an abort, nor to another pool."""
+    stage = Stage()
+    stage.want(awaited=50)
+    stage.want(awaited=51)
+    assert stage.books == [(1, False)]
+    assert stage.meter.next_slot(stage.now) == math.inf
+    await stage.database.answer(slots=[100.05])
+    assert stage.refreshed
+    stage.want(awaited=51)
+    assert stage.books == [(1, False)], "the slot is further off than two round trips"
+    stage.now = 100.05
+    assert stage.meter.next_slot(stage.now) == pytest.approx(100.05, abs=0.001)
+    stage.meter.use(stage.now, Lane.AWAITED)
+    stage.want(awaited=50)
+    assert stage.books == [(1, False)] * 2
+
+
+async def test_more_are_booked_where_the_round_trip_demands_it() -> None:
+    """A database 190 ms away would halve the rate."""
+    stage = Stage(round_trip=0.19)
+    stage.want(streamed=1)
+    assert stage.books == [(4, False)]
+    alone = Stage(round_trip=0.19)
+    alone.want(awaited=1)
+    assert alone.books == [(1, False)], "and no more than are needed"
+
+
+async def test_urgent_books_beside_what_is_booked() -> None:
+    """An abort doesn't wait for another pool's turn."""
+    stage = Stage()
+    stage.want(awaited=1)
+    await stage.database.answer(slots=[103.0])
+    stage.want(urgent=1, awaited=1)
+    assert stage.books == [(1, False), (1, True)]
+    await stage.database.answer(slots=[100.0])
+    assert stage.meter.next_slot(stage.now, Lane.URGENT) == pytest.approx(100, abs=0.01)
+    assert stage.meter.next_slot(stage.now) == pytest.approx(103, abs=0.01)
+    stage.meter.use(stage.now, Lane.URGENT)
+    assert stage.meter.next_slot(stage.now, Lane.URGENT) == pytest.approx(103, abs=0.01)
+
+
+async def test_slot_that_is_too_old_is_wasted() -> None:
+    """Late by more than the quota's jitter, it would draw a 429."""
+    stage = Stage()
+    stage.want(awaited=1)
+    await stage.database.answer(slots=[100.0])
+    assert stage.meter.next_slot(100.02) < math.inf
+    assert stage.meter.next_slot(100.03) == math.inf
+
+
+async def test_nothing_is_booked_while_nobody_waits() -> None:
+    """Others could have used it."""
+    stage = Stage()
+    stage.want()
+    assert stage.books == []
+
+
+async def test_gap_between_slots_is_what_is_foretold_while_all_are_busy() -> None:
+    """Whoever would come too late must be told now, not after ten seconds."""
+    stage = Stage()
+    for number in range(30):
+        stage.want(awaited=100)
+        await stage.database.answer(slots=[100.0 + 0.4 * (number + 1)])
+        stage.now = 100.0 + 0.4 * (number + 1)
+        assert stage.meter.next_slot(stage.now) < math.inf
+        stage.meter.use(stage.now, Lane.AWAITED)
+    assert stage.meter.step(stage.now) == pytest.approx(0.4, rel=0.02)
+    assert True in stage.refreshed, "those who now come too late are refused"
+    assert stage.meter.step(stage.now + 5.0) == pytest.approx(0.1), "and forgotten"
+
+
+async def test_pause_of_another_pool_voids_what_is_booked() -> None:
+    """It would leave into the pause, and draw one more 429."""
+    stage = Stage()
+    stage.want(awaited=1)
+    await stage.database.answer(slots=[100.5])
+    stage.meter.told({"pace": 0.8, "unsettled": True, "paused_for": 2.0})
+    assert stage.meter.next_slot(stage.now) == math.inf
+    assert stage.meter.paused_until == 102.0
+    assert stage.meter.pace(stage.now) == pytest.approx(0.8)
+    assert stage.meter.pace(stage.now + 6.0) == pytest.approx(0.9)
+    stage.want(awaited=1)
+    assert len(stage.books) == 2
+
+
+async def test_429_and_the_answer_after_it_are_told() -> None:
+    """The row alone knows whether the pause is over for all."""
+    stage = Stage()
+    stage.meter.answered(sent=99.0)
+    assert not stage.database.asked, "nobody needs to know when all is well"
+    assert stage.meter.throttled(stage.now, sent=99.9, retry_after=5.0)
+    operation = stage.database.asked[-1][0]
+    assert operation["do"] == "throttled"
+    assert operation["retry_after"] == 5.0
+    assert operation["sent"] == pytest.approx(99.9, abs=0.001)
+    assert not stage.meter.throttled(stage.now, sent=99.95)
+    stage.meter.answered(sent=105.1)
+    assert stage.database.asked[-1][0]["do"] == "answered"
+
+
+async def test_request_that_leaves_late_skips_a_slot() -> None:
+    """Requests that a slow disk held up leave all at once."""
+    stage = Stage()
+    stage.meter.left(100.02, slot=100.0)
+    assert not stage.database.asked
+    stage.meter.left(100.2, slot=100.0)
+    assert stage.database.asked[-1][0]["do"] == "skip"
+
+
+async def test_alone_it_keeps_to_its_share_and_streams_wait() -> None:
+    """Four pools alone must not use the quota four times."""
+    stage = Stage()
+    stage.want(awaited=1)
+    await stage.database.fail()
+    stage.meter.go_alone(lambda: 0.5)
+    assert stage.meter.next_slot(stage.now, Lane.AWAITED) == pytest.approx(100.2)
+    assert stage.meter.next_slot(stage.now, Lane.STREAMED) == math.inf
+    stage.now = 100.2
+    stage.meter.use(stage.now, Lane.AWAITED)
+    assert stage.meter.next_slot(stage.now) == pytest.approx(100.6)
+    assert stage.meter.step(stage.now) == pytest.approx(0.4)
+    stage.want(awaited=5)
+    assert len(stage.books) == 1, "nobody is asked"
+
+
+async def test_once_it_is_back_nothing_is_booked_for_a_second() -> None:
+    """Others may still go by their shares."""
+    stage = Stage()
+    stage.meter.go_alone(lambda: 0.0)
+    stage.meter.share_again()
+    stage.want(awaited=1)
+    assert stage.books == []
+    assert [at for at, _ in stage.later] == [101.0]
+    stage.now = 101.0
+    stage.later[0][1]()
+    assert stage.refreshed[-1] is False
+    stage.want(awaited=1)
+    assert stage.books == [(1, False)]
+
+
+async def test_pools_that_are_lost_keep_their_share() -> None:
+    """One that is cut off goes on by itself, and both count."""
+    stage = Stage()
+    stage.database.available = 0.75
+    stage.want(awaited=1)
+    assert stage.database.asked[-1][0]["interval"] == pytest.approx(0.1 / 0.75)
+
+
+async def test_failed_booking_is_tried_again() -> None:
+    """One lost statement must not end the pool's slots."""
+    stage = Stage()
+    stage.want(urgent=1, awaited=1)
+    for _, future in stage.database.asked:
+        assert future is not None
+        future.set_exception(AwayError("away"))
+    await asyncio.sleep(0)
+    stage.want(urgent=1, awaited=1)
+    assert len(stage.books) == 4

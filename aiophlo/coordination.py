@@ -14,7 +14,7 @@ from aiophlo.model.accounts import Account, Quota
 from aiophlo.model.actions import Action, Lane
 from aiophlo.model.outcomes import Outcome
 
-Party = tuple[str, str, str]  # PHLO, node, and the phone of an address
+PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address
 
 
 class Meter(Protocol):
@@ -129,7 +129,7 @@ class SharedActions(Protocol):
 class Heard(Protocol):
     """What a pool does when an action is begun in another pool."""
 
-    def __call__(self, party: Party, action: str, *, ends_dials: bool) -> None:
+    def __call__(self, party: PartyKey, action: str, *, ends_dials: bool) -> None:
         """Hear of an action, by the name of its class, on a party of this pool's."""
 
 

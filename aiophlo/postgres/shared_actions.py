@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from aiophlo.coordination import Heard, Party, UnderWay
+from aiophlo.coordination import Heard, PartyKey, UnderWay
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, DialAction
 from aiophlo.model.address_matching import phone_of
@@ -66,7 +66,7 @@ class PostgresActions:
         self._rows: dict[UnderWay, _Row] = {}
         self._by_id: dict[int, UnderWay] = {}
         self._joined: dict[int, asyncio.Event] = {}  # set when it has ended
-        self._parties: dict[int, tuple[Party, int]] = {}  # with how many know it
+        self._parties: dict[int, tuple[PartyKey, int]] = {}  # with how many know it
         self._past: deque[tuple[float, int]] = deque()  # parties, and until when
         self._untold: list[tuple[_Row, Outcome | None, float]] = []  # of their ends
 
@@ -242,7 +242,7 @@ class PostgresActions:
         called = (action.phlo_id, action.node_id, phone_of(action.to))
         self._know(self._called(action), called)
 
-    def _know(self, number: int, party: Party) -> None:
+    def _know(self, number: int, party: PartyKey) -> None:
         _, times = self._parties.get(number, (party, 0))
         self._parties[number] = party, times + 1
 

@@ -15,7 +15,7 @@ from aiophlo.sending.rate_limit_queue import RateLimitQueue
 from aiophlo.sending.rate_limiter import RateLimiter
 from aiophlo.sending.rate_meter import RateMeter
 from aiophlo.sending.retry import RetryPolicy
-from aiophlo.sending.sender import Sender, UnderWay
+from aiophlo.sending.sender import ActionsUnderWay, Sender
 from aiophlo.sending.superseding import Claims
 
 
@@ -52,7 +52,7 @@ class AccountSenders:
         self._coordinator: Coordinator | None = None
         self._slots: dict[str, tuple[RateLimitQueue, RateLimitQueue | None]] = {}
         self._claims = Claims()
-        self._under_way = UnderWay()
+        self._under_way = ActionsUnderWay()
 
     def open(
         self,

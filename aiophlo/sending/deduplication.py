@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TypeAlias
 
-from aiophlo.coordination import Party
+from aiophlo.coordination import PartyKey
 from aiophlo.model.actions import Action, DialAction
 from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
@@ -89,8 +89,10 @@ class DialRegistry:
         self._ended: deque[dict[int, _Kept]] = deque(maxlen=_PERIODS)
         self._ended.extend({} for _ in range(_PERIODS))
         self._period_ends = loop.time() + _PERIOD
-        self._cuts: dict[Party | None, str] = {}  # last abort's number
-        self._cut_until: dict[Party | None, float] = {}  # loop time for which it's kept
+        self._cuts: dict[PartyKey | None, str] = {}  # last abort's number
+        self._cut_until: dict[
+            PartyKey | None, float
+        ] = {}  # loop time for which it's kept
         self._count = 0
 
     def __len__(self) -> int:
@@ -111,7 +113,7 @@ class DialRegistry:
     def _cuts_of(self, action: DialAction) -> list[str]:
         return [self._cuts[party] for party in self._cut_parties(action)]
 
-    def _cut_parties(self, dial: DialAction) -> list[Party | None]:
+    def _cut_parties(self, dial: DialAction) -> list[PartyKey | None]:
         called = (dial.phlo_id, dial.node_id, phone_of(dial.to))
         return [party for party in (party_of(dial), called) if party in self._cuts]
 
@@ -120,7 +122,7 @@ class DialRegistry:
         if action.ends_dials:
             self.cut(party_of(action))
 
-    def cut(self, party: Party | None) -> None:
+    def cut(self, party: PartyKey | None) -> None:
         """Give the dials from now on that are about `party` other keys."""
         now = self._forget()
         self._count += 1

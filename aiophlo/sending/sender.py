@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from aiophlo.coordination import Party, SharedActions
+from aiophlo.coordination import PartyKey, SharedActions
 from aiophlo.logs import logger
 from aiophlo.model.actions import Action, DialAction, Lane
 from aiophlo.model.outcomes import Accepted, Outcome, Reason, Rejected
@@ -38,7 +38,7 @@ class AccountState:
     coordinated: bool = False
 
 
-class UnderWay:
+class ActionsUnderWay:
     """The actions of a pool that have no outcome yet.
 
     Attributes:
@@ -84,7 +84,7 @@ class Sender:
         self,
         context: DeliveryContext,
         *,
-        under_way: UnderWay,
+        under_way: ActionsUnderWay,
         check_loop: Callable[[], None],
     ) -> None:
         self.context = context
@@ -97,7 +97,7 @@ class Sender:
         self._budget = context.budget
         self._shared: SharedActions | None = None
 
-    def heard(self, party: Party, action: str, *, ends_dials: bool) -> None:
+    def heard(self, party: PartyKey, action: str, *, ends_dials: bool) -> None:
         """Hear of an action that was begun in another pool, by its class's name."""
         self._claims.hear(party, action)
         if ends_dials:

@@ -6,7 +6,7 @@ transfer. And an action that waits for its slot must not leave after the one tha
 undoes it: an urgent Unhold leaves first, and a Hold that followed it would stay.
 """
 
-from aiophlo.coordination import Party
+from aiophlo.coordination import PartyKey
 from aiophlo.model.actions import Action, DialAction, MemberAction
 from aiophlo.model.address_matching import phone_of
 
@@ -23,7 +23,7 @@ class Claim:
 
     __slots__ = ("is_latest", "kind", "party", "superseded")
 
-    def __init__(self, kind: type[Action], party: Party | None) -> None:
+    def __init__(self, kind: type[Action], party: PartyKey | None) -> None:
         self.kind = kind
         self.party = party
         self.is_latest = True
@@ -31,7 +31,7 @@ class Claim:
 
 
 UNTRACKED = Claim(Action, None)
-_ClaimsByParty = dict[Party, dict[Claim, None]]
+_ClaimsByParty = dict[PartyKey, dict[Claim, None]]
 
 
 class Claims:
@@ -56,7 +56,7 @@ class Claims:
             return UNTRACKED
         return _enter(self._setters, action, party)
 
-    def hear(self, party: Party, action: str) -> None:
+    def hear(self, party: PartyKey, action: str) -> None:
         """Mark what an action of another pool, by its class's name, supersedes."""
         for claims in (self._setters, self._waiting):
             _challenge(claims.get(party), action)
@@ -88,7 +88,7 @@ class Claims:
                     del claims[claim.party]
 
 
-def party_of(action: Action) -> Party | None:
+def party_of(action: Action) -> PartyKey | None:
     """Return the PHLO, node and address of the one whom `action` is for."""
     if isinstance(action, MemberAction):
         return action.phlo_id, action.node_id, phone_of(action.member)
@@ -97,7 +97,7 @@ def party_of(action: Action) -> Party | None:
     return None
 
 
-def _enter(claims: _ClaimsByParty, action: Action, party: Party) -> Claim:
+def _enter(claims: _ClaimsByParty, action: Action, party: PartyKey) -> Claim:
     claim = Claim(type(action), party)
     claims.setdefault(party, {})[claim] = None
     return claim

@@ -27,8 +27,8 @@ HOLDERS: Final = {
     "Sender.run",
     "Sender.send",
     "Sender._end",
-    "UnderWay.begin",
-    "UnderWay.end",
+    "ActionsUnderWay.begin",
+    "ActionsUnderWay.end",
 }
 COROUTINE: Final = 0x80  # its pauses can't be told from its end
 

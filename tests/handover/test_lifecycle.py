@@ -8,21 +8,27 @@ from pathlib import Path
 import pytest
 
 from aiophlo import (
+    Account,
     Consult,
     CustomerOnHoldError,
     EngagedError,
+    EventRouter,
     HandoverError,
     Journal,
     NotFoundError,
     OpenHandover,
     PartnerLeftError,
+    Quota,
+    Reason,
     VerdictError,
 )
 from aiophlo.handover import returning, ringing
 from aiophlo.handover.status import HandoverStatus
+from aiophlo.protocol.codec import Answer, NoAnswer, Request
 from aiophlo.sending.sender import Sender
 from aiophlo.simulator import Fault
-from aiophlo.webhooks.events import parse_event
+from aiophlo.webhooks.events import Event, parse_event
+from tests.support.doubles import ACCEPTED, ScriptedHttpClient, ScriptedPool
 from tests.support.handover_stage import (
     AGENT,
     CUSTOMER,
@@ -33,6 +39,7 @@ from tests.support.handover_stage import (
     Stage,
     set_stage,
 )
+from tests.support.virtual_time import run_virtually
 
 
 @pytest.fixture
@@ -294,6 +301,19 @@ async def test_customer_is_back_when_a_phone_given_up_is_answered_late(
     assert stage.simulator.ledger.applied("hangup", AGENT) == 0
 
 
+async def test_late_event_of_a_phone_that_is_known_to_be_out_ends_nothing(
+    stage: Stage,
+) -> None:
+    """An agent would be torn out of a talk that goes well."""
+    stage.people_are("declines", FIRST)
+    async with stage.consult(to=[FIRST, SECOND]) as consult:
+        late = {"event": "ConferenceEnter", "direction": "outbound", "to": FIRST}
+        where = {"conference_uuid": stage.call.conference_uuid, "call_uuid": "late"}
+        assert stage.router.feed(parse_event({**late, **where})) is None
+        assert await consult.complete() == SECOND
+    assert stage.alarms == []
+
+
 async def test_second_handover_in_one_conversation_is_refused_when_it_is_named(
     stage: Stage,
 ) -> None:
@@ -409,3 +429,47 @@ async def test_customer_is_back_when_the_block_is_thrown_away(stage: Stage) -> N
     await stage.until(TALKING, TALKING, LEFT)
     await consult.abort()
     assert stage.alarms == []
+
+
+def test_closing_goes_on_until_all_that_may_bring_the_customer_back_was_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Given up earlier, nobody asks any more for who may be alone."""
+    asked: list[str] = []
+    silent = NoAnswer(left=True, reason=Reason.SILENT)
+
+    async def answer(request: Request) -> Answer | NoAnswer:
+        asked.append((request.body or b"").decode().split('"')[3])
+        return silent if asked[-1] == "hangup" else ACCEPTED
+
+    def event(name: str, member: str, direction: str = "outbound") -> Event:
+        who = {"from": member} if direction == "inbound" else {"to": member}
+        where = {"conference_uuid": "here", "call_uuid": member}
+        return parse_event({"event": name, "direction": direction, **who, **where})
+
+    async def main() -> None:
+        router = EventRouter()
+        quota = Quota(2, per=29.95)  # a slot in 30 s
+        account = Account("MACLOSING00000000001", "token", quota=quota)
+        http_client = ScriptedHttpClient(answer)
+        async with ScriptedPool(account, transports=[http_client]) as pool:
+            router.feed(event("ConferenceEnter", CUSTOMER, "inbound"))
+            router.feed(event("ConferenceEnter", AGENT))
+            node = pool.phlo("p").multi_party_call("n")
+            consult = pool.consult(
+                node,
+                agent=AGENT,
+                customer=CUSTOMER,
+                to=FIRST,
+                router=router,
+                send_within=60.0,
+            )
+            asking = asyncio.create_task(consult.__aenter__())
+            await asyncio.sleep(1.0)
+            router.feed(event("ConferenceEnter", FIRST))
+            await asking
+            router.feed(event("ConferenceExit", AGENT))  # which nothing confirms
+
+    run_virtually(main())
+    assert asked == ["warm_transfer", *["hangup"] * 3, "abort_transfer"]
+    assert "closed before handovers had ended" not in caplog.text

@@ -229,7 +229,6 @@ class Stream:
         if error is not None:
             self._note_failure(error)
         self._exhausted = True
-        self._workers.dismiss()
         self._wake_readers()
 
     def _begin(self, action: Action) -> None:

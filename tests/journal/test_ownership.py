@@ -103,16 +103,32 @@ async def test_reader_keeps_nobody_from_resuming(path: Path) -> None:
             pass
 
 
-async def test_runner_stops_when_another_has_taken_its_file(path: Path) -> None:
+def take_over(path: Path) -> None:
+    """Mark a journal's file as another runner's."""
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE settings SET value = 'another' WHERE name = 'runner'")
+        other.commit()
+
+
+@pytest.mark.parametrize("just_before_the_commit", [False, True])
+async def test_runner_stops_when_another_has_taken_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, just_before_the_commit: bool
+) -> None:
     """Where locks don't work, on some network disks, both would ring everybody."""
+    check = Ownership.check_token
+
+    def check_and_lose(ownership: Ownership, database: sqlite3.Connection) -> None:
+        check(ownership, database)
+        if not database.in_transaction:
+            take_over(path)
+
     with pytest.raises(JournalInUseError, match="taken over"):  # noqa: PT012 -- closing
         async with Journal(path) as journal:
             await journal.intend("k", TRANSFER)
-            with contextlib.closing(sqlite3.connect(path)) as other:
-                other.execute(
-                    "UPDATE settings SET value = 'another' WHERE name = 'runner'"
-                )
-                other.commit()
+            if just_before_the_commit:
+                monkeypatch.setattr(Ownership, "check_token", check_and_lose)
+            else:
+                take_over(path)
             with pytest.raises(JournalInUseError, match="taken over"):
                 await journal.intend("k2", TRANSFER)
     with Journal.read(path) as reader:

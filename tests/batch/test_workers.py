@@ -1,6 +1,7 @@
 """Workers: every item is run once, or told as lost."""
 
 import asyncio
+import weakref
 from typing import Any, cast
 
 import pytest
@@ -109,6 +110,16 @@ async def test_item_is_told_as_lost_when_its_task_is_cancelled_before_it(
         await steps()
         assert crew.lost == [item]
         assert not item.begun
+        await crew.end()
+
+
+async def test_idle_worker_holds_nothing_of_what_it_ran() -> None:
+    """A thousand that wait for a slow source would hold a thousand outcomes."""
+    async with asyncio.timeout(10):
+        crew = Crew()
+        _ = await idle_one(crew)
+        ran = weakref.ref(crew.done.pop())
+        assert ran() is None
         await crew.end()
 
 

@@ -923,6 +923,18 @@ async def test_equal_dials_ring_twice_when_asked_to(
     assert simulator.ledger.dials() == 2
 
 
+async def test_repeated_row_is_sent_once_somebody_asks_for_it(
+    pool: SessionPool, simulator: Simulator, path: Path
+) -> None:
+    """Two who share a phone, and the second is never called."""
+    async with Journal(path) as journal:
+        once = await all_of(pool.stream(spelled(), journal=journal))
+        assert reasons(once) == {"accepted": 1, "duplicate": 1}
+        both = pool.stream(spelled(), journal=journal, on_duplicate="send")
+        assert reasons(await all_of(both)) == {"accepted": 2}
+    assert simulator.ledger.dials() == 2
+
+
 async def test_equal_dials_of_a_list_ring_once(
     pool: SessionPool, simulator: Simulator
 ) -> None:

@@ -24,6 +24,7 @@ from aiophlo import (
     Outcome,
     Quota,
     Reason,
+    RetryPolicy,
     WarmTransfer,
 )
 from aiophlo.instrumentation import Observers
@@ -333,6 +334,31 @@ def test_click_waits_for_one_in_flight_beyond_its_own_deadline() -> None:
 
     async def main() -> Outcome:
         pool = ScriptedPool(ACCOUNT, transports=[ScriptedHttpClient(answer)])
+        async with pool:
+            first = asyncio.create_task(pool.send(TRANSFER))
+            await asyncio.sleep(0.1)
+            second = await outcome_of(pool.send(TRANSFER, send_within=1.0))
+            await first
+            return second
+
+    second = run_virtually(main())
+    assert (second.verdict, second.joined) == ("accepted", True)
+
+
+def test_click_waits_for_one_in_doubt_beyond_its_own_deadline() -> None:
+    """Told "not sent", the agent would click again while the phone is ringing."""
+    answers = iter([Answer(502, {}, b""), ACCEPTED])
+
+    async def answer(_request: Request) -> Answer:
+        return next(answers)
+
+    async def main() -> Outcome:
+        pool = ScriptedPool(
+            ACCOUNT,
+            transports=[ScriptedHttpClient(answer)],
+            retry=RetryPolicy(first_wait=5.0, repeat_dials=True),
+            random=lambda: 1.0,
+        )
         async with pool:
             first = asyncio.create_task(pool.send(TRANSFER))
             await asyncio.sleep(0.1)

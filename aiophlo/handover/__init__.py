@@ -17,7 +17,7 @@ module imports only from those above it:
 `adoption`        the journals of dead processes, and recovery from them
 `status`          the status of one handover, and the wait for its next change
 `hanging_up`      hanging the agent up, to complete it or to prove that they left
-`returning`       bringing the customer back
+`bringing_back`   bringing the customer back
 `lifecycle`       one handover: it begins, runs one operation at a time, and ends
 `ringing`         ringing one target after the other, for `ring_for` each
 `completing`      hanging the agent up, and seeing that the partner stays

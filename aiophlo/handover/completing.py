@@ -1,8 +1,8 @@
 """Completing a handover: the agent is hung up, and the partner has the customer."""
 
 from aiophlo.errors import HandoverError, PartnerLeftError, error_of
+from aiophlo.handover.bringing_back import end_attempt, settle
 from aiophlo.handover.hanging_up import HANGUPS, hang_up_once
-from aiophlo.handover.returning import end_attempt, settle
 from aiophlo.handover.states import Input, Phase
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.model.outcomes import InDoubt, Outcome, Rejected

@@ -16,11 +16,11 @@ from aiophlo.errors import (
     JournalError,
     error_of,
 )
+from aiophlo.handover.bringing_back import end_attempt, look_again, settle
 from aiophlo.handover.conversations import Presence
 from aiophlo.handover.hanging_up import HANGUPS
 from aiophlo.handover.options import HandoverOptions
 from aiophlo.handover.registry import HandoverRegistry
-from aiophlo.handover.returning import end_attempt, look_again, settle
 from aiophlo.handover.states import ENDS, Input, Phase
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.handover.watch import Party, Watch

@@ -11,10 +11,10 @@ from aiophlo.errors import (
     NotFoundError,
     error_of,
 )
+from aiophlo.handover.bringing_back import end_attempt
 from aiophlo.handover.conversations import Presence
 from aiophlo.handover.lifecycle import Lifecycle
 from aiophlo.handover.requests import CheckedDelivery, NotNowError, input_of
-from aiophlo.handover.returning import end_attempt
 from aiophlo.handover.states import Input, Phase
 from aiophlo.model.handover_records import Ending, Tried
 from aiophlo.model.outcomes import InDoubt, NotSent, Outcome, Rejected

@@ -23,7 +23,7 @@ def apply(action: str, call: Call, member: Member, to: str, role: str) -> None:
     if action in _DIALS:
         _DIALS[action](call, member, call.ring(to, role))
     else:
-        _MOVES[action](call, member)
+        _BY_MEMBER[action](call, member)
 
 
 def _cannot_dial(action: str, call: Call, member: Member, to: str) -> str | None:
@@ -122,7 +122,7 @@ _DIALS: Final[dict[str, Callable[[Call, Member, Member], None]]] = {
     "warm_transfer": _warm_transfer,
     "cold_transfer": _cold_transfer,
 }
-_MOVES: Final[dict[str, Callable[[Call, Member], None]]] = {
+_BY_MEMBER: Final[dict[str, Callable[[Call, Member], None]]] = {
     "abort_transfer": _abort_transfer,
     "resume_call": _resume_call,
     "voicemail_drop": _voicemail_drop,

@@ -64,7 +64,7 @@ class Record:
         applied: Whether it took effect.
         answered: Status of the answer that was written whole, or None.
         fault: What went wrong with the answer on purpose, or None.
-        tally: What became of this and all other requests for the same.
+        counts: What became of this and all other requests for the same.
     """
 
     at: float
@@ -78,7 +78,7 @@ class Record:
     applied: bool = False
     answered: int | None = None
     fault: str | None = None
-    tally: Counts = attrs.field(factory=Counts, repr=False)
+    counts: Counts = attrs.field(factory=Counts, repr=False)
 
     @property
     def dialled(self) -> bool:
@@ -86,8 +86,8 @@ class Record:
         return self.applied and self.action in DIALLING
 
     def as_json(self) -> dict[str, Any]:
-        """Give every field but the tally by its name."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("tally"))
+        """Give every field but the counts by its name."""
+        return attrs.asdict(self, filter=attrs.filters.exclude("counts"))
 
 
 @attrs.define
@@ -130,7 +130,7 @@ class Ledger:
         self.struck: Counter[tuple[str, str]] = Counter()
         self._keep_requests = keep_requests
         self._times = array("d")
-        self._tallies: dict[_Deed, Counts] = {}
+        self._counts: dict[_Deed, Counts] = {}
         self._last_words: dict[_Party, str] = {}
         self._dials: dict[str, int] = {}
 
@@ -148,7 +148,7 @@ class Ledger:
         self.received = self.dialled_total = self.refused_429 = 0
         self.struck.clear()
         del self._times[:]
-        self._tallies.clear()
+        self._counts.clear()
         self._last_words.clear()
         self._dials.clear()
 
@@ -173,7 +173,7 @@ class Ledger:
     def apply(self, record: Record) -> None:
         """Note that the request takes effect."""
         record.applied = True
-        record.tally.applied += 1
+        record.counts.applied += 1
         if record.action in DIALLING:
             self.dialled_total += 1
             self._dials[record.to] = self._dials.get(record.to, 0) + 1
@@ -185,7 +185,7 @@ class Ledger:
     def note_fault(self, record: Record, fault: str) -> None:
         """Record the fault that a request meets."""
         record.fault = fault
-        record.tally.faults += (fault,)
+        record.counts.faults += (fault,)
         self.struck[fault, record.action] += 1
 
     def answer(self, record: Record, status: int | None, meaning: Meaning) -> None:
@@ -197,7 +197,7 @@ class Ledger:
             meaning: What a client that reads it all can know.
         """
         record.answered = status
-        record.tally.answered(meaning)
+        record.counts.answered(meaning)
         if status == _TOO_MANY_REQUESTS:
             self.refused_429 += 1
 
@@ -221,10 +221,10 @@ class Ledger:
             action: As `Record.action`.
             address: `to` or member, spelt as in the request.
         """
-        deeds = self._tallies.copy()  # one step, so other threads may ask too
+        deeds = self._counts.copy()  # one step, so other threads may ask too
         return sum(
-            tally.applied
-            for (word, _, _, whom), tally in deeds.items()
+            counts.applied
+            for (word, _, _, whom), counts in deeds.items()
             if (word, whom) == (action, address)
         )
 
@@ -234,8 +234,8 @@ class Ledger:
         Args:
             action: Named by its class, with phlo_id, node_id and to or member.
         """
-        tally = self._tallies.get(_deed(_WORDS[type(action).__name__], action))
-        return tally.faults if tally else ()
+        counts = self._counts.get(_deed(_WORDS[type(action).__name__], action))
+        return counts.faults if counts else ()
 
     def rung_twice(self) -> dict[str, int]:
         """Give the addresses dialled more than once, with how often."""
@@ -269,9 +269,9 @@ class Ledger:
             it never saw may have been lost on the way.
         """
         told = _gather(outcomes)
-        tallies = self._tallies.copy()
-        deeds = [*told, *(deed for deed in tallies if deed not in told)]
-        return _judge(deeds, tallies, told)
+        counts = self._counts.copy()
+        deeds = [*told, *(deed for deed in counts if deed not in told)]
+        return _judge(deeds, counts, told)
 
     def settle(self, outcomes: Collection[JudgedOutcome]) -> list[str]:
         """Do as `disagreements` for these outcomes alone, and forget what they tell of.
@@ -283,23 +283,23 @@ class Ledger:
             outcomes: All of those that tell of the same deeds.
         """
         told = _gather(outcomes)
-        found = _judge(told, self._tallies, told)
+        found = _judge(told, self._counts, told)
         for deed in told:
-            self._tallies.pop(deed, None)
+            self._counts.pop(deed, None)
         for outcome in outcomes:
             self._last_words.pop(_party(outcome.action), None)
         return found
 
     def _count(self, record: Record) -> None:
         """Count a request, and whether it repeats an action after a newer one."""
-        tally = self._tallies.setdefault(_deed(record.action, record), record.tally)
-        record.tally = tally
+        counts = self._counts.setdefault(_deed(record.action, record), record.counts)
+        record.counts = counts
         party = (record.phlo_id, record.node_id, record.trigger_source or record.member)
         last = self._last_words.get(party, record.action)
-        if last != record.action and tally.unclear:
-            tally.superseded += 1
+        if last != record.action and counts.unclear:
+            counts.superseded += 1
         self._last_words[party] = record.action
-        tally.received += 1
+        counts.received += 1
 
     def as_json(self) -> dict[str, list[dict[str, Any]]]:
         """Give all records as JSON-able objects, under `requests` and `dials`."""
@@ -337,10 +337,10 @@ def _gather(outcomes: Iterable[JudgedOutcome]) -> dict[_Deed, Told]:
 
 
 def _judge(
-    deeds: Iterable[_Deed], tallies: Mapping[_Deed, Counts], told: Mapping[_Deed, Told]
+    deeds: Iterable[_Deed], counts: Mapping[_Deed, Counts], told: Mapping[_Deed, Told]
 ) -> list[str]:
     return [
         f"{deed[0]} {mask(deed[3])}: {fault}"
         for deed in deeds
-        for fault in judge(deed[0], tallies.get(deed) or Counts(), told.get(deed))
+        for fault in judge(deed[0], counts.get(deed) or Counts(), told.get(deed))
     ]

@@ -22,7 +22,7 @@ from aiophlo import (
     Reason,
     VerdictError,
 )
-from aiophlo.handover import returning, ringing
+from aiophlo.handover import bringing_back, ringing
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.protocol.codec import Answer, NoAnswer, Request
 from aiophlo.sending.sender import Sender
@@ -112,7 +112,7 @@ async def test_nobody_stays_engaged_when_ended_just_as_an_attempt_has(
     aborting: list[asyncio.Future[None]] = []
 
     async def end_attempt(status: HandoverStatus, sender: Sender) -> None:
-        await returning.end_attempt(status, sender)
+        await bringing_back.end_attempt(status, sender)
         aborting.append(asyncio.ensure_future(consult.abort()))  # by another task
 
     monkeypatch.setattr(ringing, "end_attempt", end_attempt)

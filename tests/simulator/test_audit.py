@@ -37,8 +37,8 @@ DOUBTED_204 = Outcome("in_doubt", 204, "unreadable")
 STALE_408 = Outcome("in_doubt", 408, "silent")
 
 
-def tally(requests: str) -> Counts:
-    """Make a tally of requests: answered yes, no or later, or unclearly.
+def counts_of(requests: str) -> Counts:
+    """Count requests: answered yes, no or later, or unclearly.
 
     A capital has taken effect: `Y`, `N`, `L`, `U`.
     """
@@ -53,7 +53,7 @@ def found(action: str, requests: str, outcomes: list[Outcome]) -> list[str]:
     told = Told()
     for outcome in outcomes:
         told.add(outcome)
-    return list(judge(action, tally(requests), told))
+    return list(judge(action, counts_of(requests), told))
 
 
 @pytest.mark.parametrize("action", [*ONCE, *REPEATABLE])
@@ -194,7 +194,7 @@ def test_repeat_after_a_newer_word_is_found(
     superseded: int, outcomes: list[Outcome], disagrees: bool
 ) -> None:
     """A customer taken off hold must not be put back by an old request."""
-    seen = attrs.evolve(tally("UY"), superseded=superseded)
+    seen = attrs.evolve(counts_of("UY"), superseded=superseded)
     told = Told()
     for outcome in outcomes:
         told.add(outcome)
@@ -209,9 +209,9 @@ def test_effect_is_found_when_nobody_tells_of_it(
     action: str, requests: str, disagrees: bool
 ) -> None:
     """A phone that rings for an action without an outcome rings for nobody."""
-    assert bool(list(judge(action, tally(requests), None))) is disagrees
+    assert bool(list(judge(action, counts_of(requests), None))) is disagrees
 
 
 def test_read_without_outcome_is_nobodys_business() -> None:
     """A batch's own probes come with no outcome."""
-    assert list(judge("get_phlo", tally("y"), None)) == []
+    assert list(judge("get_phlo", counts_of("y"), None)) == []

@@ -100,7 +100,7 @@ def test_repeat_is_superseded_when_another_action_came_between(
     for word in ["hold", *between, "hold"]:
         asked = Asked(action=word, phlo_id="p", node_id="n", member=TO)
         made.open(asked, at=0.0, account="MA")
-    assert made.requests[-1].tally.superseded == superseded
+    assert made.requests[-1].counts.superseded == superseded
 
 
 def test_clear_end_is_not_superseded() -> None:
@@ -110,7 +110,7 @@ def test_clear_end_is_not_superseded() -> None:
         asked = Asked(action=word, phlo_id="p", node_id="n", member=TO)
         record = made.open(asked, at=0.0, account="MA")
         made.answer(record, 201, Meaning.YES)
-    assert made.requests[-1].tally.superseded == 0
+    assert made.requests[-1].counts.superseded == 0
 
 
 def test_dial_counts_as_a_word_of_who_starts_it() -> None:
@@ -120,7 +120,7 @@ def test_dial_counts_as_a_word_of_who_starts_it() -> None:
     dial = Asked(action="call", phlo_id="p", node_id="n", to=TO, trigger_source=AGENT)
     for asked in (abort, dial, abort):
         made.open(asked, at=0.0, account="MA")
-    assert made.requests[-1].tally.superseded == 1
+    assert made.requests[-1].counts.superseded == 1
 
 
 def test_settled_is_forgotten_and_what_comes_later_is_found() -> None:
@@ -216,7 +216,7 @@ async def test_ledger_is_json_when_asked_over_http(simulator: Simulator) -> None
     assert set(dial) == {"account", "action", "answered", "at", "to"}
     assert set(document["requests"][0]) == set(Record.__slots__) - {
         "__weakref__",
-        "tally",
+        "counts",
     }
     assert simulator.ledger.received == 1
 

@@ -145,6 +145,9 @@ class Results:
         try:
             while left:
                 left = left[os.write(self._file, left) :]
+        except OSError as error:
+            error.filename = str(self._path)  # or nobody knows which disk is full
+            raise
         finally:
             self._note_written(len(data) - len(left))
         if self._lines >= self._expected:

@@ -542,6 +542,17 @@ async def test_session_with_credentials_of_its_own_is_refused() -> None:
     assert TOKEN not in str(caught.value)
 
 
+async def test_session_whose_header_bars_netrc_is_refused() -> None:
+    """Where a netrc file has the host, aiohttp lets nothing out: every call fails."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(headers=headers, trust_env=True) as session:
+        with pytest.raises(InvalidInputError, match="without trust_env") as caught:
+            SessionPool(ACCOUNT, session=session)
+    assert TOKEN not in str(caught.value)
+    async with aiohttp.ClientSession(headers=headers) as session:
+        SessionPool(ACCOUNT, session=session)
+
+
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [

@@ -109,4 +109,7 @@ def check_session(
         refuse("session", "a session or a connector, got both")
     if session.auth is not None:
         refuse("session", "one without auth; an Account has the credentials")
+    if session.trust_env and "Authorization" in session.headers:
+        # Beside a netrc file's credentials aiohttp would send nothing at all.
+        refuse("session", "one without trust_env or without an Authorization header")
     return session

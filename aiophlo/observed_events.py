@@ -13,14 +13,10 @@ from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action
 from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.outcomes import Outcome
-from aiophlo.model.redaction import mask
+from aiophlo.model.redaction import mask, masked_repr
 
 if TYPE_CHECKING:
     import aiophlo.webhooks
-
-
-def _repr_address(address: str | None) -> str:
-    return repr(None if address is None else mask(address))
 
 
 @attrs.frozen
@@ -133,7 +129,7 @@ class HandoverStep:
     id: str
     phase: str
     before: str
-    partner: str | None = attrs.field(default=None, repr=_repr_address)
+    partner: str | None = attrs.field(default=None, repr=masked_repr(mask))
     cause: str = ""
 
 

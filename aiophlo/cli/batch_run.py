@@ -23,7 +23,6 @@ from aiophlo.cli.totals import Totals
 from aiophlo.errors import JournalError
 from aiophlo.journal.journal import Journal
 from aiophlo.model.accounts import Account
-from aiophlo.model.outcomes import Outcome
 from aiophlo.pool import SessionPool
 
 if TYPE_CHECKING:
@@ -231,12 +230,8 @@ async def _stream(
                 async for outcome in outcomes:
                     totals.note(outcome)
         finally:
-            _note_all(totals, stream.unread)
-
-
-def _note_all(totals: Totals, outcomes: list[Outcome]) -> None:
-    for outcome in outcomes:
-        totals.note(outcome)
+            for outcome in stream.unread:
+                totals.note(outcome)
 
 
 async def _until_ended(

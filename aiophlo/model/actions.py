@@ -17,7 +17,7 @@ from aiophlo.model.enums import MaskedStrEnum, refuse_value
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.lazy_regex import lazy_compile
 from aiophlo.model.parameters import Parameters
-from aiophlo.model.redaction import mask, mask_id, mask_text
+from aiophlo.model.redaction import mask, mask_id, mask_text, masked_repr
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SURROGATE = lazy_compile(r"[\ud800-\udfff]")  # no file or database takes one
@@ -129,12 +129,7 @@ def _key(value: str | None) -> str | None:
     return value
 
 
-def _repr_id(value: str) -> str:
-    return repr(mask_id(value))
-
-
-def _repr_key(value: str | None) -> str:
-    return repr(None if value is None else mask_text(value))
+_repr_id = masked_repr(mask_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -159,7 +154,7 @@ class Action:
     undone_by: ClassVar[frozenset[str]] = frozenset()
     phlo_id: str = attrs.field(converter=parse_phlo_id, repr=_repr_id)
     key: str | None = attrs.field(
-        default=None, converter=_key, eq=False, repr=_repr_key
+        default=None, converter=_key, eq=False, repr=masked_repr(mask_text)
     )
 
 

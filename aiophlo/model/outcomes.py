@@ -17,7 +17,7 @@ import attrs
 
 from aiophlo.model.actions import Action
 from aiophlo.model.enums import MaskedStrEnum
-from aiophlo.model.redaction import mask_id, mask_text
+from aiophlo.model.redaction import mask_id, mask_text, masked_repr
 
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})  # statuses about who asks
 
@@ -51,14 +51,6 @@ class Reason(MaskedStrEnum):
     __repr__ = MaskedStrEnum.__str__
 
 
-def _repr_text(text: str | None) -> str:
-    return repr(None if text is None else mask_text(text))
-
-
-def _repr_id(value: str | None) -> str:
-    return repr(None if value is None else mask_id(value))
-
-
 @attrs.frozen(kw_only=True)
 class _Outcome:
     """What the four verdicts have in common."""
@@ -69,9 +61,9 @@ class _Outcome:
     seconds: float = attrs.field(default=0.0, eq=False)
     waited: float = attrs.field(default=0.0, eq=False)
     status: int | None = None
-    api_id: str | None = attrs.field(default=None, repr=_repr_id)
+    api_id: str | None = attrs.field(default=None, repr=masked_repr(mask_id))
     body: Mapping[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
-    error: str | None = attrs.field(default=None, repr=_repr_text)
+    error: str | None = attrs.field(default=None, repr=masked_repr(mask_text))
     joined: bool = False
 
 

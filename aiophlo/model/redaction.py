@@ -7,6 +7,7 @@ two digits; the host and the port of a connection stay legible.
 import ipaddress
 import re
 import traceback
+from collections.abc import Callable
 
 from aiophlo.model.addresses import INVISIBLE
 from aiophlo.model.lazy_regex import lazy_compile
@@ -150,6 +151,11 @@ def _is_place(match: re.Match[str]) -> bool:
     except ValueError:
         return False
     return int(port) <= _HIGHEST_PORT
+
+
+def masked_repr(masked: Callable[[str], str]) -> Callable[[str | None], str]:
+    """Return the repr of a field whose text is to be `masked`, if it has any."""
+    return lambda text: repr(None if text is None else masked(text))
 
 
 def mask_error(error: BaseException, *, in_lines: bool = False) -> str:

@@ -25,7 +25,7 @@ from aiophlo.model.actions import (
 )
 from aiophlo.model.invalid_input import InvalidInputError
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
-from aiophlo.model.redaction import mask_text
+from aiophlo.model.redaction import mask_text, masked_repr
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 # What RFC 3986 lets stand in a path segment besides letters, digits, `_.-~`.
@@ -62,8 +62,7 @@ _json = json.JSONDecoder(
 )
 
 
-def _repr_text(text: str) -> str:
-    return repr(mask_text(text))
+_repr_text = masked_repr(mask_text)
 
 
 def _repr_bytes(content: bytes | None) -> str:

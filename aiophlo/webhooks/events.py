@@ -17,15 +17,14 @@ from aiophlo.model.address_matching import WITHHELD, party_keys
 from aiophlo.model.addresses import parse_address
 from aiophlo.model.calling_codes import calling_code
 from aiophlo.model.invalid_input import refuse
-from aiophlo.model.redaction import mask, mask_text
+from aiophlo.model.redaction import mask, mask_text, masked_repr
 from aiophlo.webhooks.form_fields import iter_fields
 
 _MAX_FIELDS = 1000
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 
 
-def _shown(text: str | None) -> str:
-    return repr(None if text is None else mask_text(text))
+_shown = masked_repr(mask_text)
 
 
 def _shown_address(text: str | None) -> str:

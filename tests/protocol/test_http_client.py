@@ -1139,7 +1139,10 @@ async def test_verdict_goes_by_what_left_when_this_is_raised(
     assert isinstance(answer, NoAnswer)
     assert answer.left is left
     ended = isinstance(error, aiohttp.ClientOSError)
-    not_sent = Reason.STALE_CONNECTION if ended else Reason.UNREACHABLE
+    is_foreseen = isinstance(error, aiohttp.ClientError | OSError)
+    not_sent = Reason.UNREACHABLE if is_foreseen else Reason.UNKNOWN
+    if ended:
+        not_sent = Reason.STALE_CONNECTION
     assert answer.reason is (reason if left else not_sent)
     assert left or ended or answer.detail.startswith(type(error).__name__)
 

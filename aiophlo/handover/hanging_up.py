@@ -31,15 +31,12 @@ async def hang_up_once(
         sender.context, options.hangup(), options.send_within, may_leave
     )
     delivery.handover = status.entry.id
-    outcome: Outcome | None = None
     try:
-        outcome = await sender.run(delivery)
+        return await sender.run(delivery)
     except NotNowError:
-        outcome = delivery.cancelled()
+        return delivery.cancelled()
     finally:
-        found = delivery.cancelled() if outcome is None else outcome
-        status.tell(input_about_agent(found))
-    return outcome
+        status.tell(input_about_agent(delivery.cancelled()))
 
 
 async def prove_that_the_agent_left(status: HandoverStatus, sender: Sender) -> None:

@@ -187,23 +187,18 @@ class Ringing:
 
     async def _ask(self, delivery: Delivery) -> Outcome:
         self._status.tell(Input.ASK)
-        outcome: Outcome | None = None
         try:
-            outcome = await self._lifecycle.sender.run(delivery)
+            return await self._lifecycle.sender.run(delivery)
         except NotNowError:
-            outcome = delivery.cancelled()
+            return delivery.cancelled()
         except asyncio.CancelledError:
-            outcome = delivery.cancelled()
             if not self._status.giving_up:
                 raise
+            return delivery.cancelled()
         finally:
-            self._take_answer(outcome, delivery)
-        return outcome
+            self._take_answer(input_of(delivery.cancelled()))
 
-    def _take_answer(self, outcome: Outcome | None, delivery: Delivery) -> None:
-        what = Input.IN_DOUBT if delivery.attempts else Input.NOT_SENT
-        if outcome is not None:
-            what = input_of(outcome)
+    def _take_answer(self, what: Input) -> None:
         status = self._status
         status.transfer_in_doubt = what is Input.IN_DOUBT
         status.return_in_doubt = what is Input.REFUSED  # as the agent is gone?

@@ -1,11 +1,14 @@
 """What a refused abort proves, and what it doesn't."""
 
+import asyncio
+
 import pytest
 
-from aiophlo.handover.aborting import AbortAnswers
+from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.states import Input
 from aiophlo.model.actions import AbortTransfer
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
+from tests.support.virtual_time import run_virtually
 
 ABORT = AbortTransfer(phlo_id="p", node_id="n", member="+14152223333")
 ACCEPTED = Accepted(action=ABORT)
@@ -97,3 +100,24 @@ def test_repeating_is_pointless_after_five_refusals_in_a_row() -> None:
         assert not answers.pointless
     answers.weigh(refused(404))
     assert answers.pointless
+
+
+def test_nothing_is_repeated_once_the_pool_is_closed() -> None:
+    """The alarm would come half a minute after nothing could be done any more."""
+    told: list[Input] = []
+
+    async def abort(_within: float) -> Outcome:
+        return NotSent(action=ABORT, reason=Reason.CLOSED, attempts=0)
+
+    def tell(what: Input) -> bool:
+        told.append(what)
+        return True
+
+    async def main() -> float:
+        clock = asyncio.get_running_loop().time
+        began, answers = clock(), AbortAnswers(late=False)
+        await bring_back(abort, tell, answers, within=30.0, pause=0.5)
+        return clock() - began
+
+    assert run_virtually(main()) == 0.0
+    assert told == [Input.NOT_SENT, Input.TIME_OVER]

@@ -372,6 +372,37 @@ async def test_hangup_under_way_is_heard_out_when_completing_is_cancelled(
     assert "cancelled" not in {getattr(it, "phlo_reason", "") for it in caplog.records}
 
 
+async def test_customer_is_back_when_the_hangup_itself_is_cancelled(
+    stage: Stage,
+) -> None:
+    """Ctrl-C cancels all tasks at once, and the customer would stay on hold."""
+    with suppress(asyncio.CancelledError):
+        async with stage.consult() as consult:
+            stage.simulator.drop_next_answer(action="hangup")
+            with stage.simulator.hold_answers():
+                completing = asyncio.ensure_future(consult.complete())
+                await stage.simulator.wait_for(held=1)
+                for task in asyncio.all_tasks():
+                    if getattr(task.get_coro(), "__name__", "") == "complete":
+                        task.cancel()
+                await asyncio.sleep(0)
+            await completing
+    assert stage.alarms == []
+
+
+async def test_phone_that_may_be_answered_late_is_rung_by_nobody_else(
+    stage: Stage,
+) -> None:
+    """Whoever answers it would have two agents on the line, and end both talks."""
+    stage.people_are("declines", FIRST)
+    stage.simulator.answer_next(502, action="warm_transfer")
+    async with stage.consult(to=[FIRST, SECOND]) as consult:
+        assert consult.partner == SECOND
+        other = stage.consult(agent="+14152220001", customer="+14152220002")
+        with pytest.raises(EngagedError, match="to:"):
+            await other.__aenter__()
+
+
 async def test_nothing_stays_written_when_cancelled_while_it_is_written(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

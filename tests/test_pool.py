@@ -453,6 +453,7 @@ def test_subaccount_shares_the_pace_of_its_main_account() -> None:
 WRONG: Final[list[tuple[str, Any]]] = [
     *(("base_url", it) for it in (3, "", "phlorunner.plivo.com/v1", "ftp://x/v1")),
     *(("base_url", it) for it in ("https://", "https://x/v1?a=1", "https://x/v1#a")),
+    *(("base_url", f"https://{it}/v1") for it in ("a..b", "x" * 64, "xn--a.example")),
     ("base_url", f"https://user:{TOKEN}@x/v1"),
     *(("connect", it) for it in (0, -1.0, float("nan"), float("inf"), "3", None, True)),
     *(

@@ -65,6 +65,7 @@ def _is_lasting(error: BaseException) -> bool:
             aiohttp.ClientConnectorCertificateError()
             | aiohttp.ServerFingerprintMismatch()
             | aiohttp.InvalidURL()
+            | UnicodeError()  # no name can be so
         ):
             return True
     return isinstance(error, PlaintextProxyError) or isinstance(
@@ -122,4 +123,5 @@ def _cause(error: aiohttp.ClientConnectorError) -> str:
     number = getattr(cause, "errno", None)
     if number and number > 0 and not isinstance(cause, socket.gaierror):
         return os.strerror(number)
-    return mask_text(getattr(cause, "strerror", None) or str(cause)) or "no reason"
+    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return mask_text(words)

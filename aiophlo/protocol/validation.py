@@ -80,13 +80,11 @@ def check_proxy(
 def _http_url(text: str) -> URL | None:
     try:
         url = URL(text)
-    except (TypeError, ValueError):
+        host, port = url.host, url.port
+        (url.raw_host or "").encode("idna")  # as it is when it is looked up
+    except (TypeError, ValueError):  # UnicodeError is one, too
         return None
-    if url.scheme not in {"http", "https"} or not url.host:
-        return None
-    try:
-        port = url.port
-    except ValueError:
+    if url.scheme not in {"http", "https"} or not host:
         return None
     return url if port is not None and 0 < port <= _HIGHEST_PORT else None
 

@@ -168,6 +168,35 @@ async def test_proxy_is_told_what_a_session_would_tell_it(with_password: bool) -
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("through_session", [False, True])
+async def test_name_that_no_host_can_have_is_a_lasting_fault(
+    through_session: bool,
+) -> None:
+    """Four tries and a traceback for each say less than the name does."""
+    async with client_before(
+        says(YES),
+        base_url=f"https://{'x' * 64}.invalid/v1",
+        through_session=through_session,
+    ) as (_, client):
+        answer = await send(client, HOLD)
+    assert isinstance(answer, NoAnswer)
+    assert (answer.left, answer.reason) == (False, Reason.MISCONFIGURED)
+
+
+async def test_handshake_that_ends_without_a_word_is_named() -> None:
+    """A server that wants a newer TLS hangs up, and "no reason" leads nobody there."""
+
+    async def hang_up(connection: Connection) -> None:
+        await connection.touched.wait()
+        connection.close()
+
+    base_url = "https://127.0.0.1:{port}/v1"
+    async with client_before(hang_up, base_url=base_url) as (_, client):
+        answer = await send(client, HOLD)
+    assert isinstance(answer, NoAnswer)
+    assert "(ConnectionResetError)" in answer.detail
+
+
 async def test_nothing_goes_to_a_proxy_that_could_read_the_credentials() -> None:
     """Who has the token can ring anybody at the account's expense."""
     async with client_before(

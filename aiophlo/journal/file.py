@@ -133,7 +133,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """
     real = Path(os.path.realpath(path))
     if os.path.lexists(path) and not real.exists():
-        raise OSError("is a symbolic link that leads to nothing")
+        raise OSError(f"{Path(path).name} is a symbolic link that leads to nothing")
     return real
 
 

@@ -56,7 +56,9 @@ def check_place(path: Path) -> None:
     found = stat_own(path)
     if found is not None and found.st_nlink > 1:
         # SQLite would give each name a `-wal` of its own, and lose what is in one.
-        raise OSError("has a second name (a hard link): remove one of the two")
+        raise OSError(
+            f"{path.name} has a second name (a hard link): remove one of the two"
+        )
     for part in _PARTS[1:]:
         stat_regular(_beside(path, part), follow=False)
 

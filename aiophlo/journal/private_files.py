@@ -47,7 +47,7 @@ def stat_regular(path: Path, *, follow: bool = True) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"is {_kind(found.st_mode)}, not a regular file")
+        raise OSError(f"{path.name} is {_kind(found.st_mode)}, not a regular file")
     return found
 
 
@@ -59,7 +59,7 @@ def stat_own(path: Path) -> os.stat_result | None:
     """
     found = stat_regular(path, follow=False)
     if found is not None and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-        raise OSError("belongs to another user")
+        raise OSError(f"{path.name} belongs to another user")
     return found
 
 

@@ -299,9 +299,9 @@ def planted_lock(path: Path) -> None:
         (text_file, "not a database"),
         (foreign_database, "another program's database"),
         (linked_twice, "second name"),
-        (planted_lock, "is a symbolic link"),
-        (lambda path: os.mkfifo(f"{path}-wal"), "is a FIFO"),
-        (lambda path: Path(f"{path}-shm").symlink_to(path), "is a symbolic link"),
+        (planted_lock, "-lock is a symbolic link"),
+        (lambda path: os.mkfifo(f"{path}-wal"), "-wal is a FIFO"),
+        (lambda path: Path(f"{path}-shm").symlink_to(path), "-shm is a symbolic"),
     ],
 )
 async def test_what_is_no_journal_is_refused_and_left_alone(
@@ -326,7 +326,7 @@ async def test_what_is_no_journal_is_refused_and_left_alone(
 async def test_device_is_refused_by_its_own_name() -> None:
     """A device is what the option is most often given instead of no file."""
     before = Path(os.devnull).stat()
-    with pytest.raises(JournalError, match="/dev/null: is a device"):
+    with pytest.raises(JournalError, match="/dev/null: null is a device"):
         async with Journal(os.devnull):
             pass
     assert Path(os.devnull).stat().st_mode == before.st_mode

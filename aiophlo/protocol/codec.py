@@ -261,7 +261,7 @@ def _api_id(body: Mapping[str, Any] | None) -> str | None:
     value = body.get("api_id") if body else None
     if not isinstance(value, str) or len(value) > _API_ID_LENGTH:
         return None
-    return value if value.isprintable() else None
+    return value if value.isprintable() and value.strip() else None
 
 
 def retry_after(

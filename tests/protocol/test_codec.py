@@ -409,6 +409,8 @@ def test_outcome_carries_what_is_known(status: int) -> None:
         (f'"{"a" * 129}"', None),
         ('"a\\nb"', None),
         ('"\\ud800"', None),
+        ('""', None),
+        ('" "', None),
     ],
 )
 def test_api_id_is_a_printable_string_or_none(written: str, api_id: str | None) -> None:

@@ -1,0 +1,280 @@
+"""Many processes on one account, which share a Postgres: does the promise hold?
+
+::
+
+    python -m benchmarks.cluster             # everything, some four minutes
+    python -m benchmarks.cluster idle cost   # these alone
+    python -m benchmarks.cluster --alone     # what happens without the database
+
+Starts a Postgres and the simulator, which keeps the quota strictly, and the processes.
+The ledger says what was rung and how many answers were a 429.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+import attrs
+
+from aiophlo import (
+    AbortTransfer,
+    Accepted,
+    Account,
+    Outcome,
+    SessionPool,
+    WarmTransfer,
+)
+from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Simulator
+from benchmarks.harness.figures import quantile
+from benchmarks.harness.lab import ROOT, say
+from tests.support.doubles import outcome_of
+from tests.support.postgres import find_binaries, running_postgres
+
+LATENCY: Final = 0.05  # seconds of the simulator's answers
+PHLO_ID, NODE_ID = "my-phlo", "my-node"
+AGENT: Final = "+14153330000"
+CLICKS_APART: Final = 0.05  # seconds from one double click to the next
+
+
+@attrs.frozen
+class Course:
+    """What processes do at the same time.
+
+    Attributes:
+        processes: How many.
+        kind: What each does: see `WORK`.
+        seconds: How long.
+        per_second: How often, all processes together; 0 for as often as may be.
+    """
+
+    processes: int
+    kind: str
+    seconds: float
+    per_second: float = 0.0
+
+
+COURSES: Final = {
+    "saturated 1": Course(1, "stream", 15),
+    "saturated 4": Course(4, "stream", 15),
+    "50/s by 4": Course(4, "awaited", 20, 50),
+    "90/s by 4": Course(4, "awaited", 20, 90),
+    "50/s by 18": Course(18, "awaited", 20, 50),
+    "90/s by 18": Course(18, "awaited", 20, 90),
+    "urgent beside 18 streams": Course(18, "urgent", 20, 3),
+    "double clicks on 2": Course(2, "clicks", 50),
+    "idle": Course(4, "idle", 15, 10),
+    "cost": Course(1, "idle", 15, 50),
+}
+
+
+def transfer(process: int, number: int) -> WarmTransfer:
+    """Return a transfer of its own."""
+    return WarmTransfer(
+        phlo_id=PHLO_ID,
+        node_id=NODE_ID,
+        trigger_source=AGENT,
+        to=f"+1415{process:02}{number:05}",
+    )
+
+
+async def _stream(pool: SessionPool, process: int, course: Course) -> list[Outcome]:
+    """Stream for as long as the course takes."""
+    ends = time.monotonic() + course.seconds
+    actions = (
+        transfer(process, number)
+        for number in itertools.takewhile(
+            lambda _: time.monotonic() < ends, itertools.count()
+        )
+    )
+    async with pool.stream(actions, concurrency=50) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+async def _awaited(pool: SessionPool, process: int, course: Course) -> list[Outcome]:
+    """Send at random moments."""
+    chance = random.Random(process)  # noqa: S311 -- arrivals, no secrets
+    share = course.per_second / course.processes
+    sends: list[asyncio.Task[Outcome]] = []
+    ends = time.monotonic() + course.seconds
+    due = time.monotonic() + chance.expovariate(share)
+    while due < ends:
+        await asyncio.sleep(max(due - time.monotonic(), 0.0))
+        sending = pool.send(transfer(process, len(sends)))
+        sends.append(asyncio.create_task(outcome_of(sending)))
+        due += chance.expovariate(share)
+    return await asyncio.gather(*sends)
+
+
+async def _urgent(pool: SessionPool, process: int, course: Course) -> list[Outcome]:
+    """Stream, and abort now and then; returns the aborts' outcomes alone."""
+    streaming = asyncio.create_task(_stream(pool, process, course))
+    chance = random.Random(process)  # noqa: S311 -- as above
+    share = course.per_second / course.processes
+    ends = time.monotonic() + course.seconds
+    outcomes: list[Outcome] = []
+    due = time.monotonic() + chance.expovariate(share)
+    while due < ends:
+        await asyncio.sleep(max(due - time.monotonic(), 0.0))
+        member = f"+1416{process:02}{len(outcomes):05}"
+        abort = AbortTransfer(phlo_id=PHLO_ID, node_id=NODE_ID, member=member)
+        outcomes.append(await outcome_of(pool.send(abort)))
+        due += chance.expovariate(share)
+    await streaming
+    return outcomes
+
+
+async def _clicks(pool: SessionPool, _: int, course: Course) -> list[Outcome]:
+    """Send what every other process sends at the same moment."""
+    begun = math.ceil(time.time())
+    sends = []
+    for number in range(round(course.seconds / CLICKS_APART)):
+        due = begun + number * CLICKS_APART
+        await asyncio.sleep(max(due - time.time(), 0.0))
+        sends.append(asyncio.create_task(outcome_of(pool.send(transfer(0, number)))))
+    return await asyncio.gather(*sends)
+
+
+WORK: Final[
+    dict[str, Callable[[SessionPool, int, Course], Coroutine[Any, Any, list[Outcome]]]]
+] = {
+    "stream": _stream,
+    "awaited": _awaited,
+    "urgent": _urgent,
+    "clicks": _clicks,
+    "idle": _awaited,
+}
+
+
+async def work(
+    base_url: str, database: str | None, process: int, course: Course
+) -> dict[str, Any]:
+    """Be one of the processes."""
+    account = Account(AUTH_ID, AUTH_TOKEN)
+    coordinator = PostgresCoordinator(database) if database else None
+    async with SessionPool(account, base_url=base_url, coordinator=coordinator) as pool:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        cpu = time.process_time()
+        outcomes = await WORK[course.kind](pool, process, course)
+        cpu = time.process_time() - cpu
+    return {
+        "accepted": sum(isinstance(outcome, Accepted) for outcome in outcomes),
+        "not_accepted": sum(not isinstance(it, Accepted) for it in outcomes),
+        "joined": sum(outcome.joined for outcome in outcomes),
+        "waited": [it.waited for it in outcomes if isinstance(it, Accepted)],
+        "cpu": cpu,
+    }
+
+
+@contextlib.asynccontextmanager
+async def _process(arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.cluster", "--work", json.dumps(arguments)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**24,
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def measure(course: Course, database: str | None) -> dict[str, Any]:
+    """Run a course, and say what came of it."""
+    async with (
+        Simulator(latency=LATENCY) as simulator,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        processes = []
+        for number in range(course.processes):
+            arguments = (simulator.base_url, database, number, attrs.asdict(course))
+            processes.append(await stack.enter_async_context(_process(arguments)))
+        for process in processes:
+            assert process.stdout is not None  # noqa: S101 -- PIPE
+            await process.stdout.readline()
+        begun = time.monotonic()
+        said = [
+            json.loads(output or "{}")
+            for output, _ in await asyncio.gather(
+                *(process.communicate(b"\n") for process in processes)
+            )
+        ]
+        seconds = time.monotonic() - begun
+        return _figures(said, simulator, seconds)
+
+
+def _figures(
+    said: Sequence[dict[str, Any]], simulator: Simulator, seconds: float
+) -> dict[str, Any]:
+    waited = sorted(itertools.chain.from_iterable(it["waited"] for it in said))
+    accepted = [it["accepted"] for it in said]
+    ledger = simulator.ledger
+    total = sum(accepted)
+    return {
+        "accepted": total,
+        "not accepted": sum(it["not_accepted"] for it in said),
+        "429": ledger.refused_429,
+        "rung twice": len(ledger.rung_twice()),
+        "joined": sum(it["joined"] for it in said),
+        "per second": round(ledger.received / seconds, 1),
+        "least and most": f"{min(accepted)}-{max(accepted)}",
+        "p50 ms": round(quantile(waited, 0.5) * 1e3, 1) if waited else None,
+        "p99 ms": round(quantile(waited, 0.99) * 1e3, 1) if waited else None,
+        "CPU us": round(sum(it["cpu"] for it in said) / max(total, 1) * 1e6),
+    }
+
+
+async def measure_all(names: Sequence[str], database: str | None) -> None:
+    """Run the courses, and print a row for each."""
+    if database:
+        await migrate(database)
+    head = None
+    for name, course in COURSES.items():
+        if names and not any(name.startswith(given) for given in names):
+            continue
+        figures = await measure(course, database)
+        if head is None:
+            head = ["", *figures]
+            print("|", " | ".join(head), "|\n|", "---|" * len(head), sep="")
+        print("|", " | ".join([name, *map(str, figures.values())]), "|", flush=True)
+
+
+def main() -> int:
+    """Measure, or be one of the processes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster")
+    parser.add_argument("courses", nargs="*", help=f"of: {', '.join(COURSES)}")
+    parser.add_argument("--alone", action="store_true", help="without the database")
+    parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        base_url, database, process, course = given.work
+        done = work(base_url, database, process, Course(**course))
+        print(json.dumps(asyncio.run(done)))
+        return 0
+    if given.alone:
+        asyncio.run(measure_all(given.courses, None))
+        return 0
+    binaries = find_binaries()
+    if binaries is None:
+        say("no Postgres server is installed")
+        return 2
+    with running_postgres(binaries) as postgres:
+        asyncio.run(measure_all(given.courses, postgres.url))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

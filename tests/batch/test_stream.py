@@ -1266,6 +1266,20 @@ async def test_memory_is_flat_over_many_actions(path: Path, *, journaled: bool) 
     assert max(alive) - alive[0] < 2_000  # what was left of other tests may go
 
 
+async def test_loop_takes_steps_while_a_stream_fills(simulator: Simulator) -> None:
+    """An agent's transfer must not wait until hundreds of rows have been taken."""
+    simulator.hold_answers()
+    async with pool_of(simulator) as pool:
+        stream = pool.stream(transfers(100), concurrency=100)
+        async with asyncio.timeout(10), stream:
+            seen = [stream.taken]
+            while stream.taken < 100:
+                await asyncio.sleep(0)
+                seen.append(stream.taken)
+            simulator.release_answers()
+    assert max(after - before for before, after in itertools.pairwise(seen)) < 20
+
+
 async def test_nothing_is_lost_when_every_task_is_cancelled_at_once(
     simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from aiophlo.logs import logger as _logger
 from aiophlo.model.accounts import parse_auth_token
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask_error
+from aiophlo.model.validation import check_count, check_seconds, check_type
 from aiophlo.observed_events import Observer, WebhookReceived, WebhookResult
 from aiophlo.webhooks.events import (
     Event,
@@ -57,6 +58,8 @@ def _sink(value: Callable[[Event], object]) -> Callable[[Event], object]:
 
 
 def _tokens(value: str | Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(value, Iterable):
+        refuse("auth_tokens", "a token, or several", value)
     tokens = (value,) if isinstance(value, str) else tuple(value)
     return tuple(parse_auth_token(token, field="auth_tokens") for token in tokens)
 
@@ -68,6 +71,7 @@ def _public_url(value: str | None) -> str | None:
 
 
 def _path_prefix(value: str) -> str:
+    check_type(value, str, "path_prefix")
     if value and (not value.startswith("/") or value.endswith("/")):
         refuse("path_prefix", "a path such as /plivo, without a slash at its end")
     return value
@@ -140,11 +144,11 @@ class Receiver:
         return Observers(self.observers)
 
     def __attrs_post_init__(self) -> None:
+        check_type(self.allow_unsigned, bool, "allow_unsigned")  # "false" is true
         if not self.auth_tokens and not self.allow_unsigned:
             refuse("auth_tokens", "one at least, or allow_unsigned=True")
-        for name in ("max_body", "body_within"):
-            if not getattr(self, name) > 0:
-                refuse(name, "more than 0")
+        check_count(self.max_body, "max_body")
+        check_seconds(self.body_within, "body_within")
 
     def receive(
         self,

@@ -742,6 +742,26 @@ def test_wrong_setting_is_refused(build: Callable[[], Receiver], field: str) -> 
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("allow_unsigned", "false"),
+        ("auth_tokens", 5),
+        ("path_prefix", b"/plivo"),
+        ("max_body", "65536"),
+        ("max_body", 1.5),
+        ("body_within", "10"),
+        ("body_within", float("nan")),
+    ],
+)
+def test_setting_of_another_type_is_refused(field: str, value: object) -> None:
+    """ALLOW_UNSIGNED=false is text, and true: anybody could say who joined."""
+    settings: dict[str, Any] = {"auth_tokens": TOKEN, field: value}
+    with pytest.raises(InvalidInputError) as caught:
+        Receiver(print, **settings)
+    assert caught.value.field == field
+
+
 def test_token_with_a_line_break_says_so() -> None:
     """A token read from a file ends with one, and every event would be refused."""
     with pytest.raises(InvalidInputError, match="without the line break") as caught:

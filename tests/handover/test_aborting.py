@@ -102,6 +102,15 @@ def test_repeating_is_pointless_after_five_refusals_in_a_row() -> None:
     assert answers.pointless
 
 
+def test_refusal_that_says_something_is_none_of_the_pointless() -> None:
+    """One more of its kind would prove that the customer is with the agent."""
+    answers = AbortAnswers(late=True)
+    for outcome in [refused(400)] * 4 + [refused(409, "no transfer")]:
+        answers.weigh(outcome)
+    assert not answers.pointless
+    assert answers.weigh(refused(409, "no transfer")) is Input.NO_TRANSFER
+
+
 def test_nothing_is_repeated_once_the_pool_is_closed() -> None:
     """The alarm would come half a minute after nothing could be done any more."""
     told: list[Input] = []

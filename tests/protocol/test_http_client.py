@@ -23,7 +23,7 @@ import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import attrs
@@ -38,13 +38,14 @@ from aiophlo.model.redaction import mask_text
 from aiophlo.protocol.answer_body import LONGEST_BODY
 from aiophlo.protocol.codec import Answer, NoAnswer, Request, decode, encode
 from aiophlo.protocol.http_client import HttpClient
-from aiophlo.protocol.kept_connections import Connections
+from aiophlo.protocol.kept_connections import Connections, StaleConnectionError
 from aiophlo.protocol.session_exchange import TrackedBody
 from aiophlo.protocol.tracked_request import TrackedRequest
 from aiophlo.simulator import Simulator
 from tests.support.calm_time import CalmLoop
 from tests.support.ports import free_port
 from tests.support.raw_server import Connection, RawServer, Received, Script, steps
+from tests.support.virtual_time import run_virtually
 
 TOKEN: Final = "c2VjcmV0LWNhbmFyeQ"  # noqa: S105 -- made up
 HEADERS: Final = {"Authorization": f"Basic {TOKEN}", "Accept": "application/json"}
@@ -1367,3 +1368,40 @@ async def test_get_may_have_left_when_it_is_cancelled_unwatched(
         await asyncio.wait([task])
     assert task.cancelled()
     assert tracked.left
+
+
+@pytest.mark.parametrize(
+    ("new", "withins", "reason"),
+    [
+        (False, [2.5, 1.5, 0.5], Reason.EXPIRED),  # the next one may be sound
+        (None, [2.5, 1.5], Reason.STALE_CONNECTION),
+        (True, [2.5], Reason.STALE_CONNECTION),
+    ],
+)
+def test_stale_connection_is_left_for_another_only_within_the_time_to_leave(
+    new: bool | None, withins: list[float], reason: Reason
+) -> None:
+    """A transfer would ring a phone long after its agent was told that it won't."""
+    asked: list[float] = []
+
+    class Stale:
+        async def answer(
+            self, _: Request, tracked: TrackedRequest, within: float
+        ) -> Answer:
+            asked.append(within)
+            assert len(asked) < 10
+            await asyncio.sleep(1.0)
+            tracked.stale = StaleConnectionError("closed", new=new)
+            raise tracked.stale
+
+    async def main() -> Answer | NoAnswer:
+        async with aiohttp.ClientSession() as session:
+            client = HttpClient(session, "http://phlo.invalid/v1", HEADERS)
+            client._through_session = cast("Any", Stale())  # noqa: SLF001 -- the way that is taken
+            request = encode(ACTIONS["dial"], auth_id="MA")
+            return await client.exchange(request, TrackedRequest(), within=2.5)
+
+    answer = run_virtually(main())
+    assert isinstance(answer, NoAnswer)
+    assert (answer.left, answer.reason) == (False, reason)
+    assert asked == pytest.approx(withins)

@@ -198,6 +198,7 @@ async def test_closing_refuses_those_who_wait_and_who_come() -> None:
     queue.slots.close()
     await asyncio.gather(*tasks)
     assert queue.told[1:] == [("b", 0.5, Reason.CLOSED), ("c", 0.5, Reason.CLOSED)]
+    queue.slots.close(Lane.AWAITED)  # which opens no lane again
     assert await queue.slots.acquire(Lane.URGENT, math.inf) is Reason.CLOSED
     queue.slots.close()
 

@@ -377,7 +377,7 @@ class SessionPool:
                 concurrency=check_count(concurrency, "concurrency"),
                 send_within=check_send_within(send_within),
                 journal=journal,
-                include_in_doubt=include_in_doubt,
+                include_in_doubt=check_type(include_in_doubt, bool, "include_in_doubt"),
                 send_repeats=check_on_duplicate(on_duplicate, "skip"),
                 check_loop=self._check_loop,
             ),

@@ -1016,6 +1016,9 @@ async def test_stream_says_at_once_what_it_can_not_do(simulator: Simulator) -> N
     async with pool:
         with pytest.raises(InvalidInputError, match="include_in_doubt: expected a j"):
             pool.stream([], include_in_doubt=True)
+        # Text is true, whatever it says: whom a doubt is about would be rung again.
+        with pytest.raises(InvalidInputError, match="include_in_doubt: expected a b"):
+            pool.stream([], include_in_doubt="false")  # type: ignore[arg-type]
         async with pool.stream([]) as outcomes:
             assert [outcome async for outcome in outcomes] == []
 

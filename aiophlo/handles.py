@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
 import attrs
 
@@ -117,13 +117,15 @@ class Phlo:
 class _Node:
     """What the nodes have in common."""
 
+    _type: ClassVar[str]
     _pool: Sends = attrs.field(repr=False)
     phlo: Phlo
     node_id: str = attrs.field(converter=parse_node_id)
 
-    async def _describe(self, node_type: str, options: SendOptions) -> Accepted:
+    async def describe(self, **options: Unpack[SendOptions]) -> Accepted:
+        """Ask what the node is; its `body` has `name`, `node_type` and more."""
         action = GetNode(
-            phlo_id=self.phlo.phlo_id, node_id=self.node_id, node_type=node_type
+            phlo_id=self.phlo.phlo_id, node_id=self.node_id, node_type=self._type
         )
         return await self._pool.send(action, account=self.phlo.account, **options)
 
@@ -132,6 +134,7 @@ class MultiPartyCall(_Node):
     """A multi-party-call node: where transfers happen."""
 
     __slots__ = ()
+    _type = "multi_party_call"
 
     def member(self, address: str) -> "Member":
         """Return the handle of the member at `address`."""
@@ -176,10 +179,6 @@ class MultiPartyCall(_Node):
         action = self._dial(AddUser, to, trigger_source, role, key)
         return await self._pool.send(action, account=self.phlo.account, **options)
 
-    async def describe(self, **options: Unpack[SendOptions]) -> Accepted:
-        """Ask what the node is; its `body` has `name`, `node_type` and more."""
-        return await self._describe("multi_party_call", options)
-
     def _dial(
         self,
         kind: type[DialAction],
@@ -202,14 +201,11 @@ class ConferenceBridge(_Node):
     """A conference-bridge node."""
 
     __slots__ = ()
+    _type = "conference_bridge"
 
     def member(self, address: str) -> "BridgeMember":
         """Return the handle of the member at `address`."""
         return BridgeMember(self._pool, self, address)
-
-    async def describe(self, **options: Unpack[SendOptions]) -> Accepted:
-        """Ask what the node is; its `body` has `name`, `node_type` and more."""
-        return await self._describe("conference_bridge", options)
 
 
 @attrs.frozen

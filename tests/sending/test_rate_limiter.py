@@ -578,6 +578,28 @@ def test_retry_after_above_a_minute_pauses_for_one_and_then_one_tries() -> None:
     assert [ticket for _, ticket in line.granted] == tickets
 
 
+def test_urgent_one_is_tried_as_soon_in_each_pause() -> None:
+    """A customer on hold would pay for the tries of a pause that is long over."""
+    meter = RateMeter(0.0)
+    assert meter.throttled(NOW, sent=NOW, retry_after=9.0)
+    for _ in range(4):
+        now = meter.next_slot(NOW, Lane.URGENT)
+        meter.use(now, Lane.URGENT)
+        assert not meter.throttled(now, sent=now)
+    later = NOW + 10.0
+    assert meter.throttled(later, sent=later, retry_after=9.0)
+    assert meter.next_slot(later, Lane.URGENT) == later + 0.25
+
+
+def test_nobody_has_to_try_once_an_answer_was_no_429() -> None:
+    """What a slow disk held up left after the pause, and all others would wait."""
+    meter = RateMeter(0.0)
+    assert meter.throttled(NOW, sent=NOW, retry_after=90.0)
+    assert meter.answered(sent=NOW + 60.0)
+    meter.use(NOW + 61.0, AWAITED)
+    assert meter.next_slot(NOW + 61.0) == NOW + 61.0
+
+
 def test_others_go_on_when_the_one_that_tries_never_hears() -> None:
     """A try that is cancelled must not hold up everybody for ever."""
     line = Line(RateLimiter(RateMeter.of_quota(Quota())))

@@ -560,6 +560,20 @@ def test_long_pauses_of_a_stream_count_against_no_attempts() -> None:
     assert (outcome.verdict, outcome.attempts, requests) == ("accepted", 13, 13)
 
 
+def test_long_pauses_count_for_who_has_a_deadline() -> None:
+    """A caller who gives ten minutes would fill them with requests in vain."""
+
+    async def main() -> tuple[Outcome, int]:
+        line = Line(Answer(429, {"Retry-After": "90"}, b""))
+        async with line.pool as pool:
+            outcome = await outcome_of(pool.send(TRANSFER, send_within=600.0))
+        return outcome, len(line.left)
+
+    outcome, left = run_virtually(main())
+    assert isinstance(outcome, NotSent)
+    assert (outcome.reason, left) == (Reason.THROTTLED, 4)
+
+
 def test_awaited_ones_are_refused_at_once_in_a_pause_they_can_not_outlast() -> None:
     """Callers should hear at once that the account is shut, and whose word it is."""
 
@@ -1181,6 +1195,21 @@ def test_stale_connections_cost_neither_time_nor_slots_nor_budget(
     assert {it.verdict for it in outcomes} == {"accepted"}
     assert sum(it.attempts for it in outcomes) == 8 * 300
     assert took == pytest.approx(299 * Quota().interval, abs=0.03)
+
+
+def test_slot_is_not_used_long_after_it_came() -> None:
+    """What a stale connection held up would leave in a burst, and draw a 429."""
+    stale = NoAnswer(left=False, reason=Reason.STALE_CONNECTION)
+
+    async def main() -> list[float]:
+        quota = Quota(2, per=9.95)  # a slot in 10 s
+        line = Line(stale, ACCEPTED, takes=3.0, quota=quota)
+        began = asyncio.get_running_loop().time()
+        async with line.pool as pool:
+            await pool.send(TRANSFER, send_within=None)
+        return [time - began for _, time in line.left]
+
+    assert run_virtually(main()) == pytest.approx([0.0, 10.0], abs=0.1)
 
 
 def test_server_that_closes_every_connection_is_given_up() -> None:

@@ -199,8 +199,7 @@ class Lifecycle:
         An operation may settle it at the same time: a lock lets one wait for the
         other.
         """
-        if self._ending is None:
-            _ = self._own(self._settle_by_itself())
+        _ = self._own(self._settle_by_itself())
 
     async def _settle_by_itself(self) -> None:
         await settle(self.status, self.sender)

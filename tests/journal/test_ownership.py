@@ -172,6 +172,7 @@ async def test_run_stops_when_its_file_is_lost(
     with pytest.raises(JournalError, match=f"batch.db{part} was {said}"):  # noqa: PT012 -- closing
         async with Journal(path) as journal:
             await journal.intend("k", TRANSFER)
+            assert journal.recall("claimed", TRANSFER) is None
             lose(Path(f"{path}{part}"))
             with pytest.raises(JournalError, match="before the list is run again"):
                 await journal.intend("later", TRANSFER)
@@ -179,6 +180,8 @@ async def test_run_stops_when_its_file_is_lost(
                 assert b"later" not in Path(f"{path}-wal").read_bytes()
             with pytest.raises(JournalError, match=said):
                 journal.recall("k3", TRANSFER)
+            with pytest.raises(JournalError, match=said):
+                _ = journal.intend("claimed", TRANSFER)
 
 
 @pytest.mark.parametrize("how", ["bytes", "truncated first", "another version"])

@@ -1116,6 +1116,26 @@ async def test_restart_of_the_server_costs_no_transfer(
     assert len(rung) == len(sends)
 
 
+def test_nobody_waits_past_their_time_for_a_turn_in_an_outage() -> None:
+    """An agent who may wait for a second would hear of it after ten."""
+
+    async def main() -> tuple[set[str], float]:
+        line = Line(NoAnswer(left=False, reason=Reason.UNREACHABLE))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with line.pool as pool:
+            sends = (
+                outcome_of(pool.send(act(WarmTransfer, number), send_within=1.0))
+                for number in range(1_000)
+            )
+            outcomes = await asyncio.gather(*sends)
+        return {str(getattr(it, "reason", it)) for it in outcomes}, loop.time() - began
+
+    reasons, took = run_virtually(main())
+    assert reasons == {"unreachable"}
+    assert took <= 1.0
+
+
 def test_used_up_budget_says_what_used_it_up() -> None:
     """A bare "no_budget" sends whoever reads it to look at the wrong end."""
 
@@ -1403,6 +1423,25 @@ def test_connection_comes_before_the_slot() -> None:
     waiting, left = run_virtually(main())
     assert sum(waiting.values()) == 0
     assert left == 4  # two at 0 and two at 5 seconds; 10 seconds is too late
+
+
+def test_tenth_of_all_connections_is_left_to_what_ends_a_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An abort needs no permit, but finds no file for its connection."""
+    monkeypatch.setattr("aiophlo.protocol.client_set.most_connections", lambda: 20)
+
+    async def main() -> int:
+        line = Line(ACCEPTED, takes=5.0)
+        async with line.pool as pool:
+            sends = [pool.send(act(WarmTransfer, number)) for number in range(20)]
+            under_way = asyncio.gather(*sends)
+            await asyncio.sleep(1.0)
+            in_flight = pool.state().in_flight
+            await under_way
+        return in_flight
+
+    assert run_virtually(main()) == 18
 
 
 def test_forecast_counts_whoever_goes_first_and_nobody_else() -> None:

@@ -1,12 +1,15 @@
 """What a proxy gets to see, however it came to be used, and what it may say."""
 
+import asyncio
 import base64
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import aiohttp
 import pytest
+import trustme
 
 from aiophlo import (
     Account,
@@ -16,6 +19,7 @@ from aiophlo import (
     InvalidInputError,
     NotSent,
     Reason,
+    Rejected,
     SessionPool,
     WarmTransfer,
 )
@@ -23,7 +27,8 @@ from aiophlo.protocol.environment import (
     base_url_from_environment,
     proxy_from_environment,
 )
-from tests.support.doubles import act, outcome_of
+from aiophlo.simulator import Simulator
+from tests.support.doubles import account_of, act, outcome_of
 from tests.support.raw_server import Connection, RawServer, Received
 
 TOKEN: Final = "a-token-that-no-proxy-may-see"  # noqa: S105 -- made up
@@ -245,6 +250,53 @@ async def test_plivos_own_answer_counts_through_a_proxy(
     ):
         outcome = await outcome_of(pool.send(act(WarmTransfer)))
     assert (outcome.verdict, outcome.error) == ("rejected", "no node")
+
+
+async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be a proxy that passes on what it can't read, to where CONNECT says."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    host, _, port = head.split(b" ")[1].decode().partition(":")
+    back, on = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 x\r\n\r\n")
+
+    async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                sink.write(data)
+        sink.close()
+
+    await asyncio.gather(pass_on(reader, on), pass_on(back, writer))
+    for ended in (on, writer):
+        with contextlib.suppress(ConnectionError):
+            await ended.wait_closed()
+
+
+async def test_page_through_a_tunnel_is_plivos(simulator: Simulator) -> None:
+    """A proxy can't write what it can't read: a 404 of theirs is a clear no."""
+    authority = trustme.CA()
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server_tls)
+    client_tls = ssl.create_default_context()
+    authority.configure_trust(client_tls)
+    page = b"HTTP/1.1 404 x\r\nContent-Length: 4\r\n\r\nNone"
+
+    async def answer(connection: Connection) -> None:
+        await connection.request()
+        connection.send(page)
+
+    async with (
+        RawServer(answer, tls=server_tls) as server,
+        await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy,
+        SessionPool(
+            account_of(simulator),
+            base_url=server.base_url,
+            proxy=f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}",
+            ssl_context=client_tls,
+        ) as pool,
+    ):
+        outcome = await outcome_of(pool.send(act(WarmTransfer)))
+    assert isinstance(outcome, Rejected)
+    assert outcome.status == 404
 
 
 @pytest.mark.parametrize(

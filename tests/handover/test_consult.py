@@ -801,7 +801,7 @@ async def test_closed_pool_begins_no_handover(stage: Stage) -> None:
     """Nobody would see it through."""
     consult = stage.consult()
     await stage.pool.close()
-    with pytest.raises(NotSentError):
+    with pytest.raises(NotSentError, match=r"\(closed\): the pool is closed"):
         await consult.__aenter__()
     assert stage.simulator.ledger.received == 0
 

@@ -6,7 +6,7 @@ from typing import Final
 from aiophlo.errors import InvalidInputError
 
 _NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
-_URL: Final = re.compile(r"postgres(ql)?://\S+|(\w+ ?= ?\S* ?)+")
+_URL: Final = re.compile(r"postgres(ql)?://\S+|\w+ ?=.+")
 
 
 def check_url(value: str, field: str) -> str:

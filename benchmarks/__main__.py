@@ -26,7 +26,9 @@ from benchmarks.harness.sections import MarkersError, replace_section, section_o
 
 QUESTIONS = (
     "cpu",
+    "tls",
     "in_flight",
+    "connections",
     "memory",
     "pacing",
     "duplicates",
@@ -72,11 +74,23 @@ def main() -> int:
 def _answer(given: argparse.Namespace) -> None:
     """Measure what was asked for, and write it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the clients too
-    keep = not given.quick and given.only is None
+    before = _read(KEPT) if given.keep else None
     report = measure(given.only or QUESTIONS, quick=given.quick)
     print(whole_report(report))
-    if keep:
+    if before is not None:
+        report = merged(before, report)
+    if before is not None or not (given.quick or given.only):
         write(report, KEPT, PAGES)
+
+
+def merged(before: Report, report: Report) -> Report:
+    """Return what was kept, with some questions answered anew.
+
+    Each answer says when it was found, on what machine and with which packages.
+    """
+    answers = {**before["questions"], **report["questions"]}
+    ordered = {name: answers[name] for name in QUESTIONS if name in answers}
+    return {**report, "questions": ordered}
 
 
 def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
@@ -92,22 +106,22 @@ def measure(questions: tuple[str, ...] | list[str], *, quick: bool) -> Report:
     }
     importlib.import_module("benchmarks.harness.plots")
     lab = Lab(quick=quick)
-    begun = time.monotonic()
-    load_before, described = machine.load_average(), machine.describe()
-    versions = machine.versions()
+    described, versions = machine.describe(), machine.versions()
     report: Report = {}
     for name, module in modules.items():
         say(str(module.__doc__).splitlines()[0])
+        begun, clock = time.monotonic(), machine.Clock.now()
         with _told_when_it_fails(name, before=list(report.get("questions", ()))):
             found = module.measure(lab)
-        now = dt.datetime.now(dt.UTC)
-        report = {
-            "finished": now.isoformat(timespec="seconds"),
+        found["run"] = {
+            "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "took_seconds": round(time.monotonic() - begun),
-            "quick": quick,
-            "load_average_before": load_before,
+            "others": round(machine.Clock.now().others_since(clock), 3),
             "machine": described,
             "versions": versions,
+        }
+        report = {
+            "quick": quick,
             "questions": {**report.get("questions", {}), name: found},
         }
         write(report, LOCAL, {})
@@ -204,6 +218,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=QUESTIONS, help="some questions; kept locally"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="with --only: keep these with the others"
+    )
     kept.add_argument(
         "--draw", action="store_true", help="write anew from the kept figures"
     )
@@ -213,6 +230,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(words)
     if (given.draw or given.check) and (given.quick or given.only):
         parser.error("--draw and --check take what is kept: not with --quick or --only")
+    if given.keep and (given.quick or not given.only):
+        parser.error("--keep goes with --only, and not with --quick")
     return given
 
 

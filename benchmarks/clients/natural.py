@@ -2,13 +2,23 @@
 
 import aiohttp
 
-from benchmarks.harness.load import AGENT, AUTH_ID, AUTH_TOKEN, NODE_ID, Load, target
+from benchmarks.harness.load import (
+    AGENT,
+    AUTH_ID,
+    AUTH_TOKEN,
+    CONNECT,
+    NODE_ID,
+    Load,
+    target,
+)
 
 
 async def run(base_url: str, load: Load) -> None:
-    """Send with `json=` and `response.json()`, everything at its default."""
+    """Send with `json=` and `response.json()`, all but one patience at its default."""
     headers = {"Authorization": aiohttp.encode_basic_auth(AUTH_ID, AUTH_TOKEN)}
-    async with aiohttp.ClientSession(headers=headers) as session:
+    # As by default, but for the time to connect: it is stopped again and again.
+    patience = aiohttp.ClientTimeout(total=300.0, sock_connect=CONNECT)
+    async with aiohttp.ClientSession(headers=headers, timeout=patience) as session:
 
         async def send(phlo_id: str, number: int) -> None:
             transfer = {

@@ -1,5 +1,6 @@
 """plivo-python in threads: Plivo's own client, which blocks."""
 
+import os
 import threading
 import warnings
 from typing import Any
@@ -33,6 +34,8 @@ class _Clients(threading.local):
         if self._client is None:
             self._client = plivo.phlo.RestClient(AUTH_ID, AUTH_TOKEN)
             self._client.phlo_base_uri = self.base_url
+            # It sends by a way on which requests doesn't look there itself.
+            self._client.session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         return self._client
 
     @property

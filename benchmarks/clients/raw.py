@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import Awaitable
 from typing import cast
 from urllib.parse import urlsplit
@@ -56,10 +57,15 @@ async def run(base_url: str, load: Load) -> None:
     """Send over as many connections as transfers are in flight."""
     where = urlsplit(base_url)
     loop = asyncio.get_running_loop()
-    free = [
-        (await loop.create_connection(_Connection, "127.0.0.1", where.port or 80))[1]
-        for _ in range(load.in_flight)
-    ]
+    tls = ssl.create_default_context() if where.scheme == "https" else None
+
+    async def connect() -> _Connection:
+        _, connection = await loop.create_connection(
+            _Connection, "127.0.0.1", where.port or 80, ssl=tls
+        )
+        return connection
+
+    free = [await connect() for _ in range(load.in_flight)]
     everyone = list(free)
     pair = base64.b64encode(f"{AUTH_ID}:{AUTH_TOKEN}".encode()).decode()
 

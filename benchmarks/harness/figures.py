@@ -62,31 +62,31 @@ def spread(rows: Iterable[Row], client: str, field: str) -> Spread:
     Raises:
         ValueError: It was not measured.
     """
-    return Spread.of(row[field] for row in rows if row["client"] == client)
+    return Spread.of(
+        row[field] for row in rows if row["client"] == client and field in row
+    )
 
 
 def ratio(rows: Sequence[Row], client: str, to: str, field: str) -> Spread:
     """Summarise what one client's figure is of another's, round by round.
 
-    Pairing takes out what a slow minute of the machine does to both. One that ran
-    alone is compared with what the other needed alone.
-
     Raises:
         ValueError: No round has both.
     """
+    return Spread.of(ratios(rows, client, to, field))
+
+
+def ratios(rows: Sequence[Row], client: str, to: str, field: str) -> list[float]:
+    """Return what one client's figure is of another's in each round.
+
+    Pairing takes out what a slow minute of the machine does to both.
+    """
     base = {row["round"]: row for row in rows if row["client"] == to}
-    return Spread.of(
-        row[field] / _beside(row, base[row["round"]], field)
+    return [
+        row[field] / base[row["round"]][field]
         for row in rows
         if row["client"] == client and row["round"] in base
-    )
-
-
-def _beside(row: Row, other: Row, field: str) -> float:
-    """Return the other's figure that was measured as this row's was."""
-    alone = f"alone_{field}"
-    found: float = other[field] if alone in row else other.get(alone, other[field])
-    return found
+    ]
 
 
 def settled_use(

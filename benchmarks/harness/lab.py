@@ -80,17 +80,20 @@ class Lab:
             server.end()
 
     @contextlib.contextmanager
-    def prompt_server(self) -> Iterator[str]:
+    def prompt_server(self, certificate: Path | None = None) -> Iterator[str]:
         """Run a server that answers at once; gives its base URL.
 
-        nginx, where it is installed; else our own.
+        nginx, where it is installed; else our own. With a certificate, it speaks TLS.
         """
         command = nginx.path()
         if command is None:
-            with self.server() as server:
+            options: dict[str, object] = {}
+            if certificate is not None:
+                options["certificate"] = certificate
+            with self.server(**options) as server:
                 yield server.base_url
         else:
-            with nginx.serving(command) as base_url:
+            with nginx.serving(command, certificate) as base_url:
                 yield base_url
 
     def work(self, module: str, /, **arguments: object) -> Measurement:

@@ -8,7 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import nginx
+import attrs
+
+from benchmarks.harness import instructions, nginx
 
 _PACKAGES = (
     "aiophlo",
@@ -20,11 +22,15 @@ _PACKAGES = (
     "httpx",
     "limits",
     "matplotlib",
+    "niquests",
     "plivo",
+    "pyreqwest",
     "requests",  # plivo's
     "tenacity",
+    "trustme",
     "twilio",
     "urllib3",  # plivo's, through requests
+    "urllib3-future",  # niquests'
     "uvloop",
     "yarl",
 )
@@ -48,14 +54,39 @@ def versions() -> dict[str, str]:
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-    if (server := nginx.version()) is not None:
-        found["nginx"] = server
+    for program in (nginx, instructions):
+        if (its := program.version()) is not None:
+            found[program.PROGRAM] = its
     return found
 
 
-def load_average() -> float | None:
-    """Return how many processes wanted a core over the last minute."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+@attrs.frozen
+class Clock:
+    """What the processor has done since it was started, in seconds of one core.
+
+    Attributes:
+        wall: Seconds of all cores, busy or not.
+        busy: Those in which anybody ran, other machines on the same host included.
+        own: Those in which we did, or a process that we have waited for.
+    """
+
+    wall: float
+    busy: float
+    own: float
+
+    @classmethod
+    def now(cls) -> "Clock":
+        """Read it."""
+        first = Path("/proc/stat").read_text().split("\n", 1)[0]
+        user, nice, system, idle, waiting, *others = map(int, first.split()[1:9])
+        busy = user + nice + system + sum(others)
+        ticks = os.sysconf("SC_CLK_TCK")
+        return cls((busy + idle + waiting) / ticks, busy / ticks, sum(os.times()[:4]))
+
+    def others_since(self, before: "Clock") -> float:
+        """Return the share of the processor that others have used since."""
+        theirs = (self.busy - before.busy) - (self.own - before.own)
+        return max(theirs, 0.0) / max(self.wall - before.wall, 1e-9)
 
 
 def resident_mib() -> float:

@@ -17,6 +17,7 @@ from typing import IO, Final
 
 from benchmarks.harness.answers import ACCEPTED, DESCRIBED
 
+PROGRAM: Final = "nginx"
 _PATIENCE: Final = 10.0  # seconds for it to listen
 _CONNECTIONS: Final = 16_384  # of all clients side by side; with too few it hangs up
 _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -32,9 +33,10 @@ http {{
     access_log off;
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
+    client_header_timeout 600s;  # of a client that is often stopped
     default_type application/json;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{tls};
         location / {{
             if ($request_method = GET) {{ return 200 '{described}'; }}
             return 201 '{accepted}';
@@ -42,6 +44,11 @@ http {{
     }}
 }}
 """
+
+_TLS: Final = """ ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        ssl_protocols TLSv1.3"""
 
 
 def path() -> str | None:
@@ -60,8 +67,12 @@ def version() -> str | None:
 
 
 @contextlib.contextmanager
-def serving(command: str) -> Iterator[str]:
+def serving(command: str, certificate: Path | None = None) -> Iterator[str]:
     """Run nginx; gives the base URL of what accepts every transfer.
+
+    Args:
+        command: Where it is.
+        certificate: Of a server that speaks TLS, with its key.
 
     Raises:
         RuntimeError: It ended, or doesn't listen.
@@ -69,7 +80,9 @@ def serving(command: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # its worker is another user, if we are root
         port = _free_port()
-        (Path(folder) / "nginx.conf").write_text(_configuration(folder, port))
+        (Path(folder) / "nginx.conf").write_text(
+            _configuration(folder, port, certificate)
+        )
         words = [command, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", "stderr"]
         with (
             (Path(folder) / "said").open("w+") as said,
@@ -77,19 +90,22 @@ def serving(command: str) -> Iterator[str]:
         ):
             try:
                 _wait(process, port, said)
-                yield f"http://127.0.0.1:{port}/v1"
+                scheme = "http" if certificate is None else "https"
+                yield f"{scheme}://127.0.0.1:{port}/v1"
             finally:
                 process.terminate()
 
 
-def _configuration(folder: str, port: int) -> str:
+def _configuration(folder: str, port: int, certificate: Path | None) -> str:
+    tls = "" if certificate is None else _TLS.format(certificate=certificate)
     return _CONFIGURATION.format(
         folder=folder,
         port=port,
+        tls=tls,
         connections=_CONNECTIONS,
         temporary=" ".join(f"{it}_temp_path {folder}/{it};" for it in _TEMPORARY),
         described=DESCRIBED.decode(),
-        accepted=ACCEPTED.decode(),
+        accepted=ACCEPTED.format("$request_id"),
     )
 
 

@@ -8,8 +8,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.budgets import BASE_LENGTH, MIB_IN_MB, STREAM_MB, times_the_base
-from benchmarks.harness.figures import names, spread
+from benchmarks.harness.budgets import (
+    BASE_LENGTH,
+    MIB_IN_MB,
+    STREAM_MB,
+    UVLOOP,
+    YARDSTICK,
+    times_the_base,
+)
+from benchmarks.harness.figures import names, ratio
 from benchmarks.harness.report import Report, digest
 
 _OURS, _THEIRS = "#0f766e", "#94a3b8"
@@ -49,15 +56,34 @@ def _bars(
 
 
 def _cpu(questions: Questions, axes: Axes) -> None:
-    rows = questions["cpu"]["rows"]
-    found = {client: spread(rows, client, "cpu_us") for client in names(rows)}
-    ordered = sorted(found, key=lambda client: found[client].median)
-    _bars(axes, ordered, [found[client].median for client in ordered], "{:,.0f}")
+    http, tls = (
+        {
+            client: ratio(rows, client, YARDSTICK, "cpu_us").median
+            for client in names(rows)
+            if not client.endswith(UVLOOP)
+        }
+        for rows in (questions["cpu"]["rows"], questions["tls"]["rows"])
+    )
+    ordered = sorted(http, key=http.__getitem__)
+    for found, label, shift, alpha in (
+        (http, "HTTP", -0.2, 1.0),
+        (tls, "TLS", 0.2, 0.55),
+    ):
+        values = [found[client] for client in ordered]
+        places = [place + shift for place in range(len(ordered))]
+        bars = axes.barh(places, values, 0.4, alpha=alpha, label=label)
+        for bar, client in zip(bars, ordered, strict=True):
+            bar.set_color(_OURS if client.startswith("aiophlo") else _THEIRS)
+        axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, size=7.0)
+    axes.set_yticks(range(len(ordered)), ordered)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.axvline(1.0, color="#475569", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xlim(left=10.0)
-    axes.set_xlabel("microseconds of CPU per transfer (logarithmic)")
+    axes.set_xlabel(f"CPU per transfer, times {YARDSTICK}'s (logarithmic)")
     in_flight = questions["cpu"]["in_flight"]
-    axes.set_title(f"CPU per transfer, {in_flight} in flight", loc="left")
+    title = f"CPU per transfer, {in_flight} in flight: HTTP, and paler TLS"
+    axes.set_title(title, loc="left")
 
 
 def _duplicates(questions: Questions, axes: Axes) -> None:
@@ -110,7 +136,7 @@ def _growth(questions: Questions, axes: Axes) -> None:
 
 
 _PLOTS: dict[str, tuple[Callable[[Questions, Axes], None], set[str]]] = {
-    "cpu": (_cpu, {"cpu"}),
+    "cpu": (_cpu, {"cpu", "tls"}),
     "duplicates": (_duplicates, {"duplicates"}),
     "memory": (_memory, {"memory"}),
     "pacing": (_pacing, {"pacing"}),

@@ -8,6 +8,9 @@ from typing import Any
 from aiophlo import Quota
 from benchmarks.harness.budgets import (
     BASE_LENGTH,
+    EXCHANGE,
+    UVLOOP,
+    VERDICT,
     YARDSTICK,
     budgets,
     times_the_base,
@@ -20,19 +23,7 @@ PICTURES = (
     ("cpu", "CPU per transfer, by client"),
     ("duplicates", "Phones rung twice under the same faults, by client"),
 )
-_SHOWN_CLIENTS = (
-    "raw asyncio protocol",
-    YARDSTICK,
-    "aiophlo",
-    "aiophlo, with journal",
-    f"{YARDSTICK}, uvloop",
-    "aiophlo, uvloop",
-    "natural aiohttp",
-    "twilio async",
-    "httpx",
-    "plivo-python, POST only",
-    "plivo-python, documented",
-)
+_BUSY = 0.05  # of the processor; what others use beyond it is told
 
 
 def digest(report: Report) -> str:
@@ -86,17 +77,19 @@ def _memory_of_a_stream(rows: list[Row]) -> str:
 def docs_section(report: Report) -> str:
     """Write what the documentation shows: two plots, tables, and the budgets."""
     questions = report["questions"]
-    rows = [r for r in questions["cpu"]["rows"] if r["client"] in _SHOWN_CLIENTS]
-    pictures = [
+    cost, rung = (
         f"![{text}](../benchmarks/results/{name}.svg)" for name, text in PICTURES
-    ]
+    )
     return "\n\n".join(
         [
-            *pictures,
-            _cpu_table(rows),
+            cost,
+            _client_table(questions),
+            _budget_table(questions),
+            _layers_table(questions),
+            _connections_table(questions["connections"]),
+            rung,
             _duplicates_table(questions["duplicates"]),
             _growth_table(questions["growth"]["rows"]),
-            _budget_table(questions),
             _measured_on(report),
         ]
     )
@@ -105,7 +98,12 @@ def docs_section(report: Report) -> str:
 def whole_report(report: Report) -> str:
     """Write everything that was measured."""
     questions = report["questions"]
-    parts = ["# What was measured", _measured_on(report), _budget_table(questions)]
+    parts = [
+        "# What was measured",
+        _measured_on(report),
+        _run_table(questions),
+        _budget_table(questions),
+    ]
     for name, (title, table) in _TABLES.items():
         if name in questions:
             parts += [f"## {title}", table(questions[name])]
@@ -126,26 +124,77 @@ def _spread(found: Spread, form: str) -> str:
 
 
 def _measured_on(report: Report) -> str:
-    on = report["machine"]
-    load = report["load_average_before"]
-    packages = ", ".join(f"{name} {v}" for name, v in report["versions"].items())
+    questions: Mapping[str, Any] = report["questions"]
+    alike: dict[str, list[str]] = {}
+    for name, found in questions.items():
+        alike.setdefault(_surroundings(found["run"]), []).append(name)
+    places = [
+        f"{', '.join(names)}: {where}." if len(alike) > 1 else f"{where}."
+        for where, names in alike.items()
+    ]
+    how = "Median (lowest to highest) of all rounds; ratios are paired, round by round"
+    quick = "; quick" if report["quick"] else ""
+    return "\n\n".join([f"{how}{quick}.{_others(questions)}", *places])
+
+
+def _surroundings(run: Mapping[str, Any]) -> str:
+    """Say on what something was measured."""
+    on = run["machine"]
+    packages = ", ".join(f"{name} {v}" for name, v in run["versions"].items())
     return (
-        f"Median (lowest to highest) of all rounds; ratios are paired, round by round. "
         f"{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, "
-        f"{on['system']}, Python {on['python']}; {packages}. "
-        f"Finished {report['finished']} after {report['took_seconds']} s"
-        f"{', quick' if report['quick'] else ''}; load before: {load}."
+        f"{on['system']}, Python {on['python']}, {run['finished'][:10]}; {packages}"
     )
+
+
+def _others(questions: Mapping[str, Any]) -> str:
+    """Say what others used of the machine meanwhile."""
+    used = {name: found["run"]["others"] for name, found in questions.items()}
+    noted = [share for share in used.values() if share is not None]
+    if not noted or max(noted) <= _BUSY:
+        return ""
+    return (
+        f" The machine was not quiet: meanwhile, others used {min(noted):.0%} to "
+        f"{max(noted):.0%} of its processor."
+    )
+
+
+def _run_table(questions: Mapping[str, Any]) -> str:
+    return table(
+        ("question", "finished", "took s", "of the processor, others used"),
+        (
+            (
+                name,
+                found["run"]["finished"],
+                found["run"]["took_seconds"] or "not noted",
+                _share(found["run"]["others"]),
+            )
+            for name, found in questions.items()
+        ),
+    )
+
+
+def _share(used: float | None) -> str:
+    return "not noted" if used is None else f"{used:.0%}"
 
 
 def _budget_table(questions: Mapping[str, Any]) -> str:
     return table(
-        ("budget", "at most (≤) or least (≥)", "measured", "holds"),
+        (
+            "budget",
+            "at most (≤) or least (≥)",
+            "measured",
+            "in each round",
+            "in instructions",
+            "holds",
+        ),
         (
             (
                 budget.promise,
                 f"{'≥' if budget.least else '≤'} {budget.show(budget.bound)}",
                 budget.show(budget.measured),
+                ", ".join(budget.show(it) for it in budget.rounds),
+                budget.show(budget.instructions) if budget.instructions else "",
                 "yes" if budget.holds else f"**no**, by {budget.missed_by}",
             )
             for budget in budgets(questions)
@@ -153,28 +202,138 @@ def _budget_table(questions: Mapping[str, Any]) -> str:
     )
 
 
-def _cpu_table(rows: list[Row]) -> str:
+def _client_table(questions: Mapping[str, Any]) -> str:
+    """Write what tells clients apart on any machine: ratios and instructions."""
+    there = [questions[name]["rows"] for name in ("cpu", "tls")]
+    clients = [it for it in names(there[0]) if not it.endswith(UVLOOP)]
+
+    def times(rows: list[Row], client: str) -> str:
+        if client not in names(rows):
+            return ""
+        return f"{ratio(rows, client, yardstick_of(client), 'cpu_us').median:.2f}"
+
     return table(
         (
+            "CPU per transfer, times the hand-tuned client",
+            "HTTP",
+            "TLS",
+            "HTTP, uvloop",
+            "TLS, uvloop",
+            "instructions, HTTP",
+            "TLS",
+        ),
+        (
+            (
+                client,
+                *(times(rows, client) for rows in there),
+                *(times(rows, f"{client}{UVLOOP}") for rows in there),
+                *(_instructions(rows, client) for rows in there),
+            )
+            for client in clients
+        ),
+    )
+
+
+_LAYERS = (  # what has it, what hasn't, and what it adds
+    ("raw asyncio protocol", None, "asyncio, and JSON both ways"),
+    (EXCHANGE, None, "aiophlo's exchange: aiohttp's connector and parser included"),
+    (VERDICT, EXCHANGE, "the action, its JSON, its verdict"),
+    ("aiophlo", VERDICT, "limits, slots, deduplication, whom it tells"),
+    ("aiophlo, observed", "aiophlo", "one observer"),
+    ("aiophlo, streamed", "aiophlo", "a stream: its turn and what stops it"),
+)
+
+
+def _layers_table(questions: Mapping[str, Any]) -> str:
+    """Write what a transfer's instructions consist of."""
+    there = [_counts(questions[name]["rows"]) for name in ("cpu", "tls")]
+
+    def shown(counts: Mapping[str, float], layer: str, below: str | None) -> list[str]:
+        if not {layer, below or layer, YARDSTICK} <= counts.keys():
+            return ["", ""]
+        adds = counts[layer] - (counts[below] if below else 0.0)
+        return [f"{adds:,.0f}", f"{adds / counts[YARDSTICK]:.2f}"]
+
+    return table(
+        (
+            "of a transfer, in instructions",
+            "HTTP",
+            "times the yardstick",
+            "TLS",
+            "times the yardstick",
+        ),
+        (
+            (adds, *(it for counts in there for it in shown(counts, layer, below)))
+            for layer, below, adds in _LAYERS
+        ),
+    )
+
+
+def _counts(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the instructions of each client that were counted."""
+    return {row["client"]: row["instructions"] for row in rows if "instructions" in row}
+
+
+def _instructions(rows: Sequence[Row], client: str) -> str:
+    count = _counts(rows).get(client)
+    return f"{count:,.0f}" if count else ""
+
+
+def _cpu_table(found: Mapping[str, Any]) -> str:
+    rows, left_out = found["rows"], found["left_out"]
+    alone = [
+        ("transfers/s", "per_second"),
+        ("p50 ms", "p50_ms"),
+        ("p99 ms", "p99_ms"),
+    ]
+    alone = [one for one in alone if one[1] in rows[0]]
+    shown = table(
+        (
             "client, 100 in flight",
-            "CPU µs per transfer",
             "times",
             "that of",
-            "transfers/s",
-            "p50 ms",
-            "p99 ms",
+            "instructions",
+            "CPU µs per transfer",
+            *(head for head, _ in alone),
             "memory MiB",
         ),
         (
             (
                 client,
-                _spread(spread(rows, client, "cpu_us"), "{:,.0f}"),
                 _spread(ratio(rows, client, yardstick_of(client), "cpu_us"), "{:.2f}"),
                 yardstick_of(client),
-                _spread(spread(rows, client, "per_second"), "{:,.0f}"),
-                _spread(spread(rows, client, "p50_ms"), "{:,.0f}"),
-                _spread(spread(rows, client, "p99_ms"), "{:,.0f}"),
+                _instructions(rows, client),
+                _spread(spread(rows, client, "cpu_us"), "{:,.0f}"),
+                *(f"{spread(rows, client, it).median:,.0f}" for _, it in alone),
                 f"{spread(rows, client, 'peak_mib').high:.0f}",
+            )
+            for client in names(rows)
+        ),
+    )
+    reasons = (f"{client} was left out: {why}." for client, why in left_out.items())
+    return "\n\n".join([shown, *reasons])
+
+
+def _connections_table(found: Mapping[str, Any]) -> str:
+    rows, few = found["rows"], found["few"]
+    sizes = [it for it in dict.fromkeys(row["in_flight"] for row in rows) if it > few]
+    resident = {(row["client"], row["in_flight"]): row["resident_mib"] for row in rows}
+
+    def each(client: str, size: int) -> str:
+        grown = resident[client, size] - resident[client, few]
+        return f"{grown * 1024 / (size - few):.0f}"
+
+    return table(
+        (
+            "KiB per open connection, with its transfer",
+            *(f"of {size:,}" for size in sizes),
+            f"MiB of all {sizes[-1]:,}",
+        ),
+        (
+            (
+                client,
+                *(each(client, size) for size in sizes),
+                f"{resident[client, sizes[-1]]:,.0f}",
             )
             for client in names(rows)
         ),
@@ -190,8 +349,8 @@ def _in_flight_table(found: Mapping[str, Any]) -> str:
                 f"{client}, {size:,} in flight",
                 _spread(spread(rows, client, "cpu_us"), "{:,.0f}"),
                 _spread(ratio(rows, client, YARDSTICK, "cpu_us"), "{:.2f}"),
-                _spread(spread(rows, client, "per_second"), "{:,.0f}"),
-                _spread(spread(rows, client, "p99_ms"), "{:,.0f}"),
+                f"{spread(rows, client, 'per_second').median:,.0f}",
+                f"{spread(rows, client, 'p99_ms').median:,.0f}",
                 f"{spread(rows, client, 'peak_mib').high:.0f}",
             )
             for client in names(rows)
@@ -298,8 +457,9 @@ def _growth_table(rows: Sequence[Row]) -> str:
 _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "cpu": (
         "(a) CPU per transfer at 100 in flight",
-        lambda found: _cpu_table(found["rows"]),
+        _cpu_table,
     ),
+    "tls": ("(h) The same over TLS", _cpu_table),
     "in_flight": ("(b) Thousands in flight, on warm connections", _in_flight_table),
     "memory": ("(c) Memory", _memory_table),
     "pacing": ("(d) Pacing against a strict moving window", _pacing_table),
@@ -309,4 +469,5 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
         "(g) Cost as the work grows",
         lambda found: _growth_table(found["rows"]),
     ),
+    "connections": ("(i) Memory of open connections", _connections_table),
 }

@@ -8,8 +8,12 @@ import argparse
 import asyncio
 import json
 import random
+import ssl
 import sys
+from asyncio import sslproto
 from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 import uvloop
@@ -23,6 +27,8 @@ _BACKLOG = 16_384
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _HELD = b"/phlo/held-"
+_HANDSHAKE = 600.0  # seconds; ten thousand at once, of a client that is often stopped
+_TLS_BUFFER = 16 * 1024  # bytes per connection: a record, where 256 KiB are usual
 
 
 def _answer(status: bytes, body: bytes) -> bytes:
@@ -31,7 +37,6 @@ def _answer(status: bytes, body: bytes) -> bytes:
 
 
 _OK = _answer(b"200 OK", DESCRIBED)
-_CREATED = _answer(b"201 Created", ACCEPTED)
 _TOO_MANY = _answer(b"429 Too Many Requests", _REFUSED)
 
 
@@ -67,6 +72,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def accept(self) -> None:
+        """Say yes, with an id that no other answer has."""
+        self.write(_answer(b"201 Created", ACCEPTED.format(token_hex(16)).encode()))
+
 
 def _body_length(head: bytes) -> int:
     lower = head.lower()
@@ -100,9 +109,9 @@ class Answers:
             connection.write(_OK)
         elif self._delay:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._delay, connection.write, _CREATED)
+            loop.call_later(self._delay, connection.accept)
         else:
-            connection.write(_CREATED)
+            connection.accept()
 
     def counted(self) -> dict[str, Any]:
         """Return how many requests came."""
@@ -114,7 +123,7 @@ class Answers:
         if len(self._held) == wanted:
             held, self._held = self._held, []
             for waiting in held:
-                waiting.write(_CREATED)
+                waiting.accept()
 
 
 class StrictWindow:
@@ -155,16 +164,22 @@ class StrictWindow:
             connection.write(_TOO_MANY)
         else:
             self._admitted.append(now)
-            connection.write(_CREATED)
+            connection.accept()
 
 
-async def _serve(answers: Answers | StrictWindow) -> None:
+async def _serve(answers: Answers | StrictWindow, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(answers.serve), "127.0.0.1", 0, backlog=_BACKLOG
+        lambda: Connection(answers.serve),
+        "127.0.0.1",
+        0,
+        backlog=_BACKLOG,
+        ssl=tls,
+        ssl_handshake_timeout=None if tls is None else _HANDSHAKE,
     )
     port = server.sockets[0].getsockname()[1]
-    print(f"http://127.0.0.1:{port}/v1", flush=True)
+    scheme = "http" if tls is None else "https"
+    print(f"{scheme}://127.0.0.1:{port}/v1", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     print(json.dumps(answers.counted()), flush=True)
     server.close()
@@ -177,13 +192,20 @@ def main() -> None:
     parser.add_argument("--quota", nargs=2, type=float, metavar=("LIMIT", "PER"))
     parser.add_argument("--jitter", type=float, default=0.0, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--certificate", type=Path, help="with its key: speaks TLS")
     given = parser.parse_args()
     raise_file_limit()
     answers: Answers | StrictWindow = Answers(given.delay)
     if given.quota:
         limit, per = given.quota
         answers = StrictWindow(int(limit), per, given.jitter, given.seed)
-    uvloop.run(_serve(answers))
+    if given.certificate is None:
+        uvloop.run(_serve(answers, None))
+    else:  # on asyncio, which can be told to take less memory
+        sslproto.SSLProtocol.max_size = _TLS_BUFFER
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(given.certificate)
+        asyncio.run(_serve(answers, tls))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from benchmarks.harness.lab import ENVIRONMENT, LONGEST, ROOT, Measurement, say
+from benchmarks.harness.lab import ENVIRONMENT, LONGEST, ROOT, Lab, Measurement, say
 
+_ALONE = ("per_second", "p50_ms", "p99_ms", "peak_mib")
 _TURN = 0.05  # seconds
 # asyncio reads into 256 KiB anew each time. If these happen to lie at the end of the
 # heap, glibc returns them to the system after every read: two page faults, up to a
@@ -110,21 +111,38 @@ def side_by_side(programs: Mapping[str, Sequence[str]]) -> dict[str, Measurement
         return {name: runner.result() for name, runner in runners.items()}
 
 
-def measure_again(
-    rows: Sequence[Measurement], programs: Mapping[str, Sequence[str]]
-) -> None:
-    """Replace the CPU time in each round's rows by what is seen side by side.
+def rounds_side_by_side(
+    programs: Mapping[str, Sequence[str]], *, rounds: int
+) -> list[Measurement]:
+    """Run programs side by side, several times.
 
-    Args:
-        rows: What was measured of each client while it ran alone; that CPU time
-            is kept as `alone_cpu_us`.
-        programs: The arguments to Python of those clients to run side by side.
+    Returns:
+        The CPU time and memory of each in each round: what else they tell is of
+        a process that was often stopped.
     """
-    for number in sorted({row["round"] for row in rows}):
+    rows: list[Measurement] = []
+    for number in range(rounds):
         found = side_by_side(programs)
-        for row in rows:
-            if row["round"] == number and row["client"] in found:
-                row["alone_cpu_us"] = row["cpu_us"]
-                row["cpu_us"] = found[row["client"]]["cpu_us"]
+        rows += (
+            {
+                "client": name,
+                "round": number,
+                "cpu_us": it["cpu_us"],
+                "peak_mib": it["peak_mib"],
+            }
+            for name, it in found.items()
+        )
         shown = ", ".join(f"{name} {it['cpu_us']:.4g}" for name, it in found.items())
-        say(f"  side by side, cpu_us: {shown}")
+        say(f"  {number + 1}/{rounds} side by side, cpu_us: {shown}")
+    return rows
+
+
+def add_alone(
+    lab: Lab, rows: Sequence[Measurement], programs: Mapping[str, Sequence[str]]
+) -> None:
+    """Run each program alone, once, and add what that tells to its first row."""
+    for name, program in programs.items():
+        found = lab.run_python(*program)
+        [row] = (r for r in rows if (r["client"], r["round"]) == (name, 0))
+        row |= {key: found[key] for key in _ALONE}
+        say(f"  {name} alone: {found['per_second']:,.0f}/s, {found['cpu_us']:.4g} us")

@@ -1,9 +1,7 @@
 """(b) What does one cost with thousands in flight, on warm connections?"""
 
-import functools
-
 from benchmarks.harness.lab import Lab, Measurement, words_for
-from benchmarks.harness.slices import measure_again
+from benchmarks.harness.slices import add_alone, rounds_side_by_side
 
 DELAY = 0.1  # seconds to each answer
 CLIENTS = {"hand-tuned aiohttp": "yardstick:run", "aiophlo": "phlo:plain"}
@@ -40,12 +38,6 @@ def _at(lab: Lab, in_flight: int, transfers: int, rounds: int) -> list[Measureme
             )
 
         programs = {name: words(where) for name, where in CLIENTS.items()}
-        rows = lab.take_turns(
-            {
-                name: functools.partial(lab.run_python, *program)
-                for name, program in programs.items()
-            },
-            rounds=rounds,
-        )
-        measure_again(rows, programs)
+        rows = rounds_side_by_side(programs, rounds=rounds)
+        add_alone(lab, rows, programs)
         return rows

@@ -57,6 +57,10 @@ def _sink(value: Callable[[Event], object]) -> Callable[[Event], object]:
     return value
 
 
+def _observers(value: Iterable[Observer]) -> tuple[Observer, ...]:
+    return check_observers(value)  # its own annotations can't be resolved from here
+
+
 def _tokens(value: str | Iterable[str]) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         refuse("auth_tokens", "a token, or several", value)
@@ -135,7 +139,7 @@ class Receiver:
     max_body: int = attrs.field(default=64 * 1024, kw_only=True)
     body_within: float = attrs.field(default=10.0, kw_only=True)
     observers: tuple[Observer, ...] = attrs.field(
-        default=(), converter=check_observers, kw_only=True, repr=False
+        default=(), converter=_observers, kw_only=True, repr=False
     )
     _observed: Observers = attrs.field(init=False, repr=False, eq=False)
 

@@ -74,35 +74,32 @@ class PostgresActions:
         """Register a dial, unless an equal one of another pool stands for it."""
         while True:
             row = self._row_of(dial.action)
-            answer = await self._answer(
-                self._operations.ask(self._dial(row, dial.action, once=True)), dial, row
-            )
+            answer = await self._answer(dial, row)
             if answer is None or "join" not in answer:
                 return None
             outcome = await self._join(row.key, int(answer["join"]), answer, dial)
             if outcome is not None:
                 return outcome
 
-    async def _answer(
-        self, asked: asyncio.Future[Answer], dial: UnderWay, row: _Row
-    ) -> Answer | None:
-        """Return the answer; None if the database is away, or too slow for the dial."""
-        done = False
+    async def _answer(self, dial: UnderWay, row: _Row) -> Answer | None:
+        """Return the answer; None if the database is away, or too slow for the dial.
 
-        def came(asked: asyncio.Future[Answer]) -> None:
-            led = not asked.exception() and "join" not in asked.result()
-            if led and not done:
-                self._enter(dial, row)
-            elif led:  # nobody waits for it any more
-                self._end(row, None)
-
-        asked.add_done_callback(came)
+        Even where no answer comes, the row may be there, and has to be ended: else it
+        would be joined for as long as this pool lives.
+        """
+        if not self._operations.open:
+            return None
+        asked = self._operations.ask(self._dial(row, dial.action, once=True))
         patience = dial.deadline - self._loop.time()
+        answer = None
         try:
             await asyncio.wait({asked}, timeout=min(max(patience, 0.0), 3.0))
+            if asked.done() and not asked.exception():
+                answer = asked.result()
         finally:
-            done = not asked.done()
-        return None if done or asked.exception() else asked.result()
+            if answer is None or "join" not in answer:
+                self._enter(dial, row)
+        return answer
 
     def register(self, action: UnderWay) -> None:
         """Register an action that joins no other, such as a streamed dial."""

@@ -173,3 +173,19 @@ async def test_dial_that_ended_in_an_outage_is_told_afterwards(
         assert isinstance(again, Accepted)
         assert not again.joined
     assert simulator.ledger.dials() == 2
+
+
+async def test_dial_registered_by_a_statement_that_got_no_answer_is_joined_no_more(
+    own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
+) -> None:
+    """The agent could not dial that number again for as long as the pool lived."""
+    async with coordinated(own_postgres.url, simulator, 2) as (one, two):
+        stopped()
+        assert isinstance(await send(one, act(WarmTransfer, 1)), Accepted)
+        await asyncio.sleep(3.0)
+        own_postgres.signal(signal.SIGCONT)  # what is in its sockets is done now
+        await until(lambda: one.state().coordinated and two.state().coordinated)
+        again = await send(two, act(WarmTransfer, 1), send_within=5.0)
+        assert isinstance(again, Accepted)
+        assert not again.joined
+    assert simulator.ledger.dials() == 2

@@ -1,0 +1,77 @@
+"""What a pool makes of the database's word on its dials."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import attrs
+import pytest
+
+from aiophlo import Account, NotSent, Reason, WarmTransfer
+from aiophlo.model.actions import Action
+from aiophlo.postgres.operations import Operations
+from aiophlo.postgres.shared_actions import PostgresActions
+from tests.support.doubles import act
+
+
+class Asked:
+    """The operations that are asked for; a test answers them."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.operations: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
+
+    def ask(self, operation: dict[str, Any]) -> asyncio.Future[Any]:
+        """Keep an operation."""
+        future = asyncio.get_running_loop().create_future()
+        self.operations.append((operation, future))
+        return future
+
+    def tell(self, operation: dict[str, Any]) -> None:
+        """Keep an operation that nobody waits for."""
+        self.operations.append((operation, asyncio.Future()))
+
+    def done(self) -> list[str]:
+        """Return what has been asked for, by name."""
+        return [operation["do"] for operation, _ in self.operations]
+
+
+@attrs.define(eq=False)
+class Dial:
+    """A dial under way that hasn't left."""
+
+    action: Action
+    deadline: float = math.inf
+    has_left: bool = False
+
+
+@pytest.mark.parametrize("answer_first", [False, True])
+async def test_dial_cancelled_as_its_answer_comes_is_ended(
+    *, answer_first: bool
+) -> None:
+    """Its row would be joined for as long as the pool lives."""
+    asked = Asked()
+    account = Account("MA" + "X" * 18, "t" * 40)
+    actions = PostgresActions(
+        account, lambda *_, **__: None, cast("Operations", asked), 1
+    )
+    dial = Dial(act(WarmTransfer))
+
+    async def send() -> None:
+        try:
+            await actions.begin(dial)
+        finally:
+            cancelled = NotSent(action=dial.action, reason=Reason.CANCELLED, attempts=0)
+            actions.finish(dial, cancelled)
+
+    task = asyncio.create_task(send())
+    await asyncio.sleep(0)
+    answer = asked.operations[0][1]
+    steps: list[Callable[[], object]] = [lambda: answer.set_result({}), task.cancel]
+    for step in steps if answer_first else reversed(steps):
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asked.done() == ["dial", "finish"]
+    assert asked.operations[0][0]["id"] == asked.operations[1][0]["id"]

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 import attrs
@@ -72,6 +73,13 @@ class PostgresActions:
 
     async def begin(self, dial: UnderWay) -> Outcome | None:
         """Register a dial, unless an equal one of another pool stands for it."""
+        self._know_parties(dial.action)
+        try:
+            return await self._begin(dial)
+        finally:
+            self._forget_later(dial.action)
+
+    async def _begin(self, dial: UnderWay) -> Outcome | None:
         while True:
             row = self._row_of(dial.action)
             answer = await self._answer(dial, row)
@@ -130,10 +138,7 @@ class PostgresActions:
         row = self._rows.pop(action, None)
         if row is None:
             return
-        self._past.append((self._loop.time() + _KNOWN, row.party))
-        if isinstance(action.action, DialAction):
-            self._past.append((self._loop.time() + _KNOWN, self._called(action.action)))
-        self._forget()
+        self._forget_later(action.action)
         if row.id:
             del self._by_id[row.id]
             cancelled = isinstance(outcome, NotSent) and (
@@ -231,13 +236,24 @@ class PostgresActions:
     def _enter(self, dial: UnderWay, row: _Row) -> None:
         self._rows[dial] = row
         self._by_id[row.id] = dial
-        action = dial.action
-        assert isinstance(action, DialAction)  # noqa: S101 -- what has an id
-        agent = party_of(action)
-        assert agent is not None  # noqa: S101 -- every dial has an agent
-        self._know(row.party, agent)
-        called = (action.phlo_id, action.node_id, phone_of(action.to))
-        self._know(self._called(action), called)
+        self._know_parties(dial.action)
+
+    def _parties_of(self, action: Action) -> Iterator[tuple[int, PartyKey]]:
+        party = party_of(action)
+        if party is not None:
+            yield self._hash(*party), party
+        if isinstance(action, DialAction):
+            called = (action.phlo_id, action.node_id, phone_of(action.to))
+            yield self._hash(*called), called
+
+    def _know_parties(self, action: Action) -> None:
+        for number, party in self._parties_of(action):
+            self._know(number, party)
+
+    def _forget_later(self, action: Action) -> None:
+        until = self._loop.time() + _KNOWN
+        self._past.extend((until, number) for number, _ in self._parties_of(action))
+        self._forget()
 
     def _know(self, number: int, party: PartyKey) -> None:
         _, times = self._parties.get(number, (party, 0))

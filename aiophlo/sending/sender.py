@@ -212,6 +212,8 @@ class Sender:
     ) -> Outcome | None:
         """Return the outcome of another pool's equal dial; None if there is none."""
         if once and isinstance(delivery.action, DialAction):
+            # It waits for the others' word: an abort meanwhile needn't.
+            delivery.claim = self._claims.wait(delivery.action, delivery.claim)
             return await shared.begin(delivery)
         shared.register(delivery)
         return None

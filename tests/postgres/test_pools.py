@@ -243,6 +243,23 @@ async def test_hold_that_waits_is_not_sent_after_an_unhold_elsewhere(
     assert outcome.reason is Reason.SUPERSEDED
 
 
+async def test_dial_that_waits_for_the_database_does_not_leave_after_its_abort(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """An abort waits for nobody, and the phone would ring after it."""
+    pool = await shared_pool()
+    await send(pool, act(WarmTransfer, 1))
+    transfer = act(WarmTransfer)
+    assert isinstance(transfer, WarmTransfer)
+    abort = AbortTransfer(
+        phlo_id=transfer.phlo_id, node_id=transfer.node_id, member=AGENT
+    )
+    dial, _ = await asyncio.gather(send(pool, transfer), send(pool, abort))
+    assert isinstance(dial, NotSent)
+    assert dial.reason is Reason.SUPERSEDED
+    assert simulator.ledger.dials() == 1
+
+
 async def test_pause_after_a_429_holds_for_all(
     postgres: Postgres, namespace: str
 ) -> None:

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from aiophlo import Account, NotSent, Reason, WarmTransfer
+from aiophlo.coordination import PartyKey
 from aiophlo.model.actions import Action
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.shared_actions import PostgresActions
@@ -44,6 +45,32 @@ class Dial:
     action: Action
     deadline: float = math.inf
     has_left: bool = False
+
+
+def actions_of(asked: Asked, heard: list[str]) -> PostgresActions:
+    """Return the actions of an account, which put into `heard` what they hear."""
+
+    def hear(party: PartyKey, action: str, *, ends_dials: bool) -> None:
+        assert party
+        assert ends_dials
+        heard.append(action)
+
+    account = Account("MA" + "X" * 18, "t" * 40)
+    return PostgresActions(account, hear, cast("Operations", asked), 1)
+
+
+async def test_abort_elsewhere_is_heard_while_the_dial_is_being_registered() -> None:
+    """The dial would leave after it, and ring."""
+    heard: list[str] = []
+    asked = Asked()
+    actions = actions_of(asked, heard)
+    task = asyncio.create_task(actions.begin(Dial(act(WarmTransfer))))
+    await asyncio.sleep(0)
+    agent = asked.operations[0][0]["agent"]
+    actions.hear("begun", [agent, "AbortTransfer", True, 2])
+    asked.operations[0][1].set_result({})
+    await task
+    assert heard == ["AbortTransfer"]
 
 
 @pytest.mark.parametrize("answer_first", [False, True])

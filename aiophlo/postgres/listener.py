@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from aiophlo.logs import logger
 from aiophlo.postgres.connection import AwayError, Connection, said
 
 _PROBE_EVERY: Final = 2.0  # seconds: a stopped server says nothing of it
@@ -50,8 +51,15 @@ class Listener:
         try:
             while True:
                 async for notice in connection.notifies(timeout=_PROBE_EVERY):
-                    for kind, *details in json.loads(notice.payload):
-                        self._told(kind, details)
+                    self._hear(notice.payload)
                 await self._connection.fetch("SELECT 1")
         except psycopg.Error as error:
             raise AwayError(said(error)) from error
+
+    def _hear(self, payload: str) -> None:
+        """Hear what a notice tells; others may notify theirs by the same name."""
+        try:
+            for kind, *details in json.loads(payload):
+                self._told(kind, details)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            logger.debug("a notice by %s that is none of aiophlo's", self._schema)

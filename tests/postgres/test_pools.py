@@ -228,6 +228,24 @@ async def test_joiner_is_in_doubt_soon_after_the_other_process_died(
     assert simulator.ledger.dials() == 1
 
 
+async def test_strange_notice_leaves_the_pool_hearing(
+    shared_pool: SharedPool, simulator: Simulator, postgres: Postgres, namespace: str
+) -> None:
+    """An application may notify its own by the same name, and nobody be heard again."""
+    account = account_of(simulator, quota=Quota(1, per=2.0))
+    one, two = await shared_pool(accounts=[account]), await shared_pool()
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        for notice in ("hello", "5", "[5]", '[["begun", 1]]', '[["paused", 1]]'):
+            await connection.execute("SELECT pg_notify(%s, %s)", (namespace, notice))
+    await send(one, act(WarmTransfer, 1))
+    hold = asyncio.create_task(send(one, act(Hold)))
+    await asyncio.sleep(0.2)
+    await send(two, act(Unhold))
+    outcome = await hold
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason is Reason.SUPERSEDED
+
+
 async def test_hold_that_waits_is_not_sent_after_an_unhold_elsewhere(
     shared_pool: SharedPool, simulator: Simulator
 ) -> None:

@@ -267,7 +267,7 @@ class SessionPool:
             )
         finally:
             await self._http_clients.close()
-            if self._coordinator is not None:
+            if self._coordinator is not None and self._opened:  # else another's
                 await self._coordinator.close()
 
     async def send(

@@ -87,7 +87,7 @@ class PostgresCoordinator:
         if self._opened:
             message = "coordinator: expected one of its own for each pool"
             raise InvalidInputError(message, field="coordinator")
-        self._opened = True
+        self._opened, self._closing = True, False
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._books, self._hears = Connection(self._url), Connection(self._listen_url)
@@ -101,12 +101,19 @@ class PostgresCoordinator:
         for work in (self._book, self._listener.run):
             unawaited(self._again_and_again(work), self._tasks)
         try:
+            await self._until_reached()
+        except BaseException:
+            await self.close()
+            self._opened = False
+            raise
+
+    async def _until_reached(self) -> None:
+        try:
             async with asyncio.timeout(_OPENING):
                 await self._reached.wait()
         except TimeoutError:
             self._say_lost("no connection yet")
         if self._refused is not None:
-            await self.close()
             raise self._refused
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from aiophlo import Accepted, NotSent, Quota, Reason, SessionPool, WarmTransfer
-from aiophlo.postgres import PostgresCoordinator
+from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import send
 from tests.support.doubles import account_of, act, pool_of
@@ -107,6 +107,24 @@ def stopped(own_postgres: Postgres) -> Iterator[Callable[[], None]]:
     """Give what stops the server without a word, and let it go on at the end."""
     yield lambda: own_postgres.signal(signal.SIGSTOP)
     own_postgres.signal(signal.SIGCONT)
+
+
+async def test_pool_whose_opening_was_cancelled_leaves_nothing_and_opens_again(
+    own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
+) -> None:
+    """What it left behind would connect for ever, and count as a pool."""
+    await migrate(own_postgres.url)
+    before = asyncio.all_tasks()
+    pool = pool_of(simulator, coordinator=PostgresCoordinator(own_postgres.url))
+    stopped()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await pool.open()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    own_postgres.signal(signal.SIGCONT)
+    async with pool:
+        assert pool.state().coordinated
 
 
 async def test_silent_database_holds_nobody_up_for_longer_than_a_second(

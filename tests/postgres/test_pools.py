@@ -313,9 +313,20 @@ async def test_coordinator_serves_one_pool(
     async with pool_of(simulator, coordinator=coordinator) as pool:
         assert pool.state().coordinated
         with pytest.raises(InvalidInputError, match="coordinator"):
-            await pool_of(simulator, coordinator=coordinator).open()
+            await (other := pool_of(simulator, coordinator=coordinator)).open()
+        await other.close()
+        assert pool.state().coordinated
+        assert isinstance(await send(pool, act(WarmTransfer)), Accepted)
     async with pool_of(simulator) as alone:
         assert not alone.state().coordinated
+
+
+async def test_pool_that_never_was_open_can_be_closed(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """An error in closing would hide the one for which it wasn't opened."""
+    coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+    await pool_of(simulator, coordinator=coordinator).close()
 
 
 async def test_schema_that_is_missing_is_named_with_its_remedy(

@@ -35,6 +35,7 @@ from aiophlo.sending.superseding import party_of
 _LOOK_EVERY: Final = 0.5  # seconds, at what is joined: notices can get lost
 _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
+_OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
 _KINDS: Final = {kind.verdict: kind for kind in (Accepted, Rejected, NotSent, InDoubt)}
 
 
@@ -141,10 +142,8 @@ class PostgresActions:
         self._forget_later(action.action)
         if row.id:
             del self._by_id[row.id]
-            cancelled = isinstance(outcome, NotSent) and (
-                outcome.reason is Reason.CANCELLED
-            )
-            self._end(row, None if cancelled else outcome)
+            is_own = isinstance(outcome, NotSent) and outcome.reason in _OWN
+            self._end(row, None if is_own else outcome)
 
     def _end(self, row: _Row, outcome: Outcome | None, since: float = 0.0) -> None:
         since = since or self._loop.time()

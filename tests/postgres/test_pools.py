@@ -164,6 +164,25 @@ async def test_joiner_takes_over_from_one_that_went_away_before_leaving(
     assert simulator.ledger.dials() == 2
 
 
+async def test_joiner_takes_over_from_a_pool_that_closes(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """Workers are renewed in turns: the click on one that stays must be served."""
+    account = account_of(simulator, quota=Quota(1, per=1.5))
+    one, two = await shared_pool(accounts=[account]), await shared_pool()
+    await send(one, act(WarmTransfer, 1))  # uses the slot
+    leader = asyncio.create_task(send(one, act(WarmTransfer)))
+    await asyncio.sleep(0.2)
+    joiner = asyncio.create_task(send(two, act(WarmTransfer)))
+    await asyncio.sleep(0.2)
+    await one.close()
+    closed = await leader
+    assert isinstance(closed, NotSent)
+    assert closed.reason is Reason.CLOSED
+    assert isinstance(await joiner, Accepted)
+    assert simulator.ledger.dials() == 2
+
+
 async def test_joiner_is_not_sent_when_the_other_does_not_leave_in_its_time(
     shared_pool: SharedPool, simulator: Simulator
 ) -> None:

@@ -98,10 +98,12 @@ class UnderWay(Protocol):
         action: What is asked.
         deadline: Loop time after which sending is worthless.
         has_left: Whether a phone can be ringing, for all that is known so far.
+        left_elsewhere: Another pool's dial that this one waits for has left.
     """
 
     action: Action
     deadline: float
+    left_elsewhere: bool
 
     @property
     def has_left(self) -> bool:

@@ -33,6 +33,8 @@ from aiophlo.sending.deduplication import MEMORY, dial_key
 from aiophlo.sending.superseding import party_of
 
 _LOOK_EVERY: Final = 0.5  # seconds, at what is joined: notices can get lost
+_FIRST_LOOK: Final = 0.1  # seconds to the second one, which tells whether it has left
+_LAST_WORD: Final = 0.2  # seconds in which one that has left just in time says so
 _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
@@ -178,10 +180,11 @@ class PostgresActions:
             return _unpacked(answer["outcome"], dial.action)
         ended = self._joined.setdefault(leader, asyncio.Event())
         looks_without_life = 0
+        pause = _FIRST_LOOK
         try:
             while True:
                 left = dial.deadline - self._loop.time()
-                found = await self._look(key, leader, soon=left < 2 * _LOOK_EVERY)
+                found = await self._look(key, leader, soon=not dial.left_elsewhere)
                 if found is None and left <= 0:
                     return _in_doubt(dial.action, "the database is away")
                 if found is None:
@@ -189,15 +192,18 @@ class PostgresActions:
                 if found["ended"]:
                     packed = found["outcome"]
                     return packed and _unpacked(packed, dial.action)
+                dial.left_elsewhere = found["has_left"]
                 looks_without_life = 0 if found["lives"] else looks_without_life + 1
                 if looks_without_life >= _DEAD_AFTER:
                     return _in_doubt(dial.action, "the process of the equal dial ended")
-                if left <= 0 and not found["has_left"]:
+                if left <= -_LAST_WORD and not dial.left_elsewhere:
                     return NotSent(
                         action=dial.action, reason=Reason.EXPIRED, attempts=0
                     )
-                await self._within(ended, min(_LOOK_EVERY, left))
+                await self._within(ended, min(pause, left))
+                pause = _LOOK_EVERY
         finally:
+            dial.left_elsewhere = False
             self._joined.pop(leader, None)
 
     async def _within(self, ended: asyncio.Event, seconds: float) -> None:

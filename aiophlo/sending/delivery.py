@@ -112,6 +112,7 @@ class Delivery(RegisteredDial):
 
     Attributes:
         in_flight: A request of it is under way.
+        left_elsewhere: Another pool's dial that this one waits for has left.
         on_slot: Called with each slot in hand, before `before_leaving`.
         handover: Id of the handover that asks, if one does.
 
@@ -133,6 +134,7 @@ class Delivery(RegisteredDial):
         "in_flight",
         "key",
         "lane",
+        "left_elsewhere",
         "loop",
         "no_budget",
         "on_slot",
@@ -160,7 +162,7 @@ class Delivery(RegisteredDial):
         self.before_leaving = before_leaving
         self.on_slot: Callable[[], None] | None = None
         self.handover: str | None = None
-        self.in_flight = False
+        self.in_flight = self.left_elsewhere = False
         self.tracked: TrackedRequest | None = None  # of a request without a verdict
         self.prevented_by: BaseException | None = None  # from leaving
         self.key: str | None = None  # what a dial is registered by
@@ -191,7 +193,7 @@ class Delivery(RegisteredDial):
         """Whether a phone can be ringing, for all that is known so far."""
         if self.tracked is not None and self.tracked.left:
             return True
-        return isinstance(self.verdict, InDoubt)
+        return self.left_elsewhere or isinstance(self.verdict, InDoubt)
 
     def cancelled(self) -> Outcome:
         """Return the verdict on an action whose caller was cancelled."""

@@ -9,7 +9,7 @@ import attrs
 from aiophlo.coordination import PartyKey, SharedActions
 from aiophlo.logs import logger
 from aiophlo.model.actions import Action, DialAction, Lane
-from aiophlo.model.outcomes import Accepted, Outcome, Reason, Rejected
+from aiophlo.model.outcomes import Accepted, NotSent, Outcome, Reason, Rejected
 from aiophlo.sending.deduplication import DialRegistry
 from aiophlo.sending.delivery import Delivery, DeliveryContext
 
@@ -214,7 +214,10 @@ class Sender:
         if once and isinstance(delivery.action, DialAction):
             # It waits for the others' word: an abort meanwhile needn't.
             delivery.claim = self._claims.wait(delivery.action, delivery.claim)
-            return await shared.begin(delivery)
+            outcome = await shared.begin(delivery)
+            if isinstance(outcome, NotSent) and not outcome.joined:
+                return delivery.not_sent(outcome.reason)
+            return outcome
         shared.register(delivery)
         return None
 

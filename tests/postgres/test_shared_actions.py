@@ -45,6 +45,7 @@ class Dial:
     action: Action
     deadline: float = math.inf
     has_left: bool = False
+    left_elsewhere: bool = False
 
 
 def actions_of(asked: Asked, heard: list[str]) -> PostgresActions:

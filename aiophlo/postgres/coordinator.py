@@ -143,7 +143,7 @@ class PostgresCoordinator:
             call_at=self._loop.call_at,
         )
         self._meters.append(meter)
-        if not self.coordinated:
+        if self._book not in self._works:
             meter.go_alone(self._random)
         return meter
 
@@ -210,26 +210,33 @@ class PostgresCoordinator:
 
     def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
         self._works.add(work)
+        if work == self._book:
+            for meter in self._meters:
+                meter.share_again()
         if self.coordinated or len(self._works) < len(self._tasks):
             return
         self.coordinated = True
         if self._reached.is_set():
             logger.info("coordinated again, by %s", self._schema)
         self._reached.set()
-        for meter in self._meters:
-            meter.share_again()
         for actions in self._actions:
             actions.catch_up()
 
     def _lost(self, work: Callable[[], Awaitable[None]], error: Exception) -> None:
         self._works.discard(work)
-        if self.coordinated and not self._closing:
+        if self._closing:
+            return
+        if self.coordinated:
             self.coordinated = False
             self._say_lost(str(error))
+        if work == self._book:  # one that only doesn't hear books as ever
             for meter in self._meters:
                 meter.go_alone(self._random)
 
     def _say_lost(self, why: str) -> None:
+        if self._book in self._works:
+            logger.warning("no word comes of the database's other pools (%s)", why)
+            return
         logger.warning(
             "the database that coordinates pools is away (%s): this one goes on by"
             " itself, at 1/%.3g of each quota",

@@ -5,7 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -207,3 +207,33 @@ async def test_dial_registered_by_a_statement_that_got_no_answer_is_joined_no_mo
         assert isinstance(again, Accepted)
         assert not again.joined
     assert simulator.ledger.dials() == 2
+
+
+async def test_pool_that_only_does_not_hear_draws_no_429(
+    own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By itself it would use its share besides what all others book."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    deaf = f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
+    async with (
+        Simulator(quota=(40, 1.0)) as simulator,
+        AsyncExitStack() as stack,
+    ):
+        sends = []
+        for number, listen_url in enumerate((None, deaf)):
+            coordinator = PostgresCoordinator(
+                own_postgres.url,
+                listen_url=listen_url,
+                migrate=True,
+                share_at_start=0.5,
+            )
+            account = account_of(simulator, quota=Quota(40, per=1.0))
+            pool = pool_of(simulator, account, coordinator=coordinator)
+            await stack.enter_async_context(pool)
+            assert pool.state().coordinated is (number == 0)
+            transfers = (act(WarmTransfer, 1000 * number + n) for n in range(80))
+            sends += [send(pool, transfer, send_within=20.0) for transfer in transfers]
+        outcomes = await asyncio.gather(*sends)
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        assert simulator.ledger.refused_429 == 0
+    assert len(warnings_in(caplog)) == 1

@@ -278,8 +278,8 @@ class SharedMeter:
         if time <= self.paused_until:
             return
         self.paused_until = time
-        while self._booked and self._booked[-1] < time - self.lateness:
-            self._booked.pop()
+        while self._booked and self._booked[0] < time - self.lateness:
+            self._booked.popleft()
 
     def _drop_stale(self, now: float) -> None:
         oldest = now - self.lateness

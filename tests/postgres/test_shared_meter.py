@@ -168,6 +168,15 @@ async def test_pause_of_another_pool_voids_what_is_booked() -> None:
     assert len(stage.books) == 2
 
 
+async def test_short_pause_voids_the_first_of_the_slots_booked_ahead() -> None:
+    """With a database far away several are booked; the next would draw one more 429."""
+    stage = Stage(round_trip=0.19)
+    stage.want(streamed=1)
+    await stage.database.answer(slots=[100.1, 100.2, 100.3, 100.4])
+    stage.meter.told({"pace": 0.8, "unsettled": True, "paused_for": 0.25})
+    assert stage.meter.next_slot(stage.now) == pytest.approx(100.3)
+
+
 async def test_429_and_the_answer_after_it_are_told() -> None:
     """The row alone knows whether the pause is over for all."""
     stage = Stage()

@@ -170,6 +170,14 @@ class SharedMeter:
             self.paused_until = self._alone.paused_until
             return begun
         begun = sent >= self.paused_until
+        self._tell_pause(sent, retry_after)
+        if begun:
+            self._unsettled = True
+            pause = 0.25 if retry_after is None else min(retry_after, LONGEST_PAUSE)
+            self._pause_until(now + pause)
+        return begun
+
+    def _tell_pause(self, sent: float, retry_after: float | None) -> None:
         self._ask(
             self._operation(
                 "throttled",
@@ -178,11 +186,6 @@ class SharedMeter:
                 longest_growth=self._rate.longest_growth,
             )
         )
-        if begun:
-            self._unsettled = True
-            pause = 0.25 if retry_after is None else min(retry_after, LONGEST_PAUSE)
-            self._pause_until(now + pause)
-        return begun
 
     def answered(self, *, sent: float) -> bool:
         """Note another answer; say whether slots come sooner now than foretold."""
@@ -310,7 +313,10 @@ class SharedMeter:
             return
         self._alone = None
         self._step = self._foretold = self._rate.interval
-        self._not_before = self._time() + _APART
+        now = self._time()
+        if self.paused_until > now:  # the row doesn't know, and others would go on
+            self._tell_pause(now, self.paused_until - now)
+        self._not_before = now + _APART
         self._call_at(self._not_before, lambda: self._refresh(False))  # noqa: FBT003 -- as above
 
     def _operation(self, do: str, **details: object) -> dict[str, object]:

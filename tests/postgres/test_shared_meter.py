@@ -232,6 +232,19 @@ async def test_once_it_is_back_nothing_is_booked_for_a_second() -> None:
     assert stage.books == [(1, False)]
 
 
+async def test_pause_that_began_alone_is_told_once_it_is_back() -> None:
+    """It would book slots in a row that knows of no pause, and throw each away."""
+    stage = Stage()
+    stage.meter.go_alone(lambda: 0.0)
+    stage.meter.throttled(stage.now, sent=99.9, retry_after=30.0)
+    stage.now = 110.0
+    stage.meter.share_again()
+    operation = stage.database.asked[-1][0]
+    assert operation["do"] == "throttled"
+    assert operation["sent"] == pytest.approx(110.0, abs=0.001)
+    assert operation["retry_after"] == pytest.approx(20.0)
+
+
 async def test_pools_that_are_lost_keep_their_share() -> None:
     """One that is cut off goes on by itself, and both count."""
     stage = Stage()

@@ -366,6 +366,21 @@ async def test_pause_after_a_429_holds_for_all(
         assert simulator.ledger.refused_429 == 1
 
 
+async def test_unhold_is_tried_in_a_pause_though_a_transfer_waits_for_its_end(
+    shared_pool: SharedPool, simulator: Simulator
+) -> None:
+    """A customer is not left on hold because of a quota."""
+    one, two = await shared_pool(), await shared_pool()
+    await send(one, act(WarmTransfer, 1))
+    simulator.answer_next(429, headers={"Retry-After": "6"})
+    waits = asyncio.create_task(send(one, act(WarmTransfer, 2)))
+    await simulator.wait_for(requests=2)
+    await asyncio.sleep(0.2)
+    assert two.state().paused_for > 5.0
+    assert (await send(two, act(Unhold))).waited < 3.0
+    assert isinstance(await waits, Accepted)
+
+
 async def test_coordinator_serves_one_pool(
     postgres: Postgres, namespace: str, simulator: Simulator
 ) -> None:

@@ -135,3 +135,14 @@ def test_urgent_is_tried_in_a_pause_one_at_a_time(
     assert row.book(1001.0, urgent=True) == pytest.approx(1001.0)
     assert row.book(1001.0, urgent=True) == pytest.approx(1003.0)
     assert row.book(1003.0) == pytest.approx(1030.0)
+
+
+def test_urgent_in_a_pause_goes_before_what_is_booked_for_its_end(
+    connection: psycopg.Connection[Any], namespace: str
+) -> None:
+    """One awaited send that waited would keep a customer on hold for a minute."""
+    row = Row(connection, namespace)
+    row.throttled(1000.0, 999.0, 30.0)
+    assert row.book(1000.5) == pytest.approx(1030.0)
+    assert row.book(1001.0, urgent=True) == pytest.approx(1001.0)
+    assert row.book(1001.0, urgent=True) == pytest.approx(1003.0)

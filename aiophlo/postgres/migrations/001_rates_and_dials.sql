@@ -79,10 +79,12 @@ BEGIN
     FOR _ IN 1..p_count LOOP
         step := p_interval / {schema}.pace(r, p_now);
         slot := greatest(r.paused_until, r.trying_until);
-        IF p_urgent THEN
-            slot := greatest(r.next_free - 3 * step, least(slot, r.urgent_next), p_now);
-        ELSE
+        IF NOT p_urgent THEN
             slot := greatest(r.next_free, slot, p_now);
+        ELSIF greatest(r.urgent_next, p_now) < slot THEN
+            slot := greatest(r.urgent_next, p_now);  -- all that is booked comes after it
+        ELSE
+            slot := greatest(r.next_free - 3 * step, slot, p_now);
         END IF;
         step := p_interval / {schema}.pace(r, slot);
         r.next_free := greatest(r.next_free, slot) + step;

@@ -35,6 +35,9 @@ from aiophlo.sending.superseding import party_of
 _LOOK_EVERY: Final = 0.5  # seconds, at what is joined: notices can get lost
 _FIRST_LOOK: Final = 0.1  # seconds to the second one, which tells whether it has left
 _LAST_WORD: Final = 0.2  # seconds in which one that has left just in time says so
+_AWAY: Final = (
+    5.0  # seconds without the database, after which nobody waits for its word
+)
 _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
@@ -180,15 +183,17 @@ class PostgresActions:
             return _unpacked(answer["outcome"], dial.action)
         ended = self._joined.setdefault(leader, asyncio.Event())
         looks_without_life = 0
-        pause = _FIRST_LOOK
+        pause, found_at = _FIRST_LOOK, self._loop.time()
         try:
             while True:
                 left = dial.deadline - self._loop.time()
                 found = await self._look(key, leader, soon=not dial.left_elsewhere)
-                if found is None and left <= 0:
-                    return _in_doubt(dial.action, "the database is away")
+                now = self._loop.time()
                 if found is None:
+                    if left <= 0 or now > found_at + _AWAY:
+                        return _in_doubt(dial.action, "the database is away")
                     continue
+                found_at = now
                 if found["ended"]:
                     packed = found["outcome"]
                     return packed and _unpacked(packed, dial.action)

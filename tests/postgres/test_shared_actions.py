@@ -8,12 +8,14 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from aiophlo import Account, NotSent, Reason, WarmTransfer
+from aiophlo import Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
 from aiophlo.coordination import PartyKey
 from aiophlo.model.actions import Action
+from aiophlo.postgres.connection import AwayError
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.shared_actions import PostgresActions
 from tests.support.doubles import act
+from tests.support.virtual_time import run_virtually
 
 
 class Asked:
@@ -103,3 +105,24 @@ async def test_dial_cancelled_as_its_answer_comes_is_ended(
         await task
     assert asked.done() == ["dial", "finish"]
     assert asked.operations[0][0]["id"] == asked.operations[1][0]["id"]
+
+
+def test_joiner_without_a_deadline_waits_no_longer_once_nothing_can_be_heard() -> None:
+    """It would wait for ever for a database that is away, or after its pool closed."""
+
+    async def join() -> Outcome | None:
+        asked, began = Asked(), asyncio.get_running_loop().time()
+        task = asyncio.create_task(actions_of(asked, []).begin(Dial(act(WarmTransfer))))
+        await asyncio.sleep(0)
+        asked.operations[0][1].set_result({"join": "5", "outcome": None})
+        while not task.done():
+            for _, future in asked.operations[1:]:
+                if not future.done():
+                    future.set_exception(AwayError("away"))
+            await asyncio.sleep(0.1)
+            assert asyncio.get_running_loop().time() < began + 10.0
+        return await task
+
+    outcome = run_virtually(join())
+    assert isinstance(outcome, InDoubt)
+    assert outcome.reason is Reason.INTERRUPTED

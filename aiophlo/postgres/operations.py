@@ -103,9 +103,9 @@ class Operations:
         """
         pending = self._pending
         block = [pending.popleft()]
-        if block[0][0]["do"] == "note":
+        if _locks_many(block[0][0]):
             return block
-        while pending and len(block) < _MOST and pending[0][0]["do"] != "note":
+        while pending and len(block) < _MOST and not _locks_many(pending[0][0]):
             block.append(pending.popleft())
         block.sort(
             key=lambda item: (item[0].get("rate", "\x7f"), item[0].get("key", 0))
@@ -119,3 +119,7 @@ class Operations:
             if future is not None and not future.done():
                 future.set_exception(AwayError("the connection was lost"))
                 future.exception()
+
+
+def _locks_many(operation: Operation) -> bool:
+    return bool(operation.get("ends_dials"))

@@ -5,12 +5,14 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import psycopg
+
 from aiophlo.coordination import Heard, Rate
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.validation import check_type
-from aiophlo.postgres.connection import AwayError, Connection, unawaited
+from aiophlo.postgres.connection import AwayError, Connection, said, unawaited
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, migrate, newest, version_query
 from aiophlo.postgres.operations import Operations
@@ -169,7 +171,7 @@ class PostgresCoordinator:
     async def _book(self) -> None:
         await self._books.open()
         if self._migrate:
-            await migrate(self._url, namespace=self._schema)
+            await self._make_schema()
         version = await self._version()
         if version < newest():  # a newer one serves, too: workers are renewed in turns
             raise MigrationError(
@@ -183,6 +185,15 @@ class PostgresCoordinator:
         finally:
             beating.cancel()
             await asyncio.wait({beating})
+
+    async def _make_schema(self) -> None:
+        try:
+            await migrate(self._url, namespace=self._schema)
+        except MigrationError as error:
+            cause = error.__cause__
+            if isinstance(cause, (psycopg.OperationalError, OSError)):
+                raise AwayError(said(cause)) from error  # not the schema's fault
+            raise
 
     async def _version(self) -> int:
         table = f"{self._schema}.migrations"

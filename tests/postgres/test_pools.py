@@ -419,6 +419,19 @@ async def test_schema_that_is_missing_is_named_with_its_remedy(
         assert pool.state().coordinated
 
 
+async def test_pool_opens_though_the_schema_could_not_be_looked_at(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """A service that restarts while connections are short must hand callers over."""
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        await connection.execute("CREATE ROLE short LOGIN CONNECTION LIMIT 2")
+    url = postgres.url.replace("postgres@", "short@")
+    own = PostgresCoordinator(url, namespace=namespace, migrate=True)
+    async with pool_of(simulator, coordinator=own) as pool:
+        assert not pool.state().coordinated
+        assert isinstance(await send(pool, act(WarmTransfer)), Accepted)
+
+
 async def test_schema_is_made_once_by_many(postgres: Postgres) -> None:
     """Every worker of a service may do it when it starts."""
     made = await asyncio.gather(

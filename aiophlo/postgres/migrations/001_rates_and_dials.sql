@@ -215,6 +215,8 @@ LANGUAGE sql AS $$
 $$;
 
 -- Does what pools ask, in order, in one transaction. `notices` go to all of them.
+-- Whoever changes dials locks their keys first, in order, so that none waits for another
+-- that waits for it.
 CREATE FUNCTION {schema}.work(p_ops jsonb, p_channel text) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -227,6 +229,8 @@ DECLARE
     r {schema}.rates;
     made record;
     was_joined boolean;
+    keys bigint[];
+    key_of_one bigint;
 BEGIN
     -- What a crash of the server takes is the last moment's; no dial waits for a disk.
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -270,9 +274,11 @@ BEGIN
                     'begun', op->'agent', op->>'action', false, op->'pool'));
             END IF;
         WHEN 'left' THEN
+            PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
             UPDATE {schema}.dials SET has_left = true
                 WHERE key = (op->>'key')::bigint AND id = (op->>'id')::bigint;
         WHEN 'finish' THEN
+            PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
             UPDATE {schema}.dials SET outcome = op->'outcome', ended = true,
                     until = least(until, p_now + (op->>'memory')::float8)
                 WHERE key = (op->>'key')::bigint AND id = (op->>'id')::bigint
@@ -289,11 +295,16 @@ BEGIN
             END IF;
         WHEN 'note' THEN
             IF (op->>'ends_dials')::boolean THEN
-                PERFORM FROM {schema}.dials
+                keys := ARRAY(
+                    SELECT DISTINCT key FROM {schema}.dials
                     WHERE until > p_now AND (op->>'party')::bigint IN (agent, called)
-                    ORDER BY key FOR UPDATE;  -- in the order in which others lock them
+                    ORDER BY key);
+                FOREACH key_of_one IN ARRAY keys LOOP
+                    PERFORM pg_advisory_xact_lock(key_of_one);
+                END LOOP;
                 UPDATE {schema}.dials SET until = p_now
-                    WHERE until > p_now AND (op->>'party')::bigint IN (agent, called);
+                    WHERE key = ANY(keys) AND until > p_now
+                        AND (op->>'party')::bigint IN (agent, called);
             END IF;
             notices := notices || jsonb_build_array(jsonb_build_array(
                 'begun', op->'party', op->>'action', op->'ends_dials', op->'pool'));

@@ -57,11 +57,13 @@ class Operations:
             future.exception()  # whoever awaits it is told all the same
         return future
 
-    def tell(self, operation: Operation) -> None:
-        """Ask for an operation whose answer nobody needs."""
-        if self.open and len(self._pending) < _PENDING:
-            self._pending.append((operation, None))
-            self._wake.set()
+    def tell(self, operation: Operation) -> bool:
+        """Ask for an operation whose answer nobody needs; False if it is dropped."""
+        if not self.open or len(self._pending) >= _PENDING:
+            return False
+        self._pending.append((operation, None))
+        self._wake.set()
+        return True
 
     async def run(self) -> None:
         """Work until the connection is lost.

@@ -120,8 +120,8 @@ class PostgresActions:
         asked = action.action
         if isinstance(asked, DialAction):
             row = self._row_of(asked)
-            self._operations.tell(self._dial(row, asked, once=False))
-            self._enter(action, row)
+            if self._operations.tell(self._dial(row, asked, once=False)):
+                self._enter(action, row)
             return
         party = party_of(asked)
         if party is None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from aiophlo import Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
+from aiophlo import Accepted, Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
 from aiophlo.coordination import PartyKey
 from aiophlo.model.actions import Action
 from aiophlo.postgres.connection import AwayError
@@ -31,9 +31,11 @@ class Asked:
         self.operations.append((operation, future))
         return future
 
-    def tell(self, operation: dict[str, Any]) -> None:
+    def tell(self, operation: dict[str, Any]) -> bool:
         """Keep an operation that nobody waits for."""
-        self.operations.append((operation, asyncio.Future()))
+        if self.open:
+            self.operations.append((operation, asyncio.Future()))
+        return self.open
 
     def done(self) -> list[str]:
         """Return what has been asked for, by name."""
@@ -105,6 +107,19 @@ async def test_dial_cancelled_as_its_answer_comes_is_ended(
         await task
     assert asked.done() == ["dial", "finish"]
     assert asked.operations[0][0]["id"] == asked.operations[1][0]["id"]
+
+
+async def test_dial_that_was_never_registered_is_not_ended_later() -> None:
+    """Each of an outage's would be kept until its end, and told all at once then."""
+    asked = Asked()
+    actions = actions_of(asked, [])
+    asked.open = False
+    dial = Dial(act(WarmTransfer))
+    actions.register(dial)
+    actions.finish(dial, Accepted(action=dial.action, attempts=1))
+    asked.open = True
+    actions.catch_up()
+    assert asked.done() == []
 
 
 def test_joiner_without_a_deadline_waits_no_longer_once_nothing_can_be_heard() -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from aiophlo import Accepted, NotSent, Quota, Reason, SessionPool, WarmTransfer
+from aiophlo import Accepted, InDoubt, NotSent, Quota, Reason, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import send
@@ -237,3 +237,75 @@ async def test_pool_that_only_does_not_hear_draws_no_429(
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         assert simulator.ledger.refused_429 == 0
     assert len(warnings_in(caplog)) == 1
+
+
+class Cable:
+    """A way to the server that can be cut, so that neither end is told."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_cut = False
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Pass nothing on any more."""
+        self._is_cut = True
+
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        theirs = await asyncio.open_connection("127.0.0.1", self._port)
+        for one, other in ((reader, theirs[1]), (theirs[0], writer)):
+            self._tasks.add(asyncio.create_task(self._pass_on(one, other)))
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while True:
+                data = await reader.read(65_536)
+                if not data and not self._is_cut:
+                    return
+                if not self._is_cut:
+                    writer.write(data)
+                await asyncio.sleep(0 if data else 0.1)
+        finally:
+            writer.close()
+
+
+async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
+    own_postgres: Postgres, simulator: Simulator
+) -> None:
+    """Its phone rings, and "not sent" would have the agent dial again."""
+    await migrate(own_postgres.url)
+    cable = Cable(own_postgres.port)
+    async with cable as url, AsyncExitStack() as stack:
+        pools = []
+        for its_url in (url, own_postgres.url):
+            coordinator = PostgresCoordinator(its_url)
+            pool = pool_of(simulator, coordinator=coordinator)
+            pools.append(await stack.enter_async_context(pool))
+        one, two = pools
+        held = simulator.hold_answers()
+        leader = asyncio.create_task(send(one, act(WarmTransfer, 1)))
+        await simulator.wait_for(requests=1)
+        cable.cut()
+        await until(lambda: not one.state().coordinated)
+        await asyncio.sleep(2.0)
+        outcome = await send(two, act(WarmTransfer, 1), send_within=1.0)
+        assert isinstance(outcome, InDoubt)
+        await asyncio.sleep(2.0)
+        held.release()
+        await leader
+        assert not (await send(two, act(WarmTransfer, 1))).joined, "it's long over"

@@ -188,8 +188,8 @@ BEGIN
         SELECT d.* INTO equal FROM {schema}.dials d
             LEFT JOIN {schema}.pools p ON p.id = d.pool
             WHERE d.key = p_key AND d.until > p_now
-                AND (d.until < 'Infinity' OR {schema}.lives(d.pool)
-                    OR coalesce(p.seen, d.begun) + memory > p_now)
+                AND (d.until < 'Infinity' OR coalesce(p.seen, d.begun) + memory > p_now
+                    OR p.seen > p_now - 6.0 AND {schema}.lives(d.pool))
             ORDER BY d.until, d.has_left DESC, d.begun LIMIT 1;
         IF FOUND THEN
             UPDATE {schema}.dials SET joined = true WHERE key = p_key AND id = equal.id;
@@ -202,15 +202,18 @@ BEGIN
     RETURN '{}';
 END $$;
 
--- What a joiner learns of the dial it waits for.
-CREATE FUNCTION {schema}.ask(p_op jsonb) RETURNS jsonb
+-- What a joiner learns of the dial it waits for. One of a pool that isn't heard of, as
+-- it is cut off, may have left.
+CREATE FUNCTION {schema}.ask(p_op jsonb, p_now float8) RETURNS jsonb
 LANGUAGE sql AS $$
     SELECT coalesce(
         (SELECT jsonb_build_object(
-            'outcome', outcome, 'ended', ended, 'has_left', has_left,
-            'lives', ended OR {schema}.lives(pool))
-        FROM {schema}.dials
-        WHERE key = (p_op->>'key')::bigint AND id = (p_op->>'id')::bigint),
+            'outcome', d.outcome, 'ended', d.ended,
+            'has_left', d.has_left OR coalesce(p.seen, d.begun) < p_now - 2.5,
+            'lives', d.ended
+                OR coalesce(p.seen, d.begun) > p_now - 6.0 AND {schema}.lives(d.pool))
+        FROM {schema}.dials d LEFT JOIN {schema}.pools p ON p.id = d.pool
+        WHERE d.key = (p_op->>'key')::bigint AND d.id = (p_op->>'id')::bigint),
         '{"outcome": null, "ended": false, "has_left": true, "lives": false}')
 $$;
 
@@ -288,7 +291,7 @@ BEGIN
                     'finished', op->>'id'));
             END IF;
         WHEN 'ask' THEN
-            answer := {schema}.ask(op);
+            answer := {schema}.ask(op, p_now);
             IF (op->>'soon')::boolean THEN
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'asked', op->>'id'));

@@ -234,19 +234,21 @@ class PostgresCoordinator:
             actions.catch_up()
 
     def _lost(self, work: Callable[[], Awaitable[None]], error: Exception) -> None:
+        books = work == self._book
+        is_news = self.coordinated or (books and work in self._works)
         self._works.discard(work)
         if self._closing:
             return
-        if self.coordinated:
-            self.coordinated = False
+        self.coordinated = False
+        if is_news:
             self._say_lost(str(error))
-        if work == self._book:  # one that only doesn't hear books as ever
+        if books:  # one that only doesn't hear books as ever
             for meter in self._meters:
                 meter.go_alone(self._random)
 
     def _say_lost(self, why: str) -> None:
         if self._book in self._works:
-            logger.warning("no word comes of the database's other pools (%s)", why)
+            logger.warning("other pools are not heard at present (%s)", why)
             return
         logger.warning(
             "the database that coordinates pools is away (%s): this one goes on by"

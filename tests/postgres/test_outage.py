@@ -236,7 +236,10 @@ async def test_pool_that_only_does_not_hear_draws_no_429(
         outcomes = await asyncio.gather(*sends)
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         assert simulator.ledger.refused_429 == 0
-    assert len(warnings_in(caplog)) == 1
+        assert not warnings_in(caplog)
+        assert sum("not heard" in record.message for record in caplog.records) == 1
+        await asyncio.to_thread(own_postgres.kill)
+        await until(lambda: len(warnings_in(caplog)) == 2)
 
 
 class Cable:
@@ -285,7 +288,7 @@ class Cable:
 
 
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
-    own_postgres: Postgres, simulator: Simulator
+    own_postgres: Postgres, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its phone rings, and "not sent" would have the agent dial again."""
     await migrate(own_postgres.url)
@@ -301,7 +304,8 @@ async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
         leader = asyncio.create_task(send(one, act(WarmTransfer, 1)))
         await simulator.wait_for(requests=1)
         cable.cut()
-        await until(lambda: not one.state().coordinated)
+        await until(lambda: bool(warnings_in(caplog)))
+        assert not one.state().coordinated
         await asyncio.sleep(2.0)
         outcome = await send(two, act(WarmTransfer, 1), send_within=1.0)
         assert isinstance(outcome, InDoubt)

@@ -224,7 +224,9 @@ class SharedMeter:
         if self._booked and last >= ahead:
             return 0
         interval = self._interval
-        return max(math.ceil((ahead - last) / interval), 1) if interval else 1
+        if not interval:  # only pauses: all may leave at once
+            return _MOST_AHEAD
+        return max(math.ceil((ahead - last) / interval), 1)
 
     def _book(self, count: int, *, urgent: bool) -> None:
         def came(asked: asyncio.Future[Answer]) -> None:

@@ -110,6 +110,13 @@ async def test_more_are_booked_where_the_round_trip_demands_it() -> None:
     assert alone.books == [(1, False)], "and no more than are needed"
 
 
+async def test_without_a_quota_all_who_wait_are_booked_for_at_once() -> None:
+    """One for each round trip, 20 ms away, would be 50 a second."""
+    stage = Stage(Rate("MA", 0.0))
+    stage.want(awaited=50)
+    assert stage.books == [(50, False)]
+
+
 async def test_urgent_books_beside_what_is_booked() -> None:
     """An abort doesn't wait for another pool's turn."""
     stage = Stage()

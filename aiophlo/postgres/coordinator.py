@@ -165,6 +165,9 @@ class PostgresCoordinator:
                 self._lost(work, error)
                 self._refused = error
                 self._reached.set()
+            except Exception as error:  # noqa: BLE001 -- a fault must not end it for ever
+                logger.failure("coordinating pools failed", error=error)
+                self._lost(work, error)
             least, spread = _AGAIN
             await asyncio.sleep(least + self._random() * spread)
 

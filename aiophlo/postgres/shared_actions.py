@@ -35,9 +35,7 @@ from aiophlo.sending.superseding import party_of
 _LOOK_EVERY: Final = 0.5  # seconds, at what is joined: notices can get lost
 _FIRST_LOOK: Final = 0.1  # seconds to the second one, which tells whether it has left
 _LAST_WORD: Final = 0.2  # seconds in which one that has left just in time says so
-_AWAY: Final = (
-    5.0  # seconds without the database, after which nobody waits for its word
-)
+_AWAY: Final = 5.0  # seconds without the database; then nobody waits for its word
 _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place

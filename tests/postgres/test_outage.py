@@ -11,6 +11,7 @@ import pytest
 
 from aiophlo import Accepted, InDoubt, NotSent, Quota, Reason, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import send
 from tests.support.doubles import account_of, act, pool_of
@@ -313,3 +314,16 @@ async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
         held.release()
         await leader
         assert not (await send(two, act(WarmTransfer, 1))).joined, "it's long over"
+
+
+async def test_fault_of_ours_does_not_end_coordination_for_ever(
+    own_postgres: Postgres, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word the pool would take no more slots, or all of them."""
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        with monkeypatch.context() as patch:
+            patch.setattr(ServerClock, "note", lambda *_: 1 / 0)
+            await until(lambda: not pool.state().coordinated)
+            assert isinstance(await send(pool, act(WarmTransfer, 1)), Accepted)
+        await until(lambda: pool.state().coordinated)
+        assert isinstance(await send(pool, act(WarmTransfer, 2)), Accepted)

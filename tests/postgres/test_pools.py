@@ -424,7 +424,7 @@ async def test_pool_opens_though_the_schema_could_not_be_looked_at(
 ) -> None:
     """A service that restarts while connections are short must hand callers over."""
     async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
-        await connection.execute("CREATE ROLE short LOGIN CONNECTION LIMIT 2")
+        await connection.execute("CREATE ROLE short LOGIN CONNECTION LIMIT 1")
     url = postgres.url.replace("postgres@", "short@")
     own = PostgresCoordinator(url, namespace=namespace, migrate=True)
     async with pool_of(simulator, coordinator=own) as pool:

@@ -78,6 +78,7 @@ START: Final = {
     "pauses_in_a_row": 0,
     "pace": 1.0,
     "pace_set_at": "-Infinity",
+    "overdrafts": [],
 }
 
 
@@ -121,9 +122,24 @@ def test_urgent_overdraws_by_three_slots(
     row = Row(connection, namespace)
     for _ in range(10):
         row.book(1000.0)
-    slots = [row.book(1000.0, urgent=True) for _ in range(3)]
-    assert slots == pytest.approx([1003.5, 1004.0, 1004.5])
-    assert row.book(1000.0) == pytest.approx(1006.5), "which all others pay"
+    slots = [row.book(1000.0, urgent=True) for _ in range(4)]
+    assert slots == pytest.approx([1000.0, 1000.0, 1000.0, 1005.5])
+    assert row.book(1000.0) == pytest.approx(1007.0), "which all others pay"
+    assert row.book(1006.2, urgent=True) == pytest.approx(1006.2), "two are paid"
+
+
+def test_urgent_is_no_overdraft_while_the_row_is_idle(
+    connection: psycopg.Connection[Any], namespace: str
+) -> None:
+    """Three aborts in a calm hour must leave the next ones their haste."""
+    row = Row(connection, namespace)
+    for second in range(5):
+        now = 1000.0 + second
+        assert row.book(now, urgent=True) == pytest.approx(now)
+    for _ in range(10):
+        row.book(1010.0)
+    slots = [row.book(1010.0, urgent=True) for _ in range(3)]
+    assert slots == pytest.approx([1010.0] * 3)
 
 
 def test_urgent_is_tried_in_a_pause_one_at_a_time(

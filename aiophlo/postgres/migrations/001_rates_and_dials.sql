@@ -12,7 +12,8 @@ CREATE UNLOGGED TABLE {schema}.rates (
     urgent_tries integer NOT NULL DEFAULT 0,
     pauses_in_a_row integer NOT NULL DEFAULT 0,
     pace float8 NOT NULL DEFAULT 1.0,
-    pace_set_at float8 NOT NULL DEFAULT '-Infinity'
+    pace_set_at float8 NOT NULL DEFAULT '-Infinity',
+    overdrafts float8[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE {schema}.rates IS
     'When the next request of an account may leave; rows that are lost make a pause of a second';
@@ -66,7 +67,8 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE least(r.pace + greatest(p_now - r.pace_set_at, 0.0) / 60.0, 1.0) END
 $$;
 
--- Books `p_count` slots. What is urgent overdraws the row by up to three slots.
+-- Books `p_count` slots. What is urgent leaves at once, before all that is booked; three
+-- such overdrafts at most are unpaid, each until what it pushed back has had its slot.
 CREATE FUNCTION {schema}.book(
     INOUT r {schema}.rates, p_now float8, p_interval float8, p_count integer,
     p_urgent boolean, OUT slots float8[]
@@ -84,7 +86,15 @@ BEGIN
         ELSIF greatest(r.urgent_next, p_now) < slot THEN
             slot := greatest(r.urgent_next, p_now);  -- all that is booked comes after it
         ELSE
-            slot := greatest(r.next_free - 3 * step, slot, p_now);
+            slot := greatest(slot, p_now);
+            r.overdrafts := ARRAY(
+                SELECT paid FROM unnest(r.overdrafts) paid WHERE paid > p_now ORDER BY 1);
+            IF r.next_free > slot THEN
+                IF cardinality(r.overdrafts) >= 3 THEN
+                    slot := greatest(slot, r.overdrafts[1]);
+                END IF;
+                r.overdrafts := r.overdrafts || (greatest(r.next_free, slot) + step);
+            END IF;
         END IF;
         step := p_interval / {schema}.pace(r, slot);
         r.next_free := greatest(r.next_free, slot) + step;
@@ -150,7 +160,8 @@ LANGUAGE sql AS $$
         next_free = r.next_free, paused_until = r.paused_until, is_long = r.is_long,
         trying_until = r.trying_until, urgent_next = r.urgent_next,
         urgent_tried_at = r.urgent_tried_at, urgent_tries = r.urgent_tries,
-        pauses_in_a_row = r.pauses_in_a_row, pace = r.pace, pace_set_at = r.pace_set_at
+        pauses_in_a_row = r.pauses_in_a_row, pace = r.pace, pace_set_at = r.pace_set_at,
+        overdrafts = r.overdrafts
     WHERE name = r.name
 $$;
 

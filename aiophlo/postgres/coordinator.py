@@ -97,7 +97,7 @@ class PostgresCoordinator:
         self._listener = Listener(
             self._hears, self._schema, self._number, self._told, self._hearing
         )
-        self._works: set[object] = set()  # `_book` and `_listen`, while they do
+        self._works: set[object] = set()  # of the two tasks, what is under way
         self._reached = asyncio.Event()
         self._refused: MigrationError | None = None
         for work in (self._book, self._listener.run):

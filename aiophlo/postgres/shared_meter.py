@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-import attrs
-
 from aiophlo.coordination import Rate
 from aiophlo.model.actions import Lane
 from aiophlo.postgres.operations import Answer, Operations
 from aiophlo.postgres.server_clock import ServerClock
-from aiophlo.sending.rate_meter import LONGEST_PAUSE, RECOVERY, RateMeter
+from aiophlo.sending.rate_meter import LONGEST_PAUSE, RateMeter, recovered
 
 _APART: Final = 1.0  # seconds without slots once it is back: others may not know yet
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
@@ -39,17 +37,6 @@ class Shares(Protocol):
 
     pools: float
     available: float
-
-
-@attrs.define
-class _Pace:
-    value: float = 1.0
-    at: float = -math.inf  # loop time
-
-    def now(self, now: float) -> float:
-        if self.value == 1.0:
-            return 1.0
-        return min(self.value + max(now - self.at, 0.0) / RECOVERY, 1.0)
 
 
 class SharedMeter:
@@ -91,7 +78,7 @@ class SharedMeter:
         self._call_at = call_at
         self.lateness = max(rate.lateness, _LATE)
         self.paused_until = -math.inf
-        self._pace = _Pace()
+        self._pace, self._pace_at = 1.0, 0.0  # as the row had it, and when
         self._unsettled = False  # the row waits for an answer that isn't a 429
         self._booked: deque[float] = deque()  # loop times
         self._urgent: deque[float] = deque()
@@ -135,7 +122,7 @@ class SharedMeter:
             return self._alone.step(now)
         if now - self._received_at > max(_BUSY, 2 * self._step):
             self._step = self._foretold = self._rate.interval
-        return max(self._step, self._interval / self._pace.now(now))
+        return max(self._step, self._interval / self.pace(now))
 
     @property
     def _interval(self) -> float:
@@ -197,7 +184,9 @@ class SharedMeter:
 
     def pace(self, now: float) -> float:
         """Return the share of the full pace in use, above 0 and at most 1."""
-        return self._pace.now(now) if self._alone is None else self._alone.pace(now)
+        if self._alone is not None:
+            return self._alone.pace(now)
+        return recovered(self._pace, now - self._pace_at)
 
     def want(self, now: float, waiting: Sequence[int]) -> None:
         """Book for those who wait, as far as that is due."""
@@ -268,7 +257,7 @@ class SharedMeter:
     def told(self, news: Answer) -> None:
         """Learn what the row says of pause and pace."""
         now = self._time()
-        self._pace = _Pace(news["pace"], now)
+        self._pace, self._pace_at = news["pace"], now
         self._unsettled = news["unsettled"]
         if news["paused_for"] is not None:
             self._pause_until(now + news["paused_for"])

@@ -22,6 +22,11 @@ RECOVERY = 60.0  # seconds from no pace at all to the full one
 LOWEST_PACE = 0.05
 
 
+def recovered(pace: float, seconds: float) -> float:
+    """Return the pace that a lowered one has become after so many seconds."""
+    return min(pace + max(seconds, 0.0) / RECOVERY, 1.0)
+
+
 class RateMeter:
     """Says when the slots of one main account, or of its dialling actions, come.
 
@@ -170,10 +175,10 @@ class RateMeter:
         """Return the share of the full pace in use, above 0 and at most 1."""
         if self._pace == 1.0:
             return 1.0
-        risen = self._pace + max(now - self._pace_set_at, 0.0) / RECOVERY
-        if risen >= 1.0:
+        risen = recovered(self._pace, now - self._pace_set_at)
+        if risen == 1.0:
             self._pace = 1.0
-        return min(risen, 1.0)
+        return risen
 
     def _note_urgent(self, now: float) -> None:
         """Hold the next urgent request back until this one has its answer."""

@@ -92,10 +92,10 @@ class PostgresCoordinator:
         self._opened, self._closing = True, False
         self._random = random
         self._loop = asyncio.get_running_loop()
-        self._books, self._hears = Connection(self._url), Connection(self._listen_url)
+        self._books = Connection(self._url)
         self._operations = Operations(self._books, self._schema, self._clock)
         self._listener = Listener(
-            self._hears, self._schema, self._number, self._told, self._hearing
+            self._listen_url, self._schema, self._number, self._told, self._hearing
         )
         self._works: set[object] = set()  # of the two tasks, what is under way
         self._reached = asyncio.Event()
@@ -129,8 +129,8 @@ class PostgresCoordinator:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._books.close()
-        await self._hears.close()
+        self._books.close()
+        self._listener.close()
         self.coordinated = False
 
     def meter(self, rate: Rate, refresh: Callable[[bool], None]) -> SharedMeter:
@@ -199,10 +199,10 @@ class PostgresCoordinator:
             raise
 
     async def _version(self) -> int:
-        table = f"{self._schema}.migrations"
-        if await self._books.fetch("SELECT to_regclass(%s)::text", table) is None:
+        table = f'"{self._schema}".migrations'
+        if await self._books.fetch("SELECT to_regclass($1)::text", table) is None:
             return 0
-        return int(await self._books.fetch(version_query(self._schema)))
+        return int(await self._books.fetch(version_query(self._schema)) or 0)
 
     async def _beat(self) -> None:
         beats = 0

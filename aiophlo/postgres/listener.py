@@ -1,13 +1,12 @@
 """What other pools tell this one; and, by a lock that it holds, that this one lives."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
-import psycopg
-
 from aiophlo.logs import logger
-from aiophlo.postgres.connection import AwayError, Connection, said
+from aiophlo.postgres.connection import Connection
 
 _PROBE_EVERY: Final = 2.0  # seconds: a stopped server says nothing of it
 
@@ -16,7 +15,7 @@ class Listener:
     """Hears the notices of one namespace, over a connection of its own.
 
     Args:
-        connection: Direct, as a pooler in transaction mode passes no notices on.
+        url: Where, directly, as a pooler in transaction mode passes no notices on.
         schema: Whose notices.
         pool: This pool's number, whose lock it holds.
         told: Called with the kind and the details of each notice.
@@ -25,13 +24,13 @@ class Listener:
 
     def __init__(
         self,
-        connection: Connection,
+        url: str,
         schema: str,
         pool: int,
         told: Callable[[str, list[Any]], None],
         ready: Callable[[], None],
     ) -> None:
-        self._connection = connection
+        self._connection = Connection(url, self._hear)
         self._schema = schema
         self._pool = pool
         self._told = told
@@ -43,18 +42,21 @@ class Listener:
         Raises:
             AwayError: It is.
         """
-        connection = await self._connection.open()
+        connection = self._connection
+        await connection.open()
         # Shared, as the server may not have noticed yet that an earlier one is lost.
-        await self._connection.fetch("SELECT pg_advisory_lock_shared(%s)", self._pool)
-        await self._connection.fetch(f"LISTEN {self._schema}")
+        await connection.fetch("SELECT pg_advisory_lock_shared($1::bigint)", self._pool)
+        await connection.fetch(f'LISTEN "{self._schema}"')
         self._ready()
-        try:
-            while True:
-                async for notice in connection.notifies(timeout=_PROBE_EVERY):
-                    self._hear(notice.payload)
-                await self._connection.fetch("SELECT 1")
-        except psycopg.Error as error:
-            raise AwayError(said(error)) from error
+        while True:
+            await asyncio.wait({connection.lost}, timeout=_PROBE_EVERY)
+            if connection.lost.done():
+                raise connection.lost.result()
+            await connection.fetch("SELECT 1")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
     def _hear(self, payload: str) -> None:
         """Hear what a notice tells; others may notify theirs by the same name."""

@@ -4,6 +4,7 @@ A migration is a file of SQL, applied once, in the order of their numbers, by wh
 comes first: the others wait.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -12,9 +13,10 @@ from typing import Final
 import psycopg
 
 from aiophlo.errors import PhloError
-from aiophlo.postgres.connection import said
+from aiophlo.postgres.connection import said, shut
 from aiophlo.postgres.validation import check_namespace, check_url
 
+_PATIENCE: Final = 60.0  # seconds for all of it, other migrations' turns included
 _LOCK: Final = 0x61696F70686C6F  # "aiophlo"
 _NAME: Final = re.compile(r"(\d{3})_\w+\.sql")
 
@@ -39,7 +41,7 @@ def newest() -> int:
 
 def version_query(schema: str) -> str:
     """Return the query for the version that the database has."""
-    return f"SELECT max(number) FROM {schema}.migrations"  # noqa: S608 -- a checked identifier
+    return f'SELECT max(number) FROM "{schema}".migrations'  # noqa: S608 -- a checked identifier
 
 
 async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
@@ -65,9 +67,25 @@ async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
         async with await psycopg.AsyncConnection.connect(
             url, connect_timeout=10, prepare_threshold=None
         ) as connection:
-            return await _apply(connection, schema)
+            return await _apply_in_time(connection, schema)
     except (psycopg.Error, OSError) as error:
         raise MigrationError(f"postgres: {said(error)}") from error
+
+
+async def _apply_in_time(
+    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str
+) -> list[int]:
+    applying = asyncio.ensure_future(_apply(connection, schema))
+    try:
+        await asyncio.wait({applying}, timeout=_PATIENCE)
+        if not applying.done():
+            raise TimeoutError(f"no end within {_PATIENCE:.3g} s")
+        return await applying
+    finally:
+        if not applying.done():  # psycopg would wait for a silent server to cancel
+            shut(connection.pgconn)
+            await asyncio.wait({applying}, timeout=1.0)
+            applying.cancel()
 
 
 async def _apply(
@@ -75,26 +93,26 @@ async def _apply(
 ) -> list[int]:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     found = await connection.execute(
-        "SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.migrations",)
+        "SELECT to_regclass(%s) IS NOT NULL", (f'"{schema}".migrations',)
     )
     row = await found.fetchone()
     if row is None or not row[0]:
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
+        await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
         await connection.execute(
-            f"CREATE TABLE {schema}.migrations ("
+            f'CREATE TABLE "{schema}".migrations ('
             " number integer PRIMARY KEY,"
             " applied timestamptz NOT NULL DEFAULT now())".encode()
         )
     found = await connection.execute(
-        f"SELECT number FROM {schema}.migrations".encode()  # noqa: S608 -- a checked identifier
+        f'SELECT number FROM "{schema}".migrations'.encode()  # noqa: S608 -- a checked identifier
     )
     known = {number for (number,) in await found.fetchall()}
     applied = []
     for number, source in migrations():
         if number not in known:
-            await connection.execute(source.replace("{schema}", schema).encode())
+            await connection.execute(source.replace("{schema}", f'"{schema}"').encode())
             await connection.execute(
-                f"INSERT INTO {schema}.migrations VALUES (%s)".encode(),  # noqa: S608 -- as above
+                f'INSERT INTO "{schema}".migrations VALUES (%s)'.encode(),  # noqa: S608 -- as above
                 (number,),
             )
             applied.append(number)

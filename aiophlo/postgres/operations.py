@@ -1,20 +1,25 @@
 """What a pool asks of the database: in blocks, in order, over one connection.
 
-What is asked while a statement is under way goes out with the next one.
+What is asked in one turn of the event loop goes out in one statement, and so does what
+is asked while a statement is under way. What nobody waits for waits for company.
 """
 
 import asyncio
+import functools
 import json
+import math
 from collections import deque
 from typing import Any, Final
 
-from aiophlo.postgres.connection import AwayError, Connection
+from aiophlo.postgres.connection import AwayError, Connection, Value
 from aiophlo.postgres.server_clock import ServerClock
 
 Operation = dict[str, Any]
 Answer = dict[str, Any]
+Item = tuple[Operation, asyncio.Future[Answer] | None]
 _MOST: Final = 200  # in one statement
 _PENDING: Final = 10_000  # while the database is away nothing piles up
+_COMPANY: Final = 0.005  # seconds that what nobody waits for waits for more
 
 
 class Operations:
@@ -36,22 +41,30 @@ class Operations:
         clock: ServerClock,
     ) -> None:
         self._connection = connection
-        self._query = f"SELECT {schema}.work(%s::jsonb, '{schema}')"
+        self._query = f"SELECT \"{schema}\".work($1::jsonb, '{schema}')".encode()
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._pending: deque[tuple[Operation, asyncio.Future[Answer] | None]] = deque()
-        self._wake = asyncio.Event()
+        self._rates: deque[Item] = deque()  # all others may go before these
+        self._others: deque[Item] = deque()
+        self._under_way: list[Item] = []
+        self._due = math.inf  # loop time by which the next statement goes out
+        self._timer: asyncio.Handle | None = None
         self.open = False
 
-    def ask(self, operation: Operation) -> asyncio.Future[Answer]:
+    def ask(
+        self, operation: Operation, *, within: float = 0.0
+    ) -> asyncio.Future[Answer]:
         """Ask for an operation; its answer comes by itself.
 
         The future ends with `AwayError` where the database can't be reached.
+
+        Args:
+            operation: What is asked.
+            within: Seconds that it may wait for others to go with it.
         """
         future: asyncio.Future[Answer] = self._loop.create_future()
         if self.open:
-            self._pending.append((operation, future))
-            self._wake.set()
+            self._put(operation, future, within)
         else:
             future.set_exception(AwayError("not connected"))
             future.exception()  # whoever awaits it is told all the same
@@ -59,68 +72,95 @@ class Operations:
 
     def tell(self, operation: Operation) -> bool:
         """Ask for an operation whose answer nobody needs; False if it is dropped."""
-        if not self.open or len(self._pending) >= _PENDING:
+        pending = len(self._rates) + len(self._others)
+        if not self.open or pending >= _PENDING:
             return False
-        self._pending.append((operation, None))
-        self._wake.set()
+        self._put(operation, None, _COMPANY)
         return True
 
     async def run(self) -> None:
         """Work until the connection is lost.
 
         Raises:
-            AwayError: It is.
+            Exception: Why it is.
         """
+        lost = self._connection.lost
         self.open = True
-        block: list[tuple[Operation, asyncio.Future[Answer] | None]] = []
         try:
-            while True:
-                await self._wake.wait()
-                block = self._block()
-                if not self._pending:
-                    self._wake.clear()
-                await self._do(block)
-                block = []
+            await asyncio.wait({lost})
+            raise lost.result()
         finally:
             self.open = False
-            self._abandon([*block, *self._pending])
-            self._pending.clear()
-            self._wake.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._due = None, math.inf
+            for items in (self._under_way, self._others, self._rates):
+                _abandon(items)
+                items.clear()
 
-    async def _do(
-        self, block: list[tuple[Operation, asyncio.Future[Answer] | None]]
+    def _put(
+        self, operation: Operation, future: asyncio.Future[Answer] | None, within: float
     ) -> None:
-        sent = self._loop.time()
-        operations = json.dumps([operation for operation, _ in block])
-        result = await self._connection.fetch(self._query, operations)
+        items = self._rates if "rate" in operation else self._others
+        items.append((operation, future))
+        due = self._loop.time() + within if within else -math.inf
+        if due < self._due:
+            self._due = due
+            if not self._under_way:
+                self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._due == -math.inf:
+            self._timer = self._loop.call_soon(self._send)
+        else:
+            self._timer = self._loop.call_at(self._due, self._send)
+
+    def _send(self) -> None:
+        self._timer = None
+        self._under_way = block = self._block()
+        self._due = -math.inf if self._rates or self._others else math.inf
+        operations = json.dumps([operation for operation, _ in block]).encode()
+        came = functools.partial(self._came, self._loop.time())
+        self._connection.begin(self._query, (operations,), came)
+
+    def _came(self, sent: float, value: Value, error: Exception | None) -> None:
+        if error is not None:
+            return  # `run` is told, too
+        result = json.loads(value or b"")
         self._clock.note(sent, self._loop.time(), result["begun"], result["ended"])
+        block, self._under_way = self._under_way, []
         for (_, future), answer in zip(block, result["answers"], strict=True):
             if future is not None and not future.done():
                 future.set_result(answer)
+        if self._due < math.inf:
+            self._set_timer()  # in the next turn, so that who was answered asks first
 
-    def _block(self) -> list[tuple[Operation, asyncio.Future[Answer] | None]]:
+    def _block(self) -> list[Item]:
         """Take what goes out next, in the order in which all pools lock rows.
 
-        An operation that locks many rows goes alone.
+        That is the keys of dials, and then, for the shortest time, rates. An operation
+        that locks the keys of many dials goes with rates alone.
         """
-        pending = self._pending
-        block = [pending.popleft()]
-        if _locks_many(block[0][0]):
-            return block
-        while pending and len(block) < _MOST and not _locks_many(pending[0][0]):
-            block.append(pending.popleft())
-        block.sort(
-            key=lambda item: (item[0].get("rate", "\x7f"), item[0].get("key", 0))
-        )
-        return block
+        others = self._others
+        if others and _locks_many(others[0][0]):
+            block = [others.popleft()]
+        else:
+            block = []
+            while others and len(block) < _MOST and not _locks_many(others[0][0]):
+                block.append(others.popleft())
+            block.sort(key=lambda item: item[0].get("key", 0))
+        rates = [self._rates.popleft() for _ in range(min(len(self._rates), _MOST))]
+        rates.sort(key=lambda item: item[0]["rate"])
+        return block + rates
 
-    def _abandon(
-        self, items: list[tuple[Operation, asyncio.Future[Answer] | None]]
-    ) -> None:
-        for _, future in items:
-            if future is not None and not future.done():
-                future.set_exception(AwayError("the connection was lost"))
-                future.exception()
+
+def _abandon(items: "deque[Item] | list[Item]") -> None:
+    for _, future in items:
+        if future is not None and not future.done():
+            future.set_exception(AwayError("the connection was lost"))
+            future.exception()
 
 
 def _locks_many(operation: Operation) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from aiophlo import Account, SessionPool
-from aiophlo.simulator import Fault, Simulator
+from aiophlo.simulator import Fault, Habit, Reaction, Simulator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its own, on newer Pythons
@@ -192,3 +192,38 @@ def test_refusal_within_201_is_success_to_it(
     answer = node.warm_transfer(trigger_source=AGENT, to=SUPERVISOR)
     assert answer.error
     assert phlo_simulator.ledger.dials() == 0
+
+
+@pytest.fixture
+def voice_client(
+    phlo_simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
+    """Give plivo-python's client of the Voice API, pointed at the simulator."""
+    base_uri = f"{phlo_simulator.base_url}/Account"
+    monkeypatch.setattr("plivo.rest.client.API_VOICE_BASE_URI", base_uri)
+    with plivo.RestClient(phlo_simulator.auth_id, phlo_simulator.auth_token) as client:
+        yield client
+
+
+@pytest.mark.phlo_simulator(quota=None)
+def test_calls_are_listed_to_it(
+    voice_client: Client, client: Client, phlo_simulator: Simulator
+) -> None:
+    """Looking must be tested against what Plivo's own client reads."""
+    node = client.phlo.get("p").multi_party_call("n")
+    node.warm_transfer(trigger_source=AGENT, to=SUPERVISOR)
+    [call_uuid] = voice_client.live_calls.list_ids(to_number="14152225555").calls
+    live = voice_client.live_calls.get(call_uuid)
+    assert (live.direction, live.to) == ("outbound", "14152225555")
+    assert live.call_status == "in-progress"
+    assert voice_client.queued_calls.list_ids().calls == []
+    assert list(voice_client.calls.list(to_number="14152225555")) == []
+    for _ in range(25):
+        phlo_simulator.place_other_call(SUPERVISOR, habit=Habit(Reaction.BUSY))
+    found = voice_client.calls.list(to_number="14152225555", call_direction="outbound")
+    assert (len(found), found.meta.total_count) == (20, 25)
+    assert len(list(voice_client.calls)) == 25  # page by page
+    record = voice_client.calls.get(found.objects[0].call_uuid)
+    assert record.hangup_cause_name == "Busy Line"
+    with pytest.raises(ResourceNotFoundError):
+        voice_client.calls.get(call_uuid)

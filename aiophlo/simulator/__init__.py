@@ -20,6 +20,7 @@ those above it:
 `call_actions`     carrying out each action on a live call
 `signing`          Plivo's signature on what it posts
 `event_poster`     posting a node's events, in order, late or twice
+`call_list`        every leg, as Plivo's list of calls tells of it
 `switchboard`      the live calls: which one a request is about
 `conditions`       waiting until a condition has come to hold
 `request_handler`  deciding each request, and answering it
@@ -32,6 +33,7 @@ those above it:
 """
 
 from aiophlo.simulator.call import Call, Member, State
+from aiophlo.simulator.call_list import CallList, Listing, LoneLeg
 from aiophlo.simulator.controls import AUTH_ID, AUTH_TOKEN, HeldAnswers
 from aiophlo.simulator.event_poster import Callback
 from aiophlo.simulator.faults import Fault
@@ -45,11 +47,14 @@ __all__ = [
     "AUTH_ID",
     "AUTH_TOKEN",
     "Call",
+    "CallList",
     "Callback",
     "Fault",
     "Habit",
     "HeldAnswers",
     "Ledger",
+    "Listing",
+    "LoneLeg",
     "Member",
     "Post",
     "Reaction",

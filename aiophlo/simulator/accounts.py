@@ -1,10 +1,13 @@
 """The accounts that the simulator knows: credentials, and which share a quota."""
 
 import base64
+from typing import Final
 
 import attrs
 
 from aiophlo.simulator.quota import MovingWindow
+
+_SCOPED: Final = "stk_"  # what a scoped token begins with
 
 
 @attrs.frozen
@@ -34,6 +37,7 @@ class Accounts:
     def __init__(self, quota: tuple[int, float] | None) -> None:
         self._quota = quota
         self._by_credentials: dict[str, SimulatedAccount] = {}
+        self._by_scoped_token: dict[str, SimulatedAccount] = {}
         self._by_id: dict[str, SimulatedAccount] = {}
 
     def add(
@@ -54,17 +58,27 @@ class Accounts:
             )
         credentials = base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
         self._by_credentials[credentials] = account
+        if auth_token.startswith(_SCOPED):
+            self._by_scoped_token[auth_token] = account
         self._by_id[auth_id] = account
         return account
 
     def reset(self) -> None:
         """Forget all of them, and what they have used of their quotas."""
         self._by_credentials.clear()
+        self._by_scoped_token.clear()
         self._by_id.clear()
 
     def find(self, authorization: str) -> SimulatedAccount | None:
-        """Find the account of an Authorization header."""
+        """Find the account of an Authorization header.
+
+        Source:
+            Plivo docs, "Authentication": Basic. Plivo's own command line: scoped
+            tokens, `stk_…`, go as Bearer. Assumed: the PHLO API takes both.
+        """
         scheme, _, credentials = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            return self._by_scoped_token.get(credentials.strip())
         if scheme.lower() != "basic":
             return None
         return self._by_credentials.get(credentials.strip())

@@ -4,14 +4,15 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 
 from aiophlo.simulator.http11 import Answer, Request
 
 DIALLING: Final = frozenset({"call", "warm_transfer", "cold_transfer", "run_phlo"})
-READING: Final = frozenset({"get_phlo", "get_node"})
+LISTING: Final = frozenset({"list_calls", "get_call"})
+READING: Final = frozenset({"get_phlo", "get_node"}) | LISTING
 _NODE_ACTIONS: Final = frozenset({"call", "warm_transfer", "cold_transfer"})
 _MEMBER_ACTIONS: Final = {
     "multi_party_call": frozenset(
@@ -53,9 +54,9 @@ class Asked:
     """What one request asks for; what it doesn't say is empty.
 
     Attributes:
-        action: Plivo's word; `run_phlo`, `get_phlo`, `get_node` and `bridge_*` for
-            what Plivo has no word for.
-        owner: The auth_id in the path of `run_phlo`.
+        action: Plivo's word; `run_phlo`, `get_phlo`, `get_node`, `list_calls`,
+            `get_call` and `bridge_*` for what Plivo has no word for.
+        owner: The auth_id in the path, where one is.
         phlo_id: PHLO.
         node_type: `multi_party_call` or `conference_bridge`.
         node_id: Node.
@@ -63,6 +64,8 @@ class Asked:
         to: Address to dial.
         trigger_source: Agent who starts it.
         role: Role of the one dialled.
+        call_uuid: Call to describe.
+        query: Parameters of the URL's query.
         refusal: Why the API refuses, if it does.
     """
 
@@ -75,6 +78,8 @@ class Asked:
     to: str = ""
     trigger_source: str = ""
     role: str = ""
+    call_uuid: str = ""
+    query: dict[str, str] = attrs.field(factory=dict)
     refusal: RefusedError | None = None
 
     @property
@@ -89,7 +94,9 @@ def understand(request: Request) -> Asked:
     Source:
         Plivo docs, "PHLO API"; plivo-python's and plivo-node's phlo clients for
         `mute`, `unmute`, conference bridges and the trailing slash. Assumed: numbers
-        without `+` are taken too, as in Plivo's older examples.
+        without `+` are taken too, as in Plivo's older examples. The list of calls:
+        Plivo docs, "Calls", and plivo-python, `calls.py`, `live_calls.py` and
+        `queued_calls.py`.
     """
     asked = Asked()
     try:
@@ -121,9 +128,16 @@ def _find_endpoint(request: Request, asked: Asked) -> _Reader:
             asked.phlo_id, asked.node_type, asked.node_id = phlo_id, node_type, node_id
             asked.member = unquote(member)
             readers = {"POST": _read_member_action}
+        case ["Account", owner, "Call", *rest] if len(rest) <= 1:
+            asked.owner, asked.call_uuid = owner, "".join(rest)
+            return _reader_for(request, {"GET": _read_calls})
         case _:
             raise RefusedError(404, "no such resource")
     _check_path(asked)
+    return _reader_for(request, readers)
+
+
+def _reader_for(request: Request, readers: dict[str, _Reader]) -> _Reader:
     if request.method not in readers:
         raise RefusedError(405, f"{request.method} is not allowed here")
     return readers[request.method]
@@ -152,6 +166,11 @@ def _read_get_phlo(request: Request, asked: Asked) -> None:
 def _read_get_node(request: Request, asked: Asked) -> None:
     del request
     asked.action = "get_node"
+
+
+def _read_calls(request: Request, asked: Asked) -> None:
+    asked.action = "get_call" if asked.call_uuid else "list_calls"
+    asked.query = dict(parse_qsl(request.query))
 
 
 def _read_node_action(request: Request, asked: Asked) -> None:

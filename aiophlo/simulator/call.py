@@ -6,6 +6,7 @@ ringing ──answers──▶ consulting ──starter leaves, resume──▶ 
 """
 
 import enum
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -13,7 +14,7 @@ from typing import Protocol
 import attrs
 
 from aiophlo.simulator.ledger import mask
-from aiophlo.simulator.people import Habit, Reaction
+from aiophlo.simulator.people import CANCELED, NORMAL, Habit, HangupCause, Reaction
 
 
 class State(enum.StrEnum):
@@ -40,6 +41,10 @@ class Member:
         dialled: Whether they were called, or called in.
         entered: Whether they were ever inside.
         call_uuid: Id of their leg.
+        began_at: Unix time at which they were dialled, or called in.
+        answered_at: Unix time at which they came on the line, or None.
+        ended_at: Unix time at which they left, or None.
+        hangup: Why they left.
     """
 
     address: str = attrs.field(repr=mask)
@@ -51,6 +56,15 @@ class Member:
     dialled: bool = True
     entered: bool = False
     call_uuid: str = attrs.field(factory=lambda: str(uuid.uuid4()), repr=False)
+    began_at: float = attrs.field(factory=time.time, repr=False)
+    answered_at: float | None = attrs.field(default=None, repr=False)
+    ended_at: float | None = attrs.field(default=None, repr=False)
+    hangup: HangupCause = attrs.field(default=NORMAL, repr=False)
+
+    def end(self, hangup: HangupCause) -> None:
+        """Let them be out from now on."""
+        self.state, self.hangup = State.LEFT, hangup
+        self.ended_at = time.time()
 
     @property
     def inside(self) -> bool:
@@ -155,6 +169,7 @@ class Call:
     def enter(self, address: str, role: str, *, dialled: bool) -> None:
         """Add a member who is talking at once."""
         member = Member(address, role, State.TALKING, dialled=dialled, entered=True)
+        member.answered_at = member.began_at
         self.members[address] = member
         self._world.entered(self, member)
 
@@ -196,11 +211,11 @@ class Call:
             if member.state is State.ON_HOLD:
                 member.state = State.TALKING
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: Member, hangup: HangupCause | None = None) -> None:
         """Let a member hang up, or stop ringing."""
         if not member.present:
             return
-        member.state = State.LEFT
+        member.end(hangup or (NORMAL if member.inside else CANCELED))
         if member.entered:
             self._world.exited(self, member)
         if self.transfer and member is self.transfer.target:
@@ -227,14 +242,15 @@ class Call:
     def _stop_ringing_for_nobody(self) -> None:
         if not any(self._inside()):
             for member in self.members.values():
-                member.state = State.LEFT
+                if member.present:
+                    member.end(CANCELED)
 
     def _react(self, target: Member, habit: Habit) -> None:
         """Do what the one rung does, unless the ringing has been stopped."""
         if target.state is not State.RINGING:
             return
         if not habit.picks_up:
-            self.leave(target)
+            self.leave(target, habit.hangup)
             return
         target.machine = habit.reaction is Reaction.MACHINE
         self._answer(target)
@@ -245,6 +261,7 @@ class Call:
     def _answer(self, target: Member) -> None:
         transfer = self.transfer
         target.state, target.entered = State.TALKING, True
+        target.answered_at = time.time()
         if transfer and transfer.target is target:
             if transfer.starter.inside:
                 target.state = State.CONSULTING

@@ -6,7 +6,8 @@ from typing import Final, Self
 
 from aiophlo.simulator.accounts import Accounts
 from aiophlo.simulator.call import Call
-from aiophlo.simulator.event_poster import Callback, EventPoster
+from aiophlo.simulator.call_list import CallList, Listing, LoneLeg
+from aiophlo.simulator.event_poster import OUR_NUMBER, Callback, EventPoster
 from aiophlo.simulator.faults import Fault
 from aiophlo.simulator.ledger import Ledger, Post
 from aiophlo.simulator.people import Habit
@@ -50,6 +51,7 @@ class SimulatorControls(ThreadAccess):
     Attributes:
         auth_id: Id of the first account.
         auth_token: Its secret.
+        call_list: Every leg, listed or not.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class SimulatorControls(ThreadAccess):
             posts=self.ledger.posts,
             changed=self._conditions.check,
         )
+        self.call_list = CallList(seed)
         self._switchboard = Switchboard(
             strict=strict,
             returns_customer=returns_customer,
             later=_later,
             tell=self._poster.tell,
             changed=self._conditions.check,
+            call_list=self.call_list,
         )
         self._chances = RandomFaults(seed, _parse_faults(faults))
         self._handler = RequestHandler(
@@ -266,6 +270,38 @@ class SimulatorControls(ThreadAccess):
         self._accounts.tokens(account)  # its events couldn't be signed
         return self._switchboard.place(
             phlo_id, node_id, agent=agent, customer=customer, account=account
+        )
+
+    @in_its_loop
+    def list_calls(self, listing: Listing) -> None:
+        """Say how the list of calls tells of the legs from now on."""
+        self.call_list.listing = listing
+
+    @in_its_loop
+    def place_other_call(
+        self,
+        address: str,
+        *,
+        habit: Habit | None = None,
+        ours: str = OUR_NUMBER,
+        dialled: bool = True,
+        account: str | None = None,
+    ) -> LoneLeg:
+        """Start a call of the account's that no PHLO is asked for.
+
+        Args:
+            address: Who is at its other end.
+            habit: What they do; None for answering at once.
+            ours: The account's number that calls, or is called.
+            dialled: They are called, and don't call in.
+            account: auth_id of the account; None for the first.
+        """
+        return self.call_list.dial(
+            account or self.auth_id,
+            address,
+            habit or Habit(),
+            ours=ours,
+            dialled=dialled,
         )
 
     @property

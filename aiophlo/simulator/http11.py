@@ -40,6 +40,7 @@ class Request:
         headers: Values by lower-case name; the last of a repeated name.
         body: Whole.
         keep_alive: Whether the client wants the connection afterwards.
+        query: What follows the path's `?`, still percent-encoded.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
+    query: str = ""
 
 
 @attrs.define
@@ -131,9 +133,9 @@ def take_request(buffer: bytearray) -> Request | None:
         return None
     body = bytes(buffer[start:stop])
     del buffer[:stop]
-    path = target.partition("?")[0]
+    path, _, query = target.partition("?")
     keep = _wants_keep_alive(version, headers.get("connection", ""))
-    return Request(method, path, headers, body, keep)
+    return Request(method, path, headers, body, keep, query)
 
 
 def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:

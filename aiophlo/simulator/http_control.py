@@ -14,8 +14,9 @@ import attrs
 
 from aiophlo.simulator.api import RefusedError
 from aiophlo.simulator.call import Call
+from aiophlo.simulator.call_list import Listing
 from aiophlo.simulator.controls import SimulatorControls
-from aiophlo.simulator.event_poster import Callback
+from aiophlo.simulator.event_poster import OUR_NUMBER, Callback
 from aiophlo.simulator.faults import Fault
 from aiophlo.simulator.http11 import Answer, BodyEnd, Connection, Request
 from aiophlo.simulator.people import Habit, Reaction
@@ -199,6 +200,40 @@ class _SetHabit(_Command):
 
 
 @attrs.frozen(kw_only=True)
+class _ListCalls(_Command):
+    """Say how the list of calls tells of the legs from now on."""
+
+    route = "POST", "/listing"
+    lag: float = attrs.field(default=0.0, validator=_SECONDS)
+    unlisted: float = attrs.field(default=0.0, validator=_CHANCE)
+    queued: float = attrs.field(default=0.0, validator=_SECONDS)
+    ahead: float = attrs.field(default=0.0, validator=_SECONDS)
+
+    def run(self, simulator: SimulatorControls) -> None:
+        simulator.list_calls(Listing(**attrs.asdict(self)))
+
+
+@attrs.frozen(kw_only=True)
+class _PlaceOtherCall(_Command):
+    """Start a call of the account's that no PHLO is asked for."""
+
+    route = "POST", "/other_calls"
+    address: str = attrs.field(validator=_TEXT)
+    reaction: str = attrs.field(default="answers", validator=_REACTION)
+    after: float = attrs.field(default=0.0, validator=_SECONDS)
+    stays: float | None = attrs.field(default=None, validator=_SECONDS)
+    ours: str = attrs.field(default=OUR_NUMBER, validator=_TEXT)
+    dialled: bool = attrs.field(default=True, validator=_FLAG)
+
+    def run(self, simulator: SimulatorControls) -> Document:
+        habit = Habit(Reaction(self.reaction), after=self.after, stays=self.stays)
+        leg = simulator.place_other_call(
+            self.address, habit=habit, ours=self.ours, dialled=self.dialled
+        )
+        return {"call_uuid": leg.call_uuid}
+
+
+@attrs.frozen(kw_only=True)
 class _ScriptFault(_Command):
     """Say how the next fitting requests go wrong."""
 
@@ -348,6 +383,8 @@ COMMANDS: Final[tuple[type[_Command], ...]] = (
     _HangUp,
     _AddNode,
     _SetHabit,
+    _ListCalls,
+    _PlaceOtherCall,
     _ScriptFault,
     _ScriptAnswer,
     _ClearScript,

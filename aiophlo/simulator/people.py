@@ -1,8 +1,34 @@
 """What people do when their phone rings."""
 
 import enum
+from typing import Final
 
 import attrs
+
+
+@attrs.frozen
+class HangupCause:
+    """Why a call ended, as Plivo's call records tell.
+
+    Attributes:
+        code: Plivo's number for it.
+        name: In Plivo's words.
+        source: Who ended it.
+
+    Source:
+        Plivo docs, "Hangup causes".
+    """
+
+    code: int
+    name: str
+    source: str
+
+
+CANCELED: Final = HangupCause(1000, "Canceled", "API Request")
+NO_ANSWER: Final = HangupCause(3000, "No Answer", "Carrier")
+BUSY: Final = HangupCause(3010, "Busy Line", "Carrier")
+REJECTED: Final = HangupCause(3020, "Rejected", "Carrier")
+NORMAL: Final = HangupCause(4000, "Normal Hangup", "Callee")
 
 
 class Reaction(enum.StrEnum):
@@ -35,6 +61,18 @@ class Habit:
     def picks_up(self) -> bool:
         """Whether a person or a machine comes on the line."""
         return self.reaction in {Reaction.ANSWERS, Reaction.MACHINE}
+
+    @property
+    def hangup(self) -> HangupCause:
+        """Why a call to somebody with this habit ends, if nobody else ends it."""
+        return _HANGUPS.get(self.reaction, NORMAL)
+
+
+_HANGUPS: Final = {
+    Reaction.BUSY: BUSY,
+    Reaction.DECLINES: REJECTED,
+    Reaction.IGNORES: NO_ANSWER,
+}
 
 
 class People:

@@ -1,7 +1,9 @@
 """Handles requests: decides each, and answers in time or with the scripted fault."""
 
 import asyncio
+import email.utils
 import functools
+import itertools
 import random
 import uuid
 from collections.abc import Callable, Mapping
@@ -11,7 +13,14 @@ import attrs
 
 from aiophlo.simulator.accounts import Accounts, SimulatedAccount
 from aiophlo.simulator.answer_meaning import Meaning
-from aiophlo.simulator.api import READING, Asked, RefusedError, success, understand
+from aiophlo.simulator.api import (
+    LISTING,
+    READING,
+    Asked,
+    RefusedError,
+    success,
+    understand,
+)
 from aiophlo.simulator.conditions import Conditions
 from aiophlo.simulator.faults import Fault, WireAnswer, write
 from aiophlo.simulator.http11 import (
@@ -92,6 +101,7 @@ class RequestHandler:
         self._timing = timing
         self._retry_after = retry_after
         self._random = random.Random(seed)  # noqa: S311 -- ids, not secrets
+        self._request_numbers = itertools.count(1)
         self._held: list[Callable[[], None]] | None = None
         self.connections: set[Connection] = set()
 
@@ -154,13 +164,25 @@ class RequestHandler:
         takes_effect = refusal is None and (scripted is None or scripted.takes_effect)
         if takes_effect and asked.action not in READING:
             self._ledger.apply(record)
-            self._switchboard.apply(asked)
+            self._switchboard.apply(asked, record.account)
         sound = (
             self._error(refusal.status, refusal.error)
             if refusal
-            else success(asked, self._new_id())
+            else self._success(asked, record.account)
         )
-        return (scripted.answer(sound, self._new_id()) if scripted else sound), scripted
+        answer = scripted.answer(sound, self._new_id()) if scripted else sound
+        return answer, scripted
+
+    def _success(self, asked: Asked, account: str) -> Answer:
+        if asked.action not in LISTING:
+            return success(asked, self._new_id())
+        try:
+            document = self._switchboard.call_list.answer(asked, account)
+        except RefusedError as refusal:
+            return self._error(refusal.status, refusal.error)
+        now = self._switchboard.call_list.time
+        headers = {"Date": email.utils.formatdate(now, usegmt=True)}
+        return Answer.of_json(200, {"api_id": self._new_id(), **document}, headers)
 
     def _answer(
         self,
@@ -192,6 +214,8 @@ class RequestHandler:
         answer: Answer,
         fault: Fault | None,
     ) -> None:
+        request_id = f"r-{next(self._request_numbers):x}"
+        answer.headers = {"X-Request-Id": request_id, **answer.headers}
         written = write(answer, fault)
         if fault is Fault.DRIP:
             self._drip(connection, record, written)

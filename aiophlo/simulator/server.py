@@ -47,7 +47,9 @@ class Simulator(SimulatorControls):
         ledger: What was asked and what was dialled.
         auth_id: Id of the first account.
         auth_token: Its secret.
-        base_url: Where the API is, without a slash at its end: `http://…/v1`.
+        base_url: Where the API is, without a slash at its end: `http://…/v1`. The list
+            of calls is there, too.
+        call_list: Every leg, listed or not.
     """
 
     def __init__(

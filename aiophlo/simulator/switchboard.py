@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 from aiophlo.simulator import call_actions
-from aiophlo.simulator.api import Asked, RefusedError
+from aiophlo.simulator.api import DIALLING, Asked, RefusedError
 from aiophlo.simulator.call import Call, Member, State
+from aiophlo.simulator.call_list import CallList
 from aiophlo.simulator.people import Habit, People
 
 _BRIDGE: Final = "bridge_"
@@ -26,9 +27,11 @@ class Switchboard:
         later: Does something after so many seconds.
         tell: Hears of a call, a member and an event's name.
         changed: Hears whenever something is as it wasn't before.
+        call_list: Where every leg is entered; None for one of its own.
 
     Attributes:
         people: The habits of all addresses.
+        call_list: Every leg.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class Switchboard:
         later: Callable[[float, Callable[[], None]], None],
         tell: Event,
         changed: Callable[[], None],
+        call_list: CallList | None = None,
     ) -> None:
         self.people = People()
+        self.call_list = call_list or CallList()
         self.later = later
         self._strict = strict
         self._returns_customer = returns_customer
@@ -66,6 +71,7 @@ class Switchboard:
         self._nodes.clear()
         self._by_member.clear()
         self.people.reset()
+        self.call_list.reset()
         self._changed()
 
     def add_node(self, phlo_id: str, node_id: str) -> None:
@@ -104,15 +110,19 @@ class Switchboard:
         reason = call_actions.objection(action, call, member, asked.to)
         return RefusedError(409, reason) if reason else None
 
-    def apply(self, asked: Asked) -> None:
-        """Carry out a request that wasn't refused."""
+    def apply(self, asked: Asked, account: str = "") -> None:
+        """Carry out a request of an account's that wasn't refused."""
         call, member = self._find(asked, asked.trigger_source or asked.member)
         if call and member:
             action = asked.action.removeprefix(_BRIDGE)
             if asked.to:
                 self._index(call, asked.to)
             call_actions.apply(action, call, member, asked.to, asked.role)
+            if asked.to:
+                self.call_list.add(call.account, call[asked.to])
             self._changed()
+        elif asked.to and asked.action in DIALLING:
+            self.call_list.dial(account, asked.to, self.people.of(asked.to))
 
     def _exists(self, asked: Asked) -> bool:
         if asked.node_id:
@@ -134,6 +144,7 @@ class Switchboard:
     def entered(self, call: Call, member: Member) -> None:
         """Post the event that a member is on the line."""
         self._index(call, member.address)
+        self.call_list.add(call.account, member)
         self._tell(call, member, "ConferenceEnter")
 
     def exited(self, call: Call, member: Member) -> None:

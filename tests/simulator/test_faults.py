@@ -24,16 +24,19 @@ RAW: Final = {  # what a client reads until the end, and how often it has rung
     Fault.RESET: (RESET, 1),
     Fault.CUT_STATUS_LINE: (rb"HTTP/1.1 20", 1),
     Fault.CUT_HEADERS: (rb"HTTP/1.1 201 Created\r\nContent-Type.*[^\n]", 1),
-    Fault.CUT_BODY: (rb'.*\r\nContent-Length: \d+\r\n\r\n{"api_id[^}]*', 1),
-    Fault.CUT_CHUNKED: (rb".*Transfer-Encoding: chunked\r\n\r\n[0-9a-f]+\r\n{[^}]*", 1),
-    Fault.NO_LENGTH: (rb".*application/json\r\n\r\n{[^}]*", 1),
+    Fault.CUT_BODY: (rb'.*\r\nContent-Length: \d+\r\n.*\r\n\r\n{"api_id[^}]*', 1),
+    Fault.CUT_CHUNKED: (
+        rb".*Transfer-Encoding: chunked\r\n.*\r\n\r\n[0-9a-f]+\r\n{[^}]*",
+        1,
+    ),
+    Fault.NO_LENGTH: (rb".*application/json\r\n(?!Content-Length).*\r\n\r\n{[^}]*", 1),
     Fault.GARBAGE: (rb"\x16\x03\x01.*", 1),
     Fault.GARBAGE_HEADERS: (rb"HTTP/1.1 201 Created\r\n\x00.*", 1),
     Fault.IDLE_CLOSE: (SOUND, 1),
     Fault.IDLE_408: (SOUND + rb"HTTP/1.1 408 .*", 1),
 }
 SOUND_HTTP: Final = {  # status, what the rest has in it, and how often it has rung
-    Fault.BAD_GZIP: (201, rb"Content-Encoding: gzip\r\n\r\n{", 1),
+    Fault.BAD_GZIP: (201, rb"Content-Encoding: gzip\r\n(?:.*\r\n)?\r\n{", 1),
     Fault.NOT_JSON: (201, rb"text/html.*<html>", 1),
     Fault.NOT_AN_OBJECT: (201, rb'\["accepted"\]', 1),
     Fault.EMPTY_BODY: (201, rb"Content-Length: 0", 1),

@@ -7,11 +7,12 @@ import inspect
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import count
+from typing import Any
 
 import aiophlo  # for annotations: what they name is loaded when they are resolved
 from aiophlo.logs import let_end, log_attempt, log_end, logger
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import Action
+from aiophlo.model.actions import Action, Lane
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask_text
@@ -46,6 +47,18 @@ def _is_async(observer: object) -> bool:
     return inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(call)
 
 
+class PoolObserver:
+    """An observer that looks at the pool, too, besides hearing its events."""
+
+    def __call__(self, event: aiophlo.ObservedEvent) -> object:
+        """Hear an event that is of no pool: of a receiver, or of a journal."""
+        raise NotImplementedError
+
+    def of_pool(self, pool: aiophlo.SessionPool) -> aiophlo.Observer:
+        """Return the observer of one pool, which has just opened."""
+        raise NotImplementedError
+
+
 class Observers:
     """Passes events to the observers, and outcomes to the log.
 
@@ -60,14 +73,32 @@ class Observers:
     """
 
     def __init__(self, observers: Sequence[aiophlo.Observer] = ()) -> None:
-        self._observers = tuple(observers)
-        self.listening = bool(self._observers)
-        if self.listening:
-            from aiophlo import observed_events  # noqa: PLC0415 -- for most, for nothing
-
-            self._events = observed_events
+        self._observers: tuple[aiophlo.Observer, ...] = ()
+        self.listening = False
         self._ids = count(1)
         self._failures: set[tuple[int, type[BaseException]]] = set()
+        for observer in observers:
+            self.add(observer)
+
+    def add(self, observer: aiophlo.Observer) -> None:
+        """Call one more observer from now on, after the others."""
+        from aiophlo import observed_events  # noqa: PLC0415 -- for most, for nothing
+
+        self._events = observed_events
+        self._observers = (*self._observers, observer)
+        self.listening = True
+
+    def remove(self, observer: aiophlo.Observer) -> None:
+        """Call an observer that was added no more."""
+        self._observers = tuple(one for one in self._observers if one != observer)
+        self.listening = bool(self._observers)
+
+    def attach(self, pool: aiophlo.SessionPool) -> None:
+        """Let the observers that want to know it hear whose events they are."""
+        self._observers = tuple(
+            observer.of_pool(pool) if isinstance(observer, PoolObserver) else observer
+            for observer in self._observers
+        )
 
     def new_id(self) -> int:
         """Return an id for one more action."""
@@ -93,16 +124,19 @@ class Observers:
             let_end(error)  # once: the program's last steps must not be ended, too
 
     def action_begun(
-        self, account: Account, action: Action, number: int, handover: str | None
+        self,
+        account: Account,
+        action: Action,
+        number: int,
+        handover: str | None,
+        lane: Lane,
     ) -> None:
         """Tell observers, of whom there are some, of an action that was asked for."""
-        self.tell(self._events.ActionBegun(account, action, number, handover))
+        self.tell(self._events.ActionBegun(account, action, number, handover, lane))
 
-    def attempt_begun(
-        self, account: Account, action: Action, number: int, attempt: int, waited: float
-    ) -> None:
+    def attempt_begun(self, account: Account, action: Action, *about: Any) -> None:  # noqa: ANN401 -- the other fields of `AttemptBegun`, in order
         """Tell observers, of whom there are some, of one attempt that leaves now."""
-        self.tell(self._events.AttemptBegun(account, action, number, attempt, waited))
+        self.tell(self._events.AttemptBegun(account, action, *about))
 
     def attempt_ended(
         self,

@@ -1,4 +1,4 @@
-"""What observers are told of actions, handovers and webhooks: one class per event.
+"""What observers are told of actions, handovers, webhooks: one class per event.
 
 Loaded with the first observer, as most pools have none.
 """
@@ -10,10 +10,10 @@ import attrs
 
 import aiophlo  # for an annotation: what it names is loaded when it is resolved
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import Action
+from aiophlo.model.actions import Action, Lane
 from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.outcomes import Outcome
-from aiophlo.model.redaction import mask, masked_repr
+from aiophlo.model.redaction import mask, mask_text, masked_repr
 
 if TYPE_CHECKING:
     import aiophlo.webhooks
@@ -28,12 +28,14 @@ class ActionBegun:
         action: What was asked.
         id: Borne by every event of this action; unique in its pool.
         handover: Id of the handover that asked, if one did: `Consult.id`.
+        lane: Where it queues for its slots.
     """
 
     account: Account
     action: Action
     id: int = 0
     handover: str | None = None
+    lane: Lane = Lane.AWAITED
 
 
 @attrs.frozen
@@ -47,6 +49,9 @@ class AttemptBegun:
         attempt: Its number, from 1.
         waited: Seconds that this attempt waited for a free connection and a
             slot.
+        lane: Where it did.
+        method: `GET` or `POST`.
+        url: Where it goes. A member's whole address may be in it; its repr masks it.
     """
 
     account: Account
@@ -54,6 +59,9 @@ class AttemptBegun:
     id: int = 0
     attempt: int = 1
     waited: float = 0.0
+    lane: Lane = Lane.AWAITED
+    method: str = "POST"
+    url: str = attrs.field(default="", repr=masked_repr(mask_text))
 
 
 @attrs.frozen
@@ -133,6 +141,44 @@ class HandoverStep:
     cause: str = ""
 
 
+@attrs.frozen
+class HandoverEnded:
+    """A handover has ended: no step of it follows.
+
+    Attributes:
+        account: Whose call it is.
+        id: Of the handover.
+        phase: Where it ended: with whom the customer is, `"over"`, or `"on_hold"`.
+        seconds: Since it began.
+        alarm: Whether nobody can say that the customer isn't alone or on hold: the
+            log had a CRITICAL record of it. So it may be in any phase.
+        unseen: How many of its rings ended without any event of that call: this is
+            about the webhooks, not about who was rung.
+    """
+
+    account: Account
+    id: str
+    phase: str
+    seconds: float = 0.0
+    alarm: bool = False
+    unseen: int = 0
+
+
+@attrs.frozen
+class JournalCommitted:
+    """A journal has put a group of writes on disk, or has failed to.
+
+    Attributes:
+        seconds: That this took.
+        writes: How many.
+        failed: Whether it failed.
+    """
+
+    seconds: float
+    writes: int
+    failed: bool = False
+
+
 class WebhookResult(MaskedStrEnum):
     """What became of a request that a `Receiver` was given."""
 
@@ -170,6 +216,8 @@ ObservedEvent: TypeAlias = (
     | ActionEnded
     | ActionJoined
     | HandoverStep
+    | HandoverEnded
     | WebhookReceived
+    | JournalCommitted
 )
 Observer = Callable[[ObservedEvent], object]

@@ -91,8 +91,8 @@ class SessionPool:
         session: Yours to close; replaces the pool's own, connector and all. The
             connections that the pool uses are reset when they are closed.
         observers: Plain callables, told of every action begun, attempt begun and
-            ended, and action ended or joined, every step of a handover and every
-            webhook: see `ObservedEvent`. What one raises is logged once.
+            ended, and action ended or joined, and every step and end of a
+            handover: see `ObservedEvent`. What one raises is logged once.
         random: Returns a number from 0 to below 1; spreads the waits between
             attempts.
         coordinator: What is shared with other pools, a
@@ -185,6 +185,11 @@ class SessionPool:
         state = "closed" if self._closed else "open" if self._opened else "not open"
         return f"<SessionPool of {len(self._accounts)} accounts, {state}>"
 
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts that it sends for, as given."""
+        return tuple(self._accounts.values())
+
     async def open(self) -> Self:
         """Make the pool ready to send on the running event loop.
 
@@ -208,6 +213,7 @@ class SessionPool:
             check_loop=self._guard.check,
             coordinator=self._coordinator,
         )
+        self._observers.attach(self)
         return self
 
     async def drain(self, *, within: float = 60.0) -> None:

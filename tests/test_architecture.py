@@ -34,6 +34,8 @@ UNITS: Final = (
     "handles",
     "handover",
     "pool",
+    "on_hold",
+    "telemetry",
     "postgres",
     "draining",
     "pytest_plugin",

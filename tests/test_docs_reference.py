@@ -15,6 +15,7 @@ import aiophlo
 import aiophlo.errors
 import aiophlo.postgres
 import aiophlo.simulator
+import aiophlo.telemetry
 import aiophlo.webhooks
 from aiophlo.cli.app import app
 from aiophlo.cli.exit_codes import Exit
@@ -36,6 +37,7 @@ def page(name: str) -> str:
         (aiophlo.webhooks, "webhooks.md"),
         (aiophlo.simulator, "simulator.md"),
         (aiophlo.postgres, "postgres.md"),
+        (aiophlo.telemetry, "telemetry.md"),
     ],
 )
 def test_every_public_name_is_documented_once(module: ModuleType, name: str) -> None:

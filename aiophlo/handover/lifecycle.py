@@ -27,7 +27,7 @@ from aiophlo.handover.watch import Party, Watch
 from aiophlo.logs import logger
 from aiophlo.model.outcomes import NotSent, Reason
 from aiophlo.model.redaction import mask, mask_error
-from aiophlo.observed_events import HandoverStep
+from aiophlo.observed_events import HandoverEnded, HandoverStep
 from aiophlo.sending.sender import Sender
 from aiophlo.shielding import wait_past_repeats
 
@@ -63,6 +63,7 @@ class Lifecycle:
     """
 
     __slots__ = (
+        "_began_at",
         "_ending",
         "_may_be_cancelled",
         "_operation",
@@ -85,6 +86,7 @@ class Lifecycle:
             self.status.on_step = self._tell_step
         self.sender = sender
         self.started = False
+        self._began_at = 0.0  # by the loop's clock
         self.when_left: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._registry = registry
         self._written = False  # the entry is, or may be, in the journal
@@ -115,6 +117,21 @@ class Lifecycle:
                 str(before),
                 status.partner,
                 str(what),
+            )
+        )
+
+    def _tell_end(self) -> None:
+        if not self.sender.observers.listening:
+            return
+        status = self.status
+        self.sender.observers.tell(
+            HandoverEnded(
+                self.sender.account,
+                status.entry.id,
+                str(status.phase),
+                asyncio.get_running_loop().time() - self._began_at,
+                status.alarm is not None,
+                status.unseen,
             )
         )
 
@@ -155,6 +172,7 @@ class Lifecycle:
                 handover=self.status.entry.id,
             )
         self.started = True
+        self._began_at = asyncio.get_running_loop().time()
         self._registry.begin(self)
         self._registry.engage(options.agent, self)
 
@@ -280,6 +298,7 @@ class Lifecycle:
             if status.phase not in _SAFE:
                 status.sound_alarm()
             self._registry.leave(self)
+            self._tell_end()
             if self.watch is not None and status.options.router is not None:
                 status.options.router.forget(self.watch)
             await self.cross_out()

@@ -18,7 +18,7 @@ from aiophlo.model.actions import AbortTransfer
 from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
-from aiophlo.observed_events import HandoverStep
+from aiophlo.observed_events import HandoverEnded, HandoverStep
 from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 
@@ -103,6 +103,7 @@ class Rescue:
         finally:
             if recovery not in _ENDS.values():
                 sound_alarm(handover, handover.targets)
+            self._tell_end(handover, recovery)
             if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
                 self._table.let_go(handover)
             else:
@@ -127,6 +128,19 @@ class Rescue:
             return await self._abort(handover, sender)
         finally:
             self._registry.leave(rescued)
+
+    def _tell_end(self, handover: OpenHandover, recovery: Recovery) -> None:
+        try:
+            sender = self._sender_of(handover.account)
+        except InvalidInputError:
+            return
+        if sender.observers.listening:
+            alarm = recovery not in _ENDS.values()
+            phase = Phase.ON_HOLD if alarm else Phase.WITH_AGENT
+            seconds = max(time.time() - handover.began_at, 0.0)
+            sender.observers.tell(
+                HandoverEnded(sender.account, handover.id, str(phase), seconds, alarm)
+            )
 
     def _why_untouched(self, handover: OpenHandover) -> Recovery | None:
         """Say why nothing is sent for a handover; None if something is."""

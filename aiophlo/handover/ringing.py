@@ -142,6 +142,7 @@ class Ringing:
         if watch is None or watch.heard or status.options.router is None:
             return Ending.NO_ANSWER
         status.options.router.warn_not_seen(watch)
+        status.unseen += 1
         return Ending.NOT_SEEN
 
     def _has_rung(self) -> bool:

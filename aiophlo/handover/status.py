@@ -36,6 +36,7 @@ class HandoverStatus:
         alarm: The text of the alarm, if the customer may be alone.
         on_step: Called with the phase before and what ended it, if anybody listens.
         alarm_raised: Whether an exception has told the caller of it, too.
+        unseen: How many rings ended without any event of that call.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class HandoverStatus:
         "settling",
         "situation",
         "transfer_in_doubt",
+        "unseen",
     )
 
     def __init__(
@@ -70,6 +72,7 @@ class HandoverStatus:
         self.first_left: Party | None = None
         self.alarm: str | None = None
         self.alarm_raised = False
+        self.unseen = 0
         self._agent_gone = agent_gone
         self._changed = asyncio.Event()
 

@@ -16,19 +16,19 @@ The file, and how to read it with SQLite's tools: see `journal.file`.
 import asyncio
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
 from aiophlo.errors import JournalError
+from aiophlo.instrumentation import Observers, check_observers
 from aiophlo.journal.keys import default_key
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.journal.open_journal import OpenJournal
 from aiophlo.journal.reader import JournalReader, JournalRecord, JournalReport
 from aiophlo.model.actions import Action
-from aiophlo.model.outcomes import (
-    Outcome,
-)
+from aiophlo.model.outcomes import Outcome
+from aiophlo.observed_events import Observer
 from aiophlo.shielding import finish
 
 __all__ = ["Journal", "JournalReader", "JournalRecord", "JournalReport", "default_key"]
@@ -49,13 +49,20 @@ class Journal:
         path: Its file, made with mode 0600 if there is none.
         max_bytes: Size beyond which the file refuses to grow, as if the disk
             were full; None leaves it to the disk.
+        observers: Plain callables, such as the pool's, told of every transaction with
+            a `JournalCommitted`. What one raises is logged once.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self._path = Path(path).absolute()
         self._max_bytes = max_bytes
+        self._observers = Observers(check_observers(observers))
         self._open: OpenJournal | None = None
 
     @staticmethod
@@ -77,7 +84,7 @@ class Journal:
         """
         if self._open is not None:
             raise JournalError(f"journal {self._path} is open already")
-        opened = OpenJournal(self._path, self._max_bytes)
+        opened = OpenJournal(self._path, self._max_bytes, self._observers)
         await opened.start()
         self._open = opened
         self._abandon = weakref.finalize(self, opened.abandon)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from aiophlo.instrumentation import Observers
 from aiophlo.journal.keys import Digests, NewKeys, default_key, misused
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.journal.read_ahead import ReadAhead
@@ -39,10 +40,10 @@ class OpenJournal:
     end, while that thread holds on to this.
     """
 
-    def __init__(self, path: Path, max_bytes: int | None) -> None:
+    def __init__(self, path: Path, max_bytes: int | None, observers: Observers) -> None:
         self.guard = LoopGuard("journal")
         self._path = path
-        self._writer = JournalWriter(path, max_bytes, self._forget)
+        self._writer = JournalWriter(path, max_bytes, self._forget, observers)
         self._claims: dict[str, _ClaimedKey] = {}
         self._asked = bytearray()  # a bit per row: asked for in this run
 

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from aiophlo.errors import JournalError
+from aiophlo.instrumentation import Observers
 from aiophlo.journal.file import INTEND, SETTLE, OpenFile, open_file
 from aiophlo.model.outcomes import Outcome
 
@@ -51,15 +53,21 @@ class JournalWriter:
         path: The file, resolved.
         max_bytes: Size beyond which the file refuses to grow.
         settled: Called on the loop with each key whose outcome is on disk.
+        observers: Who is told of each transaction.
 
     Attributes:
         opened: Done once the file is open; fails with a `JournalError`.
     """
 
     def __init__(
-        self, path: Path, max_bytes: int | None, settled: Callable[[str], None]
+        self,
+        path: Path,
+        max_bytes: int | None,
+        settled: Callable[[str], None],
+        observers: Observers = Observers(),  # noqa: B008 -- tells nobody
     ) -> None:
         self._path = path
+        self._observers = observers
         self._max_bytes = max_bytes
         self._settled = settled
         self._loop = asyncio.get_running_loop()
@@ -143,11 +151,16 @@ class JournalWriter:
     def _write(self, file: OpenFile) -> None:
         group = self._next_group()
         if self._failure is None:
+            began = time.monotonic()
             try:
                 _commit(file, group)
             except Exception as error:  # noqa: BLE001 -- nobody who waits may hang
                 self._failure = error
-            else:
+            seconds, writes = time.monotonic() - began, len(group)
+            if self._observers.listening:
+                failed = self._failure is not None
+                self._tell(self._tell_commit, seconds, writes, failed)
+            if self._failure is None:
                 self._tell(self._finish, group, None)
                 return
         outcomes = [write for write in group if isinstance(write, _Settlement)]
@@ -188,6 +201,11 @@ class JournalWriter:
     def _tell(self, callback: Callable[..., None], *values: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(callback, *values)
+
+    def _tell_commit(self, seconds: float, writes: int, failed: bool) -> None:  # noqa: FBT001 -- a callback's
+        from aiophlo.observed_events import JournalCommitted  # noqa: PLC0415 -- for most, for nothing
+
+        self._observers.tell(JournalCommitted(seconds, writes, failed))
 
     def _finish(self, group: Sequence[_Write], failure: Exception | None) -> None:
         for write in group:

@@ -56,6 +56,9 @@ class HttpClient:
         allow_plaintext: Whoever is on the way, a proxy included, may read the
             credentials.
         connections: Those that the pool's requests go out on.
+
+    Attributes:
+        base_url: As given.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class HttpClient:
         connections: Connections | None = None,
     ) -> None:
         self._session = session
-        self._base_url = base_url
+        self.base_url = base_url
         self._connect = connect
         self._answer_within = answer_within
         connections = Connections() if connections is None else connections
@@ -108,7 +111,7 @@ class HttpClient:
         assert connector is not None  # noqa: S101 -- the session was only just made
         return BareExchange(
             connector,
-            self._base_url,
+            self.base_url,
             self._through_session.template,
             connect=self._connect,
             connections=self._connections,
@@ -202,5 +205,5 @@ class HttpClient:
         if tracked.stale is not None:
             return str(tracked.stale)
         return describe_exchange_error(
-            error, api=URL(self._base_url), proxy=self._proxy or tracked.proxy
+            error, api=URL(self.base_url), proxy=self._proxy or tracked.proxy
         )

@@ -353,7 +353,14 @@ class Delivery(RegisteredDial):
         if context.observers.listening:
             waited = self.sent - self.begun
             context.observers.attempt_begun(
-                context.account, self.action, self.id, self.attempts, waited
+                context.account,
+                self.action,
+                self.id,
+                self.attempts,
+                waited,
+                self.lane,
+                self.request.method,
+                context.http_client.base_url + self.request.path,
             )
         return tracked
 

@@ -158,7 +158,9 @@ class Sender:
         observers = self.observers
         if observers.listening:
             delivery.id = observers.new_id()
-            observers.action_begun(self.account, action, delivery.id, delivery.handover)
+            observers.action_begun(
+                self.account, action, delivery.id, delivery.handover, delivery.lane
+            )
         if isinstance(action, DialAction):
             key = self.dials.key(action)
             if not (once and self.dials.has_equal(key)):

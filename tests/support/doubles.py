@@ -123,6 +123,7 @@ class ScriptedHttpClient(HttpClient):
     def __init__(
         self, answer: Callable[[Request], Awaitable[Answer | NoAnswer]]
     ) -> None:
+        self.base_url = "https://phlo.invalid/v1"
         self.requests: list[Request] = []
         self._answer = answer
 

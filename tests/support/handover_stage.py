@@ -153,6 +153,7 @@ async def set_stage(
             account_of(simulator),
             answer_within=1.0,
             retry=RetryPolicy(first_wait=0.01),
+            observers=observers,
         )
         await stack.enter_async_context(pool)
         yield Stage(simulator, pool, router, call, alarms.records)

@@ -196,6 +196,9 @@ def _fields(
         "phlo_reason": reason_of(outcome),
         "phlo_status": outcome.status,
         "phlo_api_id": None if outcome.api_id is None else mask_id(outcome.api_id),
+        "phlo_request_id": (
+            None if outcome.request_id is None else mask_id(outcome.request_id)
+        ),
         "phlo_attempts": outcome.attempts,
         "phlo_joined": outcome.joined,
         "phlo_seconds": round(outcome.seconds, 6),

@@ -259,6 +259,7 @@ def test_record_carries_fields_for_machines(log: pytest.LogCaptureFixture) -> No
         "phlo_reason": "server_error",
         "phlo_status": 400,
         "phlo_api_id": "faad0293-f5f0-487e-8ff7-b45ba6c45b25",
+        "phlo_request_id": None,
         "phlo_attempts": 2,
         "phlo_seconds": 1.234568,
     }

@@ -13,6 +13,7 @@ _AUTH_ID = re.compile(r"(?:MA|SA)[A-Z0-9]{18}")
 _MAIN_ID = re.compile(r"MA[A-Z0-9]{18}")
 _TOKEN = re.compile(r"[!-~]+")
 _MOST = 1e12  # far above any limit, and far below where a float gives up
+_SCOPED = "stk_"  # what a scoped token begins with
 ID_VARIABLE = "PLIVO_AUTH_ID"
 TOKEN_VARIABLE = "PLIVO_AUTH_TOKEN"  # noqa: S105 -- a variable's name
 
@@ -128,7 +129,7 @@ class Account:
 
     Attributes:
         auth_id: 20 characters, `MA…` (account) or `SA…` (subaccount).
-        auth_token: Its secret; never shown.
+        auth_token: Its secret, or a scoped token of it, `stk_…`; never shown.
         main: `auth_id` of the main account a subaccount belongs to: they share
             one quota, and so one pace.
         quota: Requests the main account may make; None sends unpaced.
@@ -202,6 +203,13 @@ class Account:
 
     @property
     def authorization(self) -> str:
-        """Value of the Basic `Authorization` header."""
+        """Value of the `Authorization` header: Basic, or Bearer with a scoped token.
+
+        Source:
+            Plivo docs, "Authentication": Basic. Plivo's own command line: tokens that
+            begin with `stk_` go as Bearer. Assumed: the PHLO API takes both.
+        """
+        if self.auth_token.startswith(_SCOPED):
+            return f"Bearer {self.auth_token}"
         pair = f"{self.auth_id}:{self.auth_token}".encode()
         return f"Basic {base64.b64encode(pair).decode()}"

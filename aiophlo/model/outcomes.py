@@ -65,26 +65,32 @@ class _Outcome:
     body: Mapping[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
     error: str | None = attrs.field(default=None, repr=masked_repr(mask_text))
     joined: bool = False
+    request_id: str | None = attrs.field(
+        default=None, eq=False, repr=masked_repr(mask_id)
+    )
 
 
+@attrs.frozen(kw_only=True)
 class Accepted(_Outcome):
-    """Plivo said yes.
+    """Plivo said yes, or its list of calls shows that the phone was rung.
 
     Attributes:
+        sighted: Plivo never said yes: `SessionPool.look` saw the call.
         action: What was asked.
         attempts: How many requests were begun for it.
         seconds: From asking to knowing.
         waited: Seconds of these until the last attempt had its slot.
         status: HTTP status of the answer that decided, if there was one.
         api_id: Plivo's id of that request, never of a call.
+        request_id: What the answer's `X-Request-ID` says, if it has one.
         body: The answer's JSON object, else empty.
         error: What Plivo or the connection said went wrong. May quote a
             number: `repr` and exceptions mask it, you should too.
         joined: This is the outcome of an equal action already under way.
     """
 
-    __slots__ = ()
     verdict: ClassVar[str] = "accepted"
+    sighted: bool = False
 
 
 class Rejected(_Outcome):
@@ -97,6 +103,7 @@ class Rejected(_Outcome):
         waited: Seconds of these until the last attempt had its slot.
         status: HTTP status of the answer that decided, if there was one.
         api_id: Plivo's id of that request, never of a call.
+        request_id: What the answer's `X-Request-ID` says, if it has one.
         body: The answer's JSON object, else empty.
         error: What Plivo or the connection said went wrong. May quote a
             number: `repr` and exceptions mask it, you should too.
@@ -120,6 +127,7 @@ class NotSent(_Outcome):
         waited: Seconds of these until the last attempt had its slot.
         status: HTTP status of the answer that decided, if there was one.
         api_id: Plivo's id of that request, never of a call.
+        request_id: What the answer's `X-Request-ID` says, if it has one.
         body: The answer's JSON object, else empty.
         error: What Plivo or the connection said went wrong. May quote a
             number: `repr` and exceptions mask it, you should too.
@@ -137,12 +145,16 @@ class InDoubt(_Outcome):
 
     Attributes:
         reason: What happened instead of an answer.
+        left_at: Unix time at which its first request was about to leave, where that
+            is known.
+        looked: How often its phone was looked for in Plivo's list of calls.
         action: What was asked.
         attempts: How many requests were begun for it.
         seconds: From asking to knowing.
         waited: Seconds of these until the last attempt had its slot.
         status: HTTP status of the answer that decided, if there was one.
         api_id: Plivo's id of that request, never of a call.
+        request_id: What the answer's `X-Request-ID` says, if it has one.
         body: The answer's JSON object, else empty.
         error: What Plivo or the connection said went wrong. May quote a
             number: `repr` and exceptions mask it, you should too.
@@ -151,6 +163,8 @@ class InDoubt(_Outcome):
 
     verdict: ClassVar[str] = "in_doubt"
     reason: Reason
+    left_at: float | None = attrs.field(default=None, eq=False)
+    looked: int = 0
 
 
 # A union and not their base: a type checker sees when `match` forgets one.

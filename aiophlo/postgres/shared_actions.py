@@ -317,6 +317,8 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
         "waited": outcome.waited,
         "status": outcome.status,
         "api_id": outcome.api_id,
+        "request_id": outcome.request_id,
+        "left_at": getattr(outcome, "left_at", None),
         "error": outcome.error and mask_text(outcome.error),
     }
 
@@ -330,6 +332,8 @@ def _unpacked(packed: dict[str, Any], action: Action) -> Outcome:
         details["reason"] = Reason(details["reason"])
     if verdict != NotSent.verdict:
         del details["retry_after"]
+    if verdict != InDoubt.verdict:
+        details.pop("left_at", None)
     outcome: Outcome = _KINDS[verdict](action=action, joined=True, **details)
     return outcome
 

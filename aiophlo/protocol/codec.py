@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 from urllib.parse import quote
 
 import attrs
+from multidict import CIMultiDictProxy, istr
 
 from aiophlo.model.actions import (
     Action,
@@ -31,7 +32,8 @@ _dumps = json.JSONEncoder(separators=(",", ":")).encode
 # What RFC 3986 lets stand in a path segment besides letters, digits, `_.-~`.
 _SEGMENT = "!$&'()*+,;=:@"
 _TEXT_LENGTH = 500  # of an error: enough to read
-_API_ID_LENGTH = 128
+_ID_LENGTH = 128
+_REQUEST_ID = istr("X-Request-ID")
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = " \t\n\r"  # JSON's
 _SECONDS = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
@@ -204,6 +206,7 @@ def decode(
         verdict = InDoubt if answer.left else NotSent
         return verdict(**known, reason=answer.reason, error=error)
     status = answer.status
+    known["request_id"] = _request_id(answer.headers)
     body = _json_object(answer.body)
     known["error"] = error = _error_text(body)
     if body:
@@ -258,8 +261,23 @@ def _error_text(body: Mapping[str, Any] | None) -> str | None:
 
 
 def _api_id(body: Mapping[str, Any] | None) -> str | None:
-    value = body.get("api_id") if body else None
-    if not isinstance(value, str) or len(value) > _API_ID_LENGTH:
+    return _id(body.get("api_id") if body else None)
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    """Return what an answer's `X-Request-ID` says.
+
+    Source:
+        Plivo's own command line, which reports it. Whether the PHLO API sends it is
+        unknown.
+    """
+    if isinstance(headers, CIMultiDictProxy):  # aiohttp's: ten times as fast
+        return _id(headers.get(_REQUEST_ID))
+    return _id(_header(headers, "x-request-id"))
+
+
+def _id(value: object) -> str | None:
+    if not isinstance(value, str) or len(value) > _ID_LENGTH:
         return None
     return value if value.isprintable() and value.strip() else None
 

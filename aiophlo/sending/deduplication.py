@@ -18,9 +18,11 @@ from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.protocol.codec import Answer, NoAnswer, decode
 from aiophlo.sending.superseding import party_of
 
-_FIGURES = struct.Struct("=dHIddQ")  # ended, status, attempts, seconds, waited, id
+# ended, status, attempts, seconds, waited, id, length of the request id
+_FIGURES = struct.Struct("=dHIddQB")
 _REMEMBERED = (Accepted, InDoubt)
 MEMORY = 3.0  # seconds after its end in which a dial still answers its equals
+_ID_BYTES = 255  # of a request id
 _PERIODS = 4  # the one that runs, and those that hold what ended within MEMORY
 _PERIOD = MEMORY / (_PERIODS - 1)
 
@@ -316,10 +318,17 @@ def _packed(
     """Return `outcome` in the form in which it takes least memory."""
     if not (isinstance(outcome, Accepted) and isinstance(answer, Answer)):
         return ended, outcome, number
+    request_id = (outcome.request_id or "").encode(errors="replace")[:_ID_BYTES]
     figures = _FIGURES.pack(
-        ended, answer.status, outcome.attempts, outcome.seconds, outcome.waited, number
+        ended,
+        answer.status,
+        outcome.attempts,
+        outcome.seconds,
+        outcome.waited,
+        number,
+        len(request_id),
     )
-    return figures + answer.body
+    return figures + request_id + answer.body
 
 
 def _ended_at(kept: _Kept) -> float:
@@ -330,8 +339,10 @@ def _ended_at(kept: _Kept) -> float:
 def _unpacked(kept: _Kept, action: Action) -> tuple[Outcome, int]:
     if not isinstance(kept, bytes):
         return kept[1:]
-    _, status, attempts, seconds, waited, number = _FIGURES.unpack_from(kept)
-    answer = Answer(status, {}, kept[_FIGURES.size :])
+    _, status, attempts, seconds, waited, number, length = _FIGURES.unpack_from(kept)
+    body_at = _FIGURES.size + length
+    request_id = kept[_FIGURES.size : body_at].decode(errors="replace")
+    answer = Answer(status, {"X-Request-ID": request_id}, kept[body_at:])
     outcome = decode(
         action,
         answer,

@@ -372,6 +372,8 @@ class Delivery(RegisteredDial):
         context = self.context
         self.answer = answer
         outcome = self._decoded(answer)
+        if isinstance(outcome, InDoubt):
+            outcome = attrs.evolve(outcome, left_at=self._left_at())
         self.verdict = verdict = combine(self.verdict, outcome)
         if isinstance(outcome, NotSent) and self._is_free(outcome):
             self.free += 1
@@ -447,7 +449,15 @@ class Delivery(RegisteredDial):
             waited=self.waited,
             status=status,
             error=_name_of(error),
+            left_at=self._left_at(),
         )
+
+    def _left_at(self) -> float | None:
+        """Return the Unix time of the first attempt's slot."""
+        try:
+            return time.time() - (self.loop.time() - self.first_sent_at)
+        except Exception:  # noqa: BLE001 -- a broken clock makes no other verdict
+            return None
 
     def _tell_limiters(self, outcome: Outcome) -> None:
         # A pause is for both: dials that had theirs meanwhile would leave at once.

@@ -36,6 +36,13 @@ def test_authorization_is_basic() -> None:
     assert base64.b64decode(pair).decode() == f"{MAIN}:{TOKEN}"
 
 
+def test_authorization_is_bearer_with_a_scoped_token() -> None:
+    """A token that may do less is no password of the account."""
+    account = Account("MA" + "X" * 18, "stk_abc")
+    assert account.authorization == "Bearer stk_abc"
+    assert "stk_abc" not in repr(account)
+
+
 def test_token_is_hidden_but_survives_the_journey() -> None:
     """A token in a log is everybody's; a token lost in pickling is nobody's."""
     account = Account(MAIN, TOKEN, quota=None, calls_per_second=2)

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from aiophlo.errors import InvalidAddressError, InvalidInputError
@@ -611,6 +612,30 @@ def test_retry_after_as_a_date(
     """A date read in the machine's own zone would stop the account for hours."""
     headers = {"Retry-After": date} | ({} if sent is None else {"DATE": sent})
     assert retry_after(headers, now=clock) == seconds, zone
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-request-id": "r-1"},
+        {"Date": "today", "X-Request-ID": "r-1"},
+        CIMultiDictProxy(CIMultiDict({"X-Request-Id": "r-1"})),
+    ],
+)
+@pytest.mark.parametrize("status", [201, 404, 429, 500])
+def test_request_id_is_on_every_outcome(
+    headers: Mapping[str, str], status: int
+) -> None:
+    """It is what Plivo's support asks for, most of all where something failed."""
+    answer = Answer(status, headers, b'{"api_id": "a", "error": ""}')
+    assert decode(TRANSFER, answer, now=never).request_id == "r-1"
+
+
+@pytest.mark.parametrize("text", ["", " ", "r" * 129, "a\x00b"])
+def test_request_id_that_can_not_be_one_is_none(text: str) -> None:
+    """A header is anybody's text, and goes to logs."""
+    answer = Answer(201, {"X-Request-ID": text}, b"{}")
+    assert decode(TRANSFER, answer, now=never).request_id is None
 
 
 def test_failure_that_a_proxy_tells_of_keeps_its_name() -> None:

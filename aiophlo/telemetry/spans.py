@@ -148,6 +148,10 @@ class Spans:
             span.set_attribute("aiophlo.attempts", outcome.attempts)
             if outcome.api_id is not None:
                 span.set_attribute("aiophlo.api_id", redacted_id(outcome.api_id))
+            if outcome.request_id is not None:
+                span.set_attribute(
+                    "aiophlo.request_id", redacted_id(outcome.request_id)
+                )
             if isinstance(event, ActionJoined):
                 span.set_attribute("aiophlo.joined", value=True)
                 if (joined := self._dials.get(event.joined)) is not None:

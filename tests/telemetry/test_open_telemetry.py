@@ -144,6 +144,7 @@ async def test_transfer_is_a_span_with_its_request_below(
         "http.response.status_code": 201,
     }
     assert about(action)["aiophlo.verdict"] == "accepted"
+    assert about(action)["aiophlo.request_id"].startswith("r-")
 
 
 async def test_repeat_says_which_it_is_and_what_went_wrong(

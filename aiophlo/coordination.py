@@ -1,17 +1,18 @@
-"""What several pools share, as protocols: rates, dials, and the last word to a party.
+"""What several pools share, as protocols: rates, dials, parties' last words, events.
 
 A pool alone shares nothing: its meters are `sending.rate_meter.RateMeter`, and no dial
 but its own is joined. With a `Coordinator` all pools that it reaches keep the promise
 together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import attrs
 
 from aiophlo.model.accounts import Account, Quota
 from aiophlo.model.actions import Action, Lane
+from aiophlo.model.call_events import CallEvent
 from aiophlo.model.outcomes import Outcome
 
 PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address
@@ -135,6 +136,31 @@ class Heard(Protocol):
         """Hear of an action, by the name of its class, on a party of this pool's."""
 
 
+class SharedCalls(Protocol):
+    """What events tell of calls, in all pools."""
+
+    def hide(self, text: str) -> str:
+        """Return the keyed digest of a key or an id; of nothing, nothing.
+
+        Raises:
+            InvalidInputError: The coordinator isn't open yet.
+        """
+
+    def now(self) -> float:
+        """Return the time that events' `at` is compared with."""
+
+    def tell(self, event: CallEvent) -> CallEvent:
+        """Tell the routers of all other pools of an event.
+
+        Returns:
+            It, as they are told.
+
+        Raises:
+            InvalidInputError: The coordinator isn't open yet, or is on another event
+                loop.
+        """
+
+
 class Coordinator(Protocol):
     """What the pools that share it have in common. One serves one pool.
 
@@ -144,8 +170,15 @@ class Coordinator(Protocol):
 
     coordinated: bool
 
-    async def open(self, random: Callable[[], float]) -> None:
-        """Reach it, or begin to try; `random` spreads what pools do at once."""
+    async def open(
+        self, random: Callable[[], float], accounts: Collection[Account]
+    ) -> None:
+        """Reach it, or begin to try.
+
+        Args:
+            random: Spreads what pools do at once.
+            accounts: The pool's.
+        """
 
     async def close(self) -> None:
         """Say goodbye, and close what is its own."""
@@ -161,3 +194,10 @@ class Coordinator(Protocol):
 
     def actions(self, account: Account, heard: Heard) -> SharedActions:
         """Return the actions of one account; `heard` is told of others' actions."""
+
+    def calls(self, hear: Callable[[CallEvent], object]) -> SharedCalls:
+        """Return the calls of all pools, before it is open or while it is.
+
+        Args:
+            hear: Told of other pools' events, each once.
+        """

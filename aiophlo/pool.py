@@ -97,7 +97,8 @@ class SessionPool:
             attempts.
         coordinator: What is shared with other pools, a
             `aiophlo.postgres.PostgresCoordinator`: the quota, one dial per double
-            click, the last word to a party. None shares nothing.
+            click, the last word to a party; and events of calls, if it is the
+            router's, too. None shares nothing.
 
     Raises:
         InvalidInputError: An argument can't be right; nothing was sent.
@@ -202,7 +203,7 @@ class SessionPool:
         self._guard = LoopGuard("pool")
         if self._coordinator is not None:
             try:
-                await self._coordinator.open(self._random)
+                await self._coordinator.open(self._random, self._accounts.values())
             except BaseException:
                 self._opened = False
                 raise
@@ -539,6 +540,8 @@ class SessionPool:
             told_within=_told_within(told_within, router),
             bring_back_within=bring_back_within,
         )
+        if options.router is not None:
+            options.router.check_coordinator(self._coordinator)
         return Consult(options, self._sender_for(node.phlo.account), self._handovers())
 
     async def hand_over(

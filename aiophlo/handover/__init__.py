@@ -6,6 +6,7 @@ module imports only from those above it:
 ================  =============================================================
 `conversations`   who is in which conversation, in bounded memory
 `watch`           whom a handover is about, and what events tell of them
+`event_reading`   what an event tells of a call
 `event_router`    routes each event to the open handover that it is about
 `states`          the state machine: pure, drawn, no I/O
 `options`         the options of a handover, checked

@@ -192,7 +192,7 @@ class ConversationMemory:
         self._held -= 1
 
     def first_heard(
-        self, call_uuid: str, keys: tuple[str, ...], where: str
+        self, call_uuid: str, keys: tuple[str, ...], where: str, number: int
     ) -> tuple[int, str]:
         """Return when a call was first heard of, and in which conversation last.
 
@@ -200,15 +200,17 @@ class ConversationMemory:
             call_uuid: Its id.
             keys: Of whose it is.
             where: The conversation it is heard of in now; empty if none is named.
+            number: Of the event.
         """
         name = (call_uuid, keys)
         known = self._calls.get(name)
         if known is None:
-            known = self._calls[name] = (self.number, where)
+            known = self._calls[name] = (number, where)
             if len(self._calls) > _CALLS_PER_CONVERSATION * self._remember:
                 self._calls.popitem(last=False)
-        elif where and known[1] != where:
-            known = self._calls[name] = (known[0], where)
+        elif number < known[0] or (where and known[1] != where):
+            known = (min(known[0], number), where or known[1])
+            self._calls[name] = known
         return known
 
     def index(self, conversation: Conversation, keys: tuple[str, ...]) -> None:

@@ -7,12 +7,13 @@ matches two open handovers is ignored for both.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
+from aiophlo.coordination import Coordinator
 from aiophlo.errors import EngagedError
 from aiophlo.handover.conversations import (
-    NAMELESS,
     Conversation,
     ConversationMemory,
     Presence,
@@ -21,6 +22,7 @@ from aiophlo.handover.conversations import (
     SeenMember,
     presence_in,
 )
+from aiophlo.handover.event_reading import read_event
 from aiophlo.handover.watch import (
     CUSTOMER,
     Party,
@@ -31,16 +33,14 @@ from aiophlo.handover.watch import (
 )
 from aiophlo.logs import logger
 from aiophlo.loop_guard import LoopGuard
+from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import new_handover_id
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.validation import check_count, check_seconds
-from aiophlo.webhooks.events import BaseEvent, Event, MemberJoined, MemberLeft
+from aiophlo.webhooks.events import BaseEvent, Event
 
-# Statuses of a call that was never answered.
-UNANSWERED: Final = frozenset(
-    {"busy", "cancel", "canceled", "failed", "no-answer", "rejected", "timeout"}
-)
 _ENOUGH: Final = 2  # of agent, customer and partner, to know a conversation by
+_UNSURE: Final = 0.1  # seconds: how exactly other pools say when they heard something
 
 
 class EventRouter:
@@ -67,13 +67,17 @@ class EventRouter:
         told_within: Seconds by which events may be behind the call, which handovers
             wait for what may still be told. In tests, where they come at once, a
             tenth is enough.
+        coordinator: The one that the pool has: then each event that any process
+            feeds is told to the routers of all, and one that starts in mid-call
+            learns who is inside. Such a router is fed while its pool is open, on
+            that one's event loop. None shares nothing.
 
     Attributes:
         told_within: The same.
 
     Raises:
-        InvalidInputError: `remember` is no whole number above 0, or `told_within` no
-            number of seconds.
+        InvalidInputError: `remember` is no whole number above 0, `told_within` no
+            number of seconds, or `coordinator` none.
 
     Source:
         Plivo docs, "PHLO components": a Multi-Party Call's events and variables.
@@ -83,7 +87,13 @@ class EventRouter:
         taken to stay away for as long as the handover is open.
     """
 
-    def __init__(self, *, remember: int = 10_000, told_within: float = 2.0) -> None:
+    def __init__(
+        self,
+        *,
+        remember: int = 10_000,
+        told_within: float = 2.0,
+        coordinator: Coordinator | None = None,
+    ) -> None:
         self.told_within = check_seconds(told_within, "told_within")
         self._memory = ConversationMemory(check_count(remember, "remember"))
         self._holders: dict[str, Watch] = {}  # by conference_uuid
@@ -93,6 +103,13 @@ class EventRouter:
         self._guard: LoopGuard | None = None  # of the loop that they are on
         self._unmatched = 0
         self._has_warned = False
+        if not (coordinator is None or callable(getattr(coordinator, "calls", None))):
+            refuse("coordinator", "a PostgresCoordinator", coordinator)
+        self._coordinator = coordinator
+        self._shared = None if coordinator is None else coordinator.calls(self._hear)
+        # When each watch, and each ring of it, began: events may be told later.
+        self._begun: dict[Watch, list[tuple[float, int]]] = {}
+        self._last_begun = -math.inf
 
     def __repr__(self) -> str:
         return (
@@ -117,40 +134,42 @@ class EventRouter:
             event: As `parse_event` returns it.
 
         Returns:
-            Id of the one open handover that it was about; None if there is none.
+            Id of the one open handover of this router that it was about; None if
+            there is none.
 
         Raises:
             InvalidInputError: It is no event; or this is another process, thread or
-                event loop than that of the handovers which are open.
+                event loop than that of the handovers which are open; or the pool that
+                has the coordinator isn't open yet.
         """
         if self._guard is not None:
             self._guard.check()
         if not isinstance(event, BaseEvent):
             refuse("event", "an event", event)
-        left = _has_left(event)
-        if left is None:
+        said = read_event(event)
+        if said is None:
             return None
-        watch = self._take(event, left=left)
+        if self._shared is not None and said.keys:
+            said = self._shared.tell(said)
+        return self._hear(said)
+
+    def _hear(self, event: CallEvent) -> str | None:
+        """Hear what this process was told, or another one."""
+        watch = self._take(event) if event.keys else None
         if watch is not None:
             return watch.id
         if self._open:
             self._unmatched += 1
         return None
 
-    def _take(self, event: Event, *, left: bool) -> Watch | None:
+    def _take(self, event: CallEvent) -> Watch | None:
         """Return the handover that an event is about, which has been told."""
-        keys = event.member_keys
-        if not keys:
-            return None
-        memory, call_uuid = self._memory, event.call_uuid or NAMELESS
-        memory.number += 1
-        heard, where = memory.number, event.conference_uuid or ""
+        keys, call_uuid, memory = event.keys, event.call_uuid, self._memory
+        number = self._number(event)
+        heard, where = number, event.conference_uuid
         if call_uuid:
-            heard, where = memory.first_heard(call_uuid, keys, where)
-        if event.conference_uuid is not None:
-            place: Conversation | None = memory.open(event.conference_uuid)
-        else:
-            place = memory.get(where)
+            heard, where = memory.first_heard(call_uuid, keys, where, number)
+        place = memory.open(where) if event.conference_uuid else memory.get(where)
         watch = self._only_one(keys, call_uuid) if place is None else None
         if place is None:
             if watch is None:
@@ -160,8 +179,8 @@ class EventRouter:
             memory.index(place, keys)
         member = place.member(keys, called_in=event.called_in)
         call = place.call(member, call_uuid, heard)
-        _note(call, event, memory.number, left=left)
-        if left:
+        _note(call, event, heard, number)
+        if event.left:
             self._leave_former_call(place)
         watch = watch or self._holders.get(place.uuid) or self._recognise(place)
         if watch is None:
@@ -171,6 +190,21 @@ class EventRouter:
             return None
         self._tell(watch, person)
         return watch
+
+    def _number(self, event: CallEvent) -> int:
+        """Return the number of an event; told late, that of the next ring after it."""
+        self._memory.number += 1
+        if event.at >= self._last_begun - _UNSURE:
+            return self._memory.number
+        return min(
+            (
+                number
+                for moments in self._begun.values()
+                for moment, number in moments
+                if event.at < moment - _UNSURE
+            ),
+            default=self._memory.number,
+        )
 
     def _only_one(self, keys: tuple[str, ...], call_uuid: str) -> Watch | None:
         """Return the one open handover that a member's call belongs to."""
@@ -222,6 +256,11 @@ class EventRouter:
             InvalidInputError: Those that are open are on another event loop.
         """
         self._keep_to_this_loop()
+        if self._shared is not None:
+            conference_uuid = conference_uuid and self._shared.hide(conference_uuid)
+            customer_call_uuid = customer_call_uuid and self._shared.hide(
+                customer_call_uuid
+            )
         if conference_uuid in self._holders:
             message = "conference_uuid: expected no other open handover's conversation"
             raise EngagedError(message, field="conference_uuid")
@@ -234,7 +273,9 @@ class EventRouter:
             customer_call_uuid,
             id=handover or new_handover_id(),
             opened=self._memory.number,
+            hide=None if self._shared is None else self._shared.hide,
         )
+        self._note_beginning(watch)
         self._index(watch)
         conversation = (
             self._best(watch)
@@ -244,6 +285,21 @@ class EventRouter:
         if conversation is not None:
             self._bind(watch, conversation, inferred=conference_uuid is None)
         return watch
+
+    def check_coordinator(self, coordinator: object) -> None:
+        """Refuse the handovers of a pool that other events are shared with.
+
+        Raises:
+            InvalidInputError: This router has a coordinator, and it isn't that one.
+        """
+        if self._coordinator is not None and self._coordinator is not coordinator:
+            refuse("router", "one with the coordinator that the pool has", self)
+
+    def _note_beginning(self, watch: Watch) -> None:
+        if self._shared is not None:
+            self._last_begun = self._shared.now()
+            begun = self._begun.setdefault(watch, [])
+            begun.append((self._last_begun, self._memory.number))
 
     def _keep_to_this_loop(self) -> None:
         if self._guard is not None:
@@ -271,6 +327,7 @@ class EventRouter:
         watch.partner, watch.rung = partner, self._memory.number
         watch.call_status = None
         watch.heard_of.discard(Party.PARTNER)
+        self._note_beginning(watch)
         self._index(watch)
 
     def forget(self, watch: Watch) -> None:
@@ -278,6 +335,7 @@ class EventRouter:
         self._open -= 1
         if not self._open:
             self._guard = None  # the next pool may be on another loop
+        self._begun.pop(watch, None)
         self._unindex(watch)
         uuid = watch.conference_uuid or ""
         if self._holders.get(uuid) is watch:
@@ -413,30 +471,18 @@ class EventRouter:
             watch.tell(party, presence)
 
 
-def _has_left(event: Event) -> bool | None:
-    """Say whether an event tells of a leaving or a joining; None if of neither."""
-    if isinstance(event, MemberLeft) or _unanswered(event) is not None:
-        return True
-    return False if isinstance(event, MemberJoined) else None
-
-
-def _unanswered(event: Event) -> str | None:
-    """Return the status of a call that nobody answered, if an event tells of one."""
-    status = (event.call_status or "").lower()
-    return status if status in UNANSWERED else None
-
-
 def _call_key(call_uuid: str) -> str:
     return f"call {call_uuid}"  # no address has a blank in it
 
 
-def _note(call: SeenCall, event: Event, number: int, *, left: bool) -> None:
+def _note(call: SeenCall, event: CallEvent, heard: int, number: int) -> None:
     """Note what an event tells of a call."""
-    call.unanswered = _unanswered(event) or call.unanswered
-    if left:
-        call.left = number
+    call.heard = min(call.heard, heard)
+    call.unanswered = event.unanswered or call.unanswered
+    if event.left:
+        call.left = max(call.left, number)
     else:
-        call.joined = number
+        call.joined = max(call.joined, number)
 
 
 def _status(calls: SeenCalls, since: int) -> str | None:

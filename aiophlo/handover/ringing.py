@@ -210,6 +210,6 @@ def unanswered(call_status: str) -> Ending:
     """Return the ending of a call that an event says nobody answered.
 
     Args:
-        call_status: In lower case: one of `aiophlo.handover.event_router.UNANSWERED`.
+        call_status: In lower case: one of `aiophlo.handover.event_reading.UNANSWERED`.
     """
     return _BY_STATUS.get(call_status, Ending.NO_ANSWER)

@@ -62,6 +62,8 @@ class Watch:
         rung: Number of the event after which the partner was rung.
         former: When those were rung who might still answer, by address.
         names: Who is known by which key.
+        hide: Returns what stands for a key in the events of this router; None if the
+            key itself does.
         unplaced: What events told that named no conversation.
     """
 
@@ -79,6 +81,7 @@ class Watch:
     rung: int = attrs.field(default=0, repr=False)
     former: dict[str, int] = attrs.field(factory=dict, repr=False)
     names: dict[str, Person] = attrs.field(factory=dict, repr=False)
+    hide: Callable[[str], str] | None = attrs.field(default=None, repr=False)
     unplaced: Conversation = attrs.field(
         factory=lambda: Conversation(""), repr=False, init=False
     )
@@ -130,6 +133,8 @@ class Watch:
                 for name in national_keys(key):
                     national[name] = None if name in national else person
         self.names |= {name: who for name, who in national.items() if who is not None}
+        if self.hide is not None:
+            self.names = {self.hide(name): who for name, who in self.names.items()}
 
     def who(self, keys: tuple[str, ...], call_uuid: str) -> Person | None:
         """Return the party that these keys match, if they match one alone."""

@@ -8,6 +8,7 @@ The modules, each imports only those above it:
 `operations`      what is asked in one go, and what comes of it
 `shared_meter`    when this pool's slots of a shared rate come
 `shared_actions`  one dial per double click, and the last word to a party
+`shared_calls`    what events tell of calls, told to all and kept while calls last
 `listener`        what other pools tell, and that this one lives
 `migrate`         the schema, and its versions
 `coordinator`     all of it, for one pool

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 import psycopg
@@ -11,6 +11,7 @@ from aiophlo.coordination import Heard, Rate
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
+from aiophlo.model.call_events import CallEvent
 from aiophlo.model.validation import check_type
 from aiophlo.postgres.connection import AwayError, Connection, said, unawaited
 from aiophlo.postgres.listener import Listener
@@ -18,8 +19,14 @@ from aiophlo.postgres.migrate import MigrationError, migrate, newest, version_qu
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_actions import PostgresActions
+from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
 from aiophlo.postgres.shared_meter import SharedMeter
-from aiophlo.postgres.validation import check_namespace, check_share, check_url
+from aiophlo.postgres.validation import (
+    check_namespace,
+    check_secret,
+    check_share,
+    check_url,
+)
 
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
@@ -30,10 +37,12 @@ _AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at
 class PostgresCoordinator:
     """Lets pools that have the same database keep the promise together.
 
-    Give each pool one of its own: `SessionPool(account, coordinator=…)`. All pools of
-    one namespace share the quota of each account, join each other's double clicks, and
-    hear of each other's actions on a party. While the database is away each goes on by
-    itself, with its share of the quota; a WARNING says so once.
+    Give each pool one of its own, `SessionPool(account, coordinator=…)`, and its router
+    the same, `EventRouter(coordinator=…)`. All pools of one namespace share the quota
+    of each account, join each other's double clicks, and hear of each other's actions
+    on a party; their routers hear of every event that any of them is fed. While the
+    database is away each goes on by itself, with its share of the quota; a WARNING says
+    so once.
 
     Args:
         url: Where the database is, such as `postgresql://user@host/database`; what is
@@ -45,6 +54,9 @@ class PostgresCoordinator:
             `aiophlo postgres migrate` has to have done it.
         share_at_start: Share of each quota that this pool uses if the database can't
             be reached from the start, so that nobody knows how many pools there are.
+        secret: Key of the digests under which pools tell each other of events: text of
+            16 characters or more. None for the tokens of all accounts that the pool
+            has: then only pools with the same accounts share events.
 
     Raises:
         InvalidInputError: An argument can't be right.
@@ -58,6 +70,7 @@ class PostgresCoordinator:
         namespace: str = "aiophlo",
         migrate: bool = False,
         share_at_start: float = 0.25,
+        secret: str | None = None,
     ) -> None:
         self._url = check_url(url, "url")
         self._listen_url = check_url(
@@ -66,12 +79,14 @@ class PostgresCoordinator:
         self._schema = check_namespace(namespace)
         self._migrate = check_type(migrate, bool, "migrate")
         self.pools = 1.0 / check_share(share_at_start, "share_at_start")
+        self._secret = check_secret(secret)
         self.available = 1.0
         self.coordinated = False
         self._number = secrets.randbits(62)
         self._clock = ServerClock()
         self._meters: list[SharedMeter] = []
         self._actions: list[PostgresActions] = []
+        self._calls: list[PostgresCalls] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = self._closing = False
 
@@ -79,7 +94,14 @@ class PostgresCoordinator:
         state = "coordinated" if self.coordinated else "not coordinated"
         return f"<PostgresCoordinator {self._schema!r}, {state}>"
 
-    async def open(self, random: Callable[[], float]) -> None:
+    @property
+    def foreign_events(self) -> int:
+        """How many events came that are under another key, and can't be read."""
+        return sum(calls.foreign for calls in self._calls)
+
+    async def open(
+        self, random: Callable[[], float], accounts: Collection[Account]
+    ) -> None:
         """Reach the database; without it the pool opens all the same.
 
         Raises:
@@ -97,6 +119,9 @@ class PostgresCoordinator:
         self._listener = Listener(
             self._listen_url, self._schema, self._number, self._told, self._hearing
         )
+        self._digests = CallDigests.of(accounts, self._secret)
+        for calls in self._calls:
+            calls.open(self._digests, self._operations)
         self._works: set[object] = set()  # of the two tasks, what is under way
         self._reached = asyncio.Event()
         self._refused: MigrationError | None = None
@@ -121,6 +146,8 @@ class PostgresCoordinator:
     async def close(self) -> None:
         """Say goodbye, and close both connections."""
         self._closing = True
+        for calls in self._calls:
+            await calls.close()
         if self._operations.open:
             asked = self._operations.ask({"do": "bye", "pool": self._number})
             await asyncio.wait({asked}, timeout=_BEAT)
@@ -154,6 +181,16 @@ class PostgresCoordinator:
         actions = PostgresActions(account, heard, self._operations, self._number)
         self._actions.append(actions)
         return actions
+
+    def calls(self, hear: Callable[[CallEvent], object]) -> PostgresCalls:
+        """Return the calls of all pools, as `coordination.Coordinator` says."""
+        calls = PostgresCalls(hear)
+        self._calls.append(calls)
+        if self._opened and not self._closing:
+            calls.open(self._digests, self._operations)
+            if self.coordinated:
+                calls.catch_up()
+        return calls
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -235,6 +272,8 @@ class PostgresCoordinator:
         self._reached.set()
         for actions in self._actions:
             actions.catch_up()
+        for calls in self._calls:
+            calls.catch_up()
 
     def _lost(self, work: Callable[[], Awaitable[None]], error: Exception) -> None:
         books = work == self._book
@@ -242,6 +281,9 @@ class PostgresCoordinator:
         self._works.discard(work)
         if self._closing:
             return
+        if not books:
+            for calls in self._calls:
+                calls.cut_off(self._listener.heard_until)
         self.coordinated = False
         if is_news:
             self._say_lost(str(error))
@@ -266,6 +308,10 @@ class PostgresCoordinator:
             for meter in self._meters:
                 if meter.name == name:
                     meter.told(news)
+            return
+        if kind == "call":
+            for calls in self._calls:
+                calls.hear(details)
             return
         for actions in self._actions:
             actions.hear(kind, details)

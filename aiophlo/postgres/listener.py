@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ class Listener:
         pool: This pool's number, whose lock it holds.
         told: Called with the kind and the details of each notice.
         ready: Called once it hears.
+
+    Attributes:
+        heard_until: Loop time until which all notices are sure to have been heard.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Listener:
         self._pool = pool
         self._told = told
         self._ready = ready
+        self.heard_until = -math.inf
 
     async def run(self) -> None:
         """Hear until the connection is lost.
@@ -47,12 +52,16 @@ class Listener:
         # Shared, as the server may not have noticed yet that an earlier one is lost.
         await connection.fetch("SELECT pg_advisory_lock_shared($1::bigint)", self._pool)
         await connection.fetch(f'LISTEN "{self._schema}"')
+        time = asyncio.get_running_loop().time
+        self.heard_until = time()
         self._ready()
         while True:
             await asyncio.wait({connection.lost}, timeout=_PROBE_EVERY)
             if connection.lost.done():
                 raise connection.lost.result()
+            probed = time()
             await connection.fetch("SELECT 1")
+            self.heard_until = probed
 
     def close(self) -> None:
         """Close the connection."""

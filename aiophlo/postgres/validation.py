@@ -6,6 +6,7 @@ from typing import Final
 from aiophlo.errors import InvalidInputError
 
 _NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_SHORTEST_SECRET: Final = 16
 _URL: Final = re.compile(r"postgres(ql)?://\S+|\w+ ?=.+")
 
 
@@ -52,3 +53,17 @@ def check_share(value: float, field: str) -> float:
         message = f"{field}: expected a number above 0 and at most 1"
         raise InvalidInputError(message, field=field)
     return float(value)
+
+
+def check_secret(value: str | None) -> str | None:
+    """Return the secret that pools share.
+
+    Raises:
+        InvalidInputError: It can't be one; the message never shows it.
+    """
+    if value is not None and (
+        not isinstance(value, str) or len(value) < _SHORTEST_SECRET
+    ):
+        message = f"secret: expected text of {_SHORTEST_SECRET} characters or more"
+        raise InvalidInputError(message, field="secret")
+    return value

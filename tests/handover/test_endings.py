@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aiophlo import Consult, Ending, EventRouter, NobodyAnsweredError
-from aiophlo.handover.event_router import UNANSWERED
+from aiophlo.handover.event_reading import UNANSWERED
 from aiophlo.handover.ringing import unanswered
 from aiophlo.model.handover_records import Tried
 from aiophlo.webhooks.events import parse_event

@@ -322,6 +322,10 @@ BEGIN
             END IF;
             notices := notices || jsonb_build_array(jsonb_build_array(
                 'begun', op->'party', op->>'action', op->'ends_dials', op->'pool'));
+        WHEN 'tell_calls' THEN
+            notices := notices || {schema}.tell_calls(op, p_now);
+        WHEN 'read_calls' THEN
+            answer := {schema}.read_calls(op, p_now);
         WHEN 'seen' THEN
             INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)
                 ON CONFLICT (id) DO UPDATE SET seen = p_now;
@@ -344,6 +348,7 @@ BEGIN
                         SELECT FROM {schema}.pools p
                         WHERE p.id = d.pool AND p.seen > p_now - 120.0)
                 LIMIT 1000 FOR UPDATE SKIP LOCKED);
+            PERFORM {schema}.tidy_calls(p_now);
         WHEN 'bye' THEN
             DELETE FROM {schema}.pools WHERE id = (op->>'pool')::bigint;
         END CASE;

@@ -6,6 +6,7 @@ together.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import attrs
@@ -57,8 +58,14 @@ class Meter(Protocol):
     def pace(self, now: float) -> float:
         """Return the share of the full pace in use, above 0 and at most 1."""
 
-    def want(self, now: float, waiting: Sequence[int]) -> None:
-        """Hear how many wait in each lane, whenever that has changed."""
+    def want(self, now: float, waiting: Sequence[int], coming: Sequence[int]) -> None:
+        """Hear how many wait in each lane, whenever that has changed.
+
+        Args:
+            now: The time.
+            waiting: How many wait.
+            coming: How many more will wait, unless they join another pool's dial.
+        """
 
 
 @attrs.frozen
@@ -109,6 +116,9 @@ class UnderWay(Protocol):
     @property
     def has_left(self) -> bool:
         """Whether a phone can be ringing, for all that is known so far."""
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Seek a slot for it, while it isn't known whether it has to be sent."""
 
 
 class SharedActions(Protocol):

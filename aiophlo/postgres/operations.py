@@ -131,7 +131,9 @@ class Operations:
         result = json.loads(value or b"")
         self._clock.note(sent, self._loop.time(), result["begun"], result["ended"])
         block, self._under_way = self._under_way, []
-        for (_, future), answer in zip(block, result["answers"], strict=True):
+        answered = list(zip(block, result["answers"], strict=True))
+        answered.reverse()  # slots first: who learns that it may be sent has its own
+        for (_, future), answer in answered:
             if future is not None and not future.done():
                 future.set_result(answer)
         if self._due < math.inf:

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Iterator
 from typing import Any, Final
 
 import attrs
@@ -37,16 +36,18 @@ _FIRST_LOOK: Final = 0.1  # seconds to the second one, which tells whether it ha
 _LAST_WORD: Final = 0.2  # seconds in which one that has left just in time says so
 _AWAY: Final = 5.0  # seconds without the database; then nobody waits for its word
 _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect anew
+_PATIENCE: Final = 3.0  # seconds in which the database answers, or is away
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
+_UNHURRIED: Final = 0.05  # seconds that an end nobody waits for may be told later
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
 _KINDS: Final = {kind.verdict: kind for kind in (Accepted, Rejected, NotSent, InDoubt)}
 
 
 @attrs.frozen
 class _Row:
-    key: int
+    key: int  # 0 for what is no dial
     id: int
-    party: int
+    parties: tuple[tuple[int, PartyKey], ...]  # the agent's, and who is called
 
 
 class PostgresActions:
@@ -70,6 +71,7 @@ class PostgresActions:
         self._loop = asyncio.get_running_loop()
         self._rows: dict[UnderWay, _Row] = {}
         self._by_id: dict[int, UnderWay] = {}
+        self._asked: set[int] = set()  # of these, for which others wait
         self._joined: dict[int, asyncio.Event] = {}  # set when it has ended
         self._parties: dict[int, tuple[PartyKey, int]] = {}  # with how many know it
         self._past: deque[tuple[float, int]] = deque()  # parties, and until when
@@ -77,21 +79,22 @@ class PostgresActions:
 
     async def begin(self, dial: UnderWay) -> Outcome | None:
         """Register a dial, unless an equal one of another pool stands for it."""
-        self._know_parties(dial.action)
+        row = self._row_of(dial.action)
+        self._know(row)
         try:
-            return await self._begin(dial)
+            return await self._begin(dial, row)
         finally:
-            self._forget_later(dial.action)
+            self._forget_later(row)
 
-    async def _begin(self, dial: UnderWay) -> Outcome | None:
+    async def _begin(self, dial: UnderWay, row: _Row) -> Outcome | None:
         while True:
-            row = self._row_of(dial.action)
             answer = await self._answer(dial, row)
             if answer is None or "join" not in answer:
                 return None
             outcome = await self._join(row.key, int(answer["join"]), answer, dial)
             if outcome is not None:
                 return outcome
+            row = attrs.evolve(row, id=_new_id())
 
     async def _answer(self, dial: UnderWay, row: _Row) -> Answer | None:
         """Return the answer; None if the database is away, or too slow for the dial.
@@ -105,9 +108,14 @@ class PostgresActions:
         patience = dial.deadline - self._loop.time()
         answer = None
         try:
-            await asyncio.wait({asked}, timeout=min(max(patience, 0.0), 3.0))
-            if asked.done() and not asked.exception():
-                answer = asked.result()
+            with dial.coming():
+                if patience < _PATIENCE:
+                    await asyncio.wait({asked}, timeout=max(patience, 0.0))
+                    answer = asked.result() if asked.done() else None
+                else:
+                    answer = await asked
+        except AwayError:
+            pass
         finally:
             if answer is None or "join" not in answer:
                 self._enter(dial, row)
@@ -124,13 +132,13 @@ class PostgresActions:
         party = party_of(asked)
         if party is None:
             return
-        row = _Row(0, 0, self._hash(*party))
+        row = _Row(0, 0, ((self._hash(*party), party),))
         self._rows[action] = row
-        self._know(row.party, party)
+        self._know(row)
         self._operations.tell(
             {
                 "do": "note",
-                "party": row.party,
+                "party": row.parties[0][0],
                 "action": type(asked).__name__,
                 "ends_dials": asked.ends_dials,
                 "pool": self._pool,
@@ -142,13 +150,22 @@ class PostgresActions:
         row = self._rows.pop(action, None)
         if row is None:
             return
-        self._forget_later(action.action)
+        self._forget_later(row)
         if row.id:
             del self._by_id[row.id]
+            within = 0.0 if row.id in self._asked else _UNHURRIED
+            self._asked.discard(row.id)
             is_own = isinstance(outcome, NotSent) and outcome.reason in _OWN
-            self._end(row, None if is_own else outcome)
+            self._end(row, None if is_own else outcome, within=within)
 
-    def _end(self, row: _Row, outcome: Outcome | None, since: float = 0.0) -> None:
+    def _end(
+        self,
+        row: _Row,
+        outcome: Outcome | None,
+        since: float = 0.0,
+        *,
+        within: float = 0.0,
+    ) -> None:
         since = since or self._loop.time()
         remembered = isinstance(outcome, (Accepted, InDoubt))
         memory = MEMORY - (self._loop.time() - since) if remembered else 0.0
@@ -164,7 +181,8 @@ class PostgresActions:
                 "id": row.id,
                 "memory": max(memory, 0.0),
                 "outcome": None if outcome is None else _packed(outcome),
-            }
+            },
+            within=within,
         ).add_done_callback(told)
 
     def catch_up(self) -> None:
@@ -232,6 +250,8 @@ class PostgresActions:
                 ended.set()
         elif kind == "asked":
             dial = self._by_id.get(int(details[0]))
+            if dial is not None:
+                self._asked.add(int(details[0]))
             if dial is not None and dial.has_left:
                 row = self._rows[dial]
                 self._operations.tell({"do": "left", "key": row.key, "id": row.id})
@@ -244,28 +264,17 @@ class PostgresActions:
     def _enter(self, dial: UnderWay, row: _Row) -> None:
         self._rows[dial] = row
         self._by_id[row.id] = dial
-        self._know_parties(dial.action)
+        self._know(row)
 
-    def _parties_of(self, action: Action) -> Iterator[tuple[int, PartyKey]]:
-        party = party_of(action)
-        if party is not None:
-            yield self._hash(*party), party
-        if isinstance(action, DialAction):
-            called = (action.phlo_id, action.node_id, phone_of(action.to))
-            yield self._hash(*called), called
+    def _know(self, row: _Row) -> None:
+        for number, party in row.parties:
+            _, times = self._parties.get(number, (party, 0))
+            self._parties[number] = party, times + 1
 
-    def _know_parties(self, action: Action) -> None:
-        for number, party in self._parties_of(action):
-            self._know(number, party)
-
-    def _forget_later(self, action: Action) -> None:
+    def _forget_later(self, row: _Row) -> None:
         until = self._loop.time() + _KNOWN
-        self._past.extend((until, number) for number, _ in self._parties_of(action))
+        self._past.extend((until, number) for number, _ in row.parties)
         self._forget()
-
-    def _know(self, number: int, party: PartyKey) -> None:
-        _, times = self._parties.get(number, (party, 0))
-        self._parties[number] = party, times + 1
 
     def _forget(self) -> None:
         now = self._loop.time()
@@ -278,14 +287,14 @@ class PostgresActions:
                 del self._parties[number]
 
     def _dial(self, row: _Row, action: Action, *, once: bool) -> Operation:
-        assert isinstance(action, DialAction)  # noqa: S101 -- alone has a row
+        (agent, _), (called, _) = row.parties
         return {
             "do": "dial",
             "key": row.key,
             "id": row.id,
             "pool": self._pool,
-            "agent": row.party,
-            "called": self._called(action),
+            "agent": agent,
+            "called": called,
             "action": type(action).__name__,
             "once": once,
             "memory": MEMORY,
@@ -295,16 +304,18 @@ class PostgresActions:
         assert isinstance(action, DialAction)  # noqa: S101 -- alone has a row
         agent = party_of(action)
         assert agent is not None  # noqa: S101 -- every dial has an agent
-        key = self._hash(dial_key(action))
-        return _Row(key, secrets.randbits(62) + 1, self._hash(*agent))
-
-    def _called(self, action: DialAction) -> int:
-        return self._hash(action.phlo_id, action.node_id, phone_of(action.to))
+        called = (action.phlo_id, action.node_id, phone_of(action.to))
+        parties = ((self._hash(*agent), agent), (self._hash(*called), called))
+        return _Row(self._hash(dial_key(action)), _new_id(), parties)
 
     def _hash(self, *words: str) -> int:
         text = "\0".join(words).encode()
         digest = hashlib.blake2b(text, key=self._secret, digest_size=8).digest()
         return int.from_bytes(digest, signed=True)
+
+
+def _new_id() -> int:
+    return secrets.randbits(62) + 1
 
 
 def _packed(outcome: Outcome) -> dict[str, Any]:

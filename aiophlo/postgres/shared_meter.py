@@ -20,6 +20,7 @@ from aiophlo.sending.rate_meter import LONGEST_PAUSE, RateMeter, recovered
 
 _APART: Final = 1.0  # seconds without slots once it is back: others may not know yet
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
+_HASTE: Final = 0.01  # seconds that a process may need to use one, at most
 _SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
 _WORSE: Final = 1.2  # times what was foretold
 _BUSY: Final = 1.0  # seconds after a slot for which the pool's own step is believed
@@ -188,24 +189,26 @@ class SharedMeter:
             return self._alone.pace(now)
         return recovered(self._pace, now - self._pace_at)
 
-    def want(self, now: float, waiting: Sequence[int]) -> None:
+    def want(self, now: float, waiting: Sequence[int], coming: Sequence[int]) -> None:
         """Book for those who wait, as far as that is due."""
         if self._alone is not None or now < self._not_before:
             return
-        urgent, streamed = waiting[Lane.URGENT], waiting[Lane.STREAMED]
+        urgent = waiting[Lane.URGENT] + coming[Lane.URGENT]
         if urgent > len(self._urgent) + self._asking_urgent:
             self._asking_urgent += 1
             self._book(1, urgent=True)
-        others = sum(waiting) - urgent
+        here = sum(waiting) - waiting[Lane.URGENT]
+        others = here + sum(coming) - coming[Lane.URGENT]
         if not others:
             self._last = math.nan
         elif not self._asking:
-            count = self._due_to_book(now)
+            without = others - len(self._booked)
             # A stream lets one wait at a time, and more come after it.
-            count = min(count, _MOST_AHEAD if streamed else others)
+            most = _MOST_AHEAD if waiting[Lane.STREAMED] else without
+            count = min(self._due_to_book(now), most)
             if count > 0:
                 self._asking = count
-                self._book(count, urgent=False)
+                self._book(count, coming=max(count - here, 0))
 
     def _due_to_book(self, now: float) -> int:
         ahead = now + 2 * self._clock.round_trip
@@ -217,7 +220,7 @@ class SharedMeter:
             return _MOST_AHEAD
         return max(math.ceil((ahead - last) / interval), 1)
 
-    def _book(self, count: int, *, urgent: bool) -> None:
+    def _book(self, count: int, *, urgent: bool = False, coming: int = 0) -> None:
         def came(asked: asyncio.Future[Answer]) -> None:
             if urgent:
                 self._asking_urgent -= 1
@@ -228,9 +231,23 @@ class SharedMeter:
                 self.told(asked.result())
 
         booking = self._operation(
-            "book", interval=self._interval, count=count, urgent=urgent
+            "book",
+            interval=self._interval,
+            count=count,
+            coming=coming,
+            urgent=urgent,
+            late=self._late(),
         )
         self._operations.ask(booking).add_done_callback(came)
+
+    def _late(self) -> float:
+        """Return by how much a slot may be over already when it is booked.
+
+        What is left of the time for which it is good has to do for its way here; that
+        a pool's own meter catches up by as much is why it is seldom idle.
+        """
+        way = self._clock.round_trip + _HASTE
+        return max(self._rate.lateness - way, 0.0)
 
     def _received(self, slots: list[float], *, urgent: bool) -> None:
         if self._alone is not None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 
 import attrs
 
@@ -194,6 +195,10 @@ class Delivery(RegisteredDial):
         if self.tracked is not None and self.tracked.left:
             return True
         return self.left_elsewhere or isinstance(self.verdict, InDoubt)
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Seek a slot for it, while it isn't known whether it has to be sent."""
+        return self.context.rates[-1].coming(self.lane)
 
     def cancelled(self) -> Outcome:
         """Return the verdict on an action whose caller was cancelled."""

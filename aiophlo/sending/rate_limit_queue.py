@@ -1,8 +1,9 @@
 """Lets coroutines await their slots: the rate limiter with a timer."""
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from aiophlo.model.actions import Lane
 from aiophlo.model.outcomes import Reason
@@ -61,6 +62,16 @@ class RateLimitQueue:
         finally:
             self._waiters.pop(ticket, None)
         return ticket.refusal
+
+    @contextlib.contextmanager
+    def coming(self, lane: Lane) -> Iterator[None]:
+        """Have a slot sought for a coroutine that will wait for one, or so it seems."""
+        self.limiter.coming[lane] += 1
+        self.limiter.want(self._loop.time())
+        try:
+            yield
+        finally:
+            self.limiter.coming[lane] -= 1
 
     def slot_for(self, lane: Lane, *, behind: int) -> float:
         """Return the loop time of the slot of a coroutine after `behind` more."""

@@ -42,12 +42,14 @@ class RateLimiter:
 
     Attributes:
         meter: As given. Tickets stay queued when another meter takes its place.
+        coming: How many will queue in each lane, or so it seems.
     """
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self._lanes: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0] * len(Lane)
+        self.coming = [0] * len(Lane)
 
     def take(self, now: float, lane: Lane = Lane.AWAITED) -> bool:
         """Take the slot that is free now, if no ticket is queued."""
@@ -136,7 +138,7 @@ class RateLimiter:
 
     def want(self, now: float) -> None:
         """Tell the meter who waits."""
-        self.meter.want(now, self._waiting)
+        self.meter.want(now, self._waiting, self.coming)
 
     def _why_late(self, ticket: Ticket) -> Reason:
         """Return why a slot comes too late: because of a pause, or of the quota."""

@@ -94,7 +94,7 @@ class RateMeter:
 
     forecast = next_slot  # all slots are this pool's own, and known
 
-    def want(self, now: float, waiting: Sequence[int]) -> None:
+    def want(self, now: float, waiting: Sequence[int], coming: Sequence[int]) -> None:
         """Hear how many wait in each lane; which changes nothing."""
 
     def step(self, now: float) -> float:

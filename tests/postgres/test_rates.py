@@ -51,7 +51,7 @@ class Row:
 
     def book(self, now: float, *, urgent: bool = False) -> float:
         """Book one slot, and return it."""
-        call = "SELECT (b.r).*, b.slots[1] FROM {s}.book(ROW, %s, %s, 1, %s) b"
+        call = "SELECT (b.r).*, b.slots[1] FROM {s}.book(ROW, %s, %s, 1, %s, 0) b"
         *self._row, slot = self._do(call, now, INTERVAL, urgent)
         return float(slot)
 
@@ -79,6 +79,7 @@ START: Final = {
     "pace": 1.0,
     "pace_set_at": "-Infinity",
     "overdrafts": [],
+    "set_at": "-Infinity",
 }
 
 

@@ -1,8 +1,9 @@
 """What a pool makes of the database's word on its dials."""
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, cast
 
 import attrs
@@ -24,9 +25,13 @@ class Asked:
     def __init__(self) -> None:
         self.open = True
         self.operations: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
+        self.within: list[float] = []
 
-    def ask(self, operation: dict[str, Any]) -> asyncio.Future[Any]:
+    def ask(
+        self, operation: dict[str, Any], *, within: float = 0.0
+    ) -> asyncio.Future[Any]:
         """Keep an operation."""
+        self.within.append(within)
         future = asyncio.get_running_loop().create_future()
         self.operations.append((operation, future))
         return future
@@ -50,6 +55,14 @@ class Dial:
     deadline: float = math.inf
     has_left: bool = False
     left_elsewhere: bool = False
+    sought: int = 0
+
+    @contextlib.contextmanager
+    def coming(self) -> Iterator[None]:
+        """Count whether a slot is sought for it."""
+        self.sought += 1
+        yield
+        self.sought -= 1
 
 
 def actions_of(asked: Asked, heard: list[str]) -> PostgresActions:
@@ -100,9 +113,12 @@ async def test_dial_cancelled_as_its_answer_comes_is_ended(
     task = asyncio.create_task(send())
     await asyncio.sleep(0)
     answer = asked.operations[0][1]
-    steps: list[Callable[[], object]] = [lambda: answer.set_result({}), task.cancel]
-    for step in steps if answer_first else reversed(steps):
-        step()
+    if not answer_first:
+        task.cancel()
+        await asyncio.sleep(0)
+    if not answer.done():
+        answer.set_result({})
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert asked.done() == ["dial", "finish"]
@@ -141,3 +157,39 @@ def test_joiner_without_a_deadline_waits_no_longer_once_nothing_can_be_heard() -
     outcome = run_virtually(join())
     assert isinstance(outcome, InDoubt)
     assert outcome.reason is Reason.INTERRUPTED
+
+
+async def test_slot_is_sought_only_until_the_answer_is_there() -> None:
+    """A joiner would take slot after slot, and never use one."""
+    asked = Asked()
+    dial = Dial(act(WarmTransfer))
+    task = asyncio.create_task(actions_of(asked, []).begin(dial))
+    await asyncio.sleep(0)
+    assert dial.sought == 1
+    asked.operations[0][1].set_result({"join": "5", "outcome": None})
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked.done() == ["dial", "ask"]
+    assert dial.sought == 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("is_joined", [False, True])
+async def test_end_of_a_dial_is_told_at_once_only_to_who_waits_for_it(
+    *, is_joined: bool
+) -> None:
+    """Each statement costs; and who double-clicked shall see what came of it."""
+    asked = Asked()
+    actions = actions_of(asked, [])
+    dial = Dial(act(WarmTransfer))
+    task = asyncio.create_task(actions.begin(dial))
+    await asyncio.sleep(0)
+    asked.operations[0][1].set_result({})
+    await task
+    if is_joined:
+        actions.hear("asked", [str(asked.operations[0][0]["id"])])
+    actions.finish(dial, Accepted(action=dial.action, attempts=1))
+    assert asked.done()[-1] == "finish"
+    assert (asked.within[-1] > 0) is not is_joined

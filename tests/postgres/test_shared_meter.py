@@ -71,9 +71,11 @@ class Stage:
             call_at=lambda at, call: self.later.append((at, call)),
         )
 
-    def want(self, urgent: int = 0, awaited: int = 0, streamed: int = 0) -> None:
-        """Say who waits."""
-        self.meter.want(self.now, [urgent, awaited, streamed])
+    def want(
+        self, urgent: int = 0, awaited: int = 0, streamed: int = 0, coming: int = 0
+    ) -> None:
+        """Say who waits, and how many awaited ones may come."""
+        self.meter.want(self.now, [urgent, awaited, streamed], [0, coming, 0])
 
     @property
     def books(self) -> list[tuple[int, bool]]:
@@ -270,3 +272,28 @@ async def test_failed_booking_is_tried_again() -> None:
     await asyncio.sleep(0)
     stage.want(urgent=1, awaited=1)
     assert len(stage.books) == 4
+
+
+async def test_slot_is_booked_for_one_that_is_coming_unless_it_joins() -> None:
+    """A double click would cost two slots."""
+    stage = Stage()
+    stage.want(coming=1)
+    operation = stage.database.asked[-1][0]
+    assert (operation["count"], operation["coming"]) == (1, 1)
+    await stage.database.answer(slots=[100.0])
+    stage.want(coming=1)
+    assert len(stage.books) == 1, "it has its slot"
+    stage.now += 1.0
+    stage.want(awaited=1, coming=1)
+    operation = stage.database.asked[-1][0]
+    assert (operation["count"], operation["coming"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("round_trip", "late"), [(0.001, 0.014), (0.02, 0.0)])
+async def test_slot_may_be_over_when_it_is_booked_but_not_when_it_comes(
+    round_trip: float, late: float
+) -> None:
+    """It would be thrown away; and without it what was late is never caught up."""
+    stage = Stage(round_trip=round_trip)
+    stage.want(awaited=1)
+    assert stage.database.asked[-1][0]["late"] == pytest.approx(late)

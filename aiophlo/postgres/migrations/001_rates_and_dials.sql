@@ -13,7 +13,8 @@ CREATE UNLOGGED TABLE {schema}.rates (
     pauses_in_a_row integer NOT NULL DEFAULT 0,
     pace float8 NOT NULL DEFAULT 1.0,
     pace_set_at float8 NOT NULL DEFAULT '-Infinity',
-    overdrafts float8[] NOT NULL DEFAULT '{}'
+    overdrafts float8[] NOT NULL DEFAULT '{}',
+    set_at float8 NOT NULL DEFAULT '-Infinity'
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE {schema}.rates IS
     'When the next request of an account may leave; rows that are lost make a pause of a second';
@@ -38,10 +39,12 @@ CREATE TABLE {schema}.dials (
     ended boolean NOT NULL DEFAULT false,
     outcome jsonb,
     PRIMARY KEY (key, id)
-) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
+) WITH (
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 2000
+);
 CREATE INDEX dials_agent ON {schema}.dials (agent);
 CREATE INDEX dials_called ON {schema}.dials (called);
-CREATE INDEX dials_until ON {schema}.dials (until);
 COMMENT ON TABLE {schema}.dials IS
     'Dials under way or just ended; key, agent and called are keyed hashes';
 
@@ -58,6 +61,17 @@ BEGIN
             ON CONFLICT DO NOTHING;
         SELECT * INTO r FROM {schema}.rates WHERE name = p_name FOR UPDATE;
     END IF;
+    IF r.set_at > p_now + 1.0 THEN  -- the clock was set back, or another server took over
+        r.next_free := r.next_free - (r.set_at - p_now);
+        r.paused_until := r.paused_until - (r.set_at - p_now);
+        r.trying_until := r.trying_until - (r.set_at - p_now);
+        r.urgent_next := r.urgent_next - (r.set_at - p_now);
+        r.urgent_tried_at := r.urgent_tried_at - (r.set_at - p_now);
+        r.pace_set_at := r.pace_set_at - (r.set_at - p_now);
+        r.overdrafts := '{}';
+    END IF;
+    r.set_at := p_now;
+    r.pace := CASE WHEN {schema}.pace(r, p_now) < 1.0 THEN r.pace ELSE 1.0 END;
     RETURN r;
 END $$;
 
@@ -67,11 +81,33 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE least(r.pace + greatest(p_now - r.pace_set_at, 0.0) / 60.0, 1.0) END
 $$;
 
+-- Books `p_count` slots where nothing has been refused lately, which is nearly always.
+CREATE FUNCTION {schema}.book_calmly(
+    p_name text, p_now float8, p_interval float8, p_count integer, p_late float8
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    free float8;
+BEGIN
+    UPDATE {schema}.rates
+        SET next_free = greatest(next_free, p_now - p_late) + p_count * p_interval,
+            set_at = p_now
+        WHERE name = p_name AND pace = 1.0 AND pauses_in_a_row = 0 AND NOT is_long
+            AND paused_until <= p_now - p_late AND trying_until <= p_now - p_late
+            AND urgent_tried_at = 'Infinity' AND set_at <= p_now + 1.0
+        RETURNING next_free INTO free;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN jsonb_build_object(
+        'pace', 1.0, 'unsettled', false, 'paused_for', NULL, 'slots', ARRAY(
+            SELECT free - p_interval * back FROM generate_series(p_count, 1, -1) back));
+END $$;
+
 -- Books `p_count` slots. What is urgent leaves at once, before all that is booked; three
 -- such overdrafts at most are unpaid, each until what it pushed back has had its slot.
 CREATE FUNCTION {schema}.book(
     INOUT r {schema}.rates, p_now float8, p_interval float8, p_count integer,
-    p_urgent boolean, OUT slots float8[]
+    p_urgent boolean, p_late float8, OUT slots float8[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     step float8;
@@ -82,7 +118,7 @@ BEGIN
         step := p_interval / {schema}.pace(r, p_now);
         slot := greatest(r.paused_until, r.trying_until);
         IF NOT p_urgent THEN
-            slot := greatest(r.next_free, slot, p_now);
+            slot := greatest(r.next_free, slot, p_now - p_late);
         ELSIF greatest(r.urgent_next, p_now) < slot THEN
             slot := greatest(r.urgent_next, p_now);  -- all that is booked comes after it
         ELSE
@@ -161,7 +197,7 @@ LANGUAGE sql AS $$
         trying_until = r.trying_until, urgent_next = r.urgent_next,
         urgent_tried_at = r.urgent_tried_at, urgent_tries = r.urgent_tries,
         pauses_in_a_row = r.pauses_in_a_row, pace = r.pace, pace_set_at = r.pace_set_at,
-        overdrafts = r.overdrafts
+        overdrafts = r.overdrafts, set_at = r.set_at
     WHERE name = r.name
 $$;
 
@@ -196,15 +232,20 @@ DECLARE
 BEGIN
     IF (p_op->>'once')::boolean THEN
         PERFORM pg_advisory_xact_lock(p_key);
-        SELECT d.* INTO equal FROM {schema}.dials d
-            LEFT JOIN {schema}.pools p ON p.id = d.pool
-            WHERE d.key = p_key AND d.until > p_now
-                AND (d.until < 'Infinity' OR coalesce(p.seen, d.begun) + memory > p_now
-                    OR p.seen > p_now - 6.0 AND {schema}.lives(d.pool))
-            ORDER BY d.until, d.has_left DESC, d.begun LIMIT 1;
-        IF FOUND THEN
-            UPDATE {schema}.dials SET joined = true WHERE key = p_key AND id = equal.id;
-            RETURN jsonb_build_object('join', equal.id::text, 'outcome', equal.outcome);
+        IF EXISTS (SELECT FROM {schema}.dials WHERE key = p_key AND until > p_now) THEN
+            SELECT d.* INTO equal FROM {schema}.dials d
+                LEFT JOIN {schema}.pools p ON p.id = d.pool
+                WHERE d.key = p_key AND d.until > p_now
+                    -- What ends later than that, ended before the clock was set back.
+                    AND (d.until <= p_now + memory + 1.0 OR d.until = 'Infinity')
+                    AND (d.until < 'Infinity' OR coalesce(p.seen, d.begun) + memory > p_now
+                        OR p.seen > p_now - 6.0 AND {schema}.lives(d.pool))
+                ORDER BY d.until, d.has_left DESC, d.begun LIMIT 1;
+            IF FOUND THEN
+                UPDATE {schema}.dials SET joined = true
+                    WHERE key = p_key AND id = equal.id;
+                RETURN jsonb_build_object('join', equal.id::text, 'outcome', equal.outcome);
+            END IF;
         END IF;
     END IF;
     INSERT INTO {schema}.dials (key, id, pool, agent, called, begun) VALUES (
@@ -228,6 +269,34 @@ LANGUAGE sql AS $$
         '{"outcome": null, "ended": false, "has_left": true, "lives": false}')
 $$;
 
+-- Books slots, but for those dials of this block that have joined another pool's.
+CREATE FUNCTION {schema}.book_slots(
+    p_op jsonb, p_now float8, p_joined integer
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    step float8 := (p_op->>'interval')::float8;
+    late float8 := coalesce((p_op->>'late')::float8, 0.0);
+    urgent boolean := (p_op->>'urgent')::boolean;
+    number integer := (p_op->>'count')::integer
+        - least(p_joined, coalesce((p_op->>'coming')::integer, 0));
+    answer jsonb;
+    r {schema}.rates;
+    made record;
+BEGIN
+    IF NOT urgent THEN
+        answer := {schema}.book_calmly(p_op->>'rate', p_now, step, number, late);
+    END IF;
+    IF answer IS NULL THEN
+        r := {schema}.rate(p_op->>'rate', p_now);
+        SELECT * INTO made
+            FROM {schema}.book(r, p_now, step, number, urgent, late);
+        PERFORM {schema}.store(made.r);
+        answer := {schema}.told(made.r, p_now)
+            || jsonb_build_object('slots', made.slots);
+    END IF;
+    RETURN answer;
+END $$;
+
 -- Does what pools ask, in order, in one transaction. `notices` go to all of them.
 -- Whoever changes dials locks their keys first, in order, so that none waits for another
 -- that waits for it.
@@ -243,6 +312,7 @@ DECLARE
     r {schema}.rates;
     made record;
     was_joined boolean;
+    joins integer := 0;
     keys bigint[];
     key_of_one bigint;
 BEGIN
@@ -253,13 +323,7 @@ BEGIN
         answer := '{}';
         CASE op->>'do'
         WHEN 'book' THEN
-            r := {schema}.rate(op->>'rate', p_now);
-            SELECT * INTO made FROM {schema}.book(
-                r, p_now, (op->>'interval')::float8, (op->>'count')::integer,
-                (op->>'urgent')::boolean);
-            PERFORM {schema}.store(made.r);
-            answer := {schema}.told(made.r, p_now)
-                || jsonb_build_object('slots', made.slots);
+            answer := {schema}.book_slots(op, p_now, joins);
         WHEN 'skip' THEN
             r := {schema}.rate(op->>'rate', p_now);
             r.next_free := greatest(r.next_free, p_now)
@@ -286,6 +350,8 @@ BEGIN
             IF answer = '{}' THEN
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'begun', op->'agent', op->>'action', false, op->'pool'));
+            ELSE
+                joins := joins + 1;
             END IF;
         WHEN 'left' THEN
             PERFORM pg_advisory_xact_lock((op->>'key')::bigint);

@@ -21,6 +21,7 @@ from aiophlo.errors import (
     PartnerLeftError,
     PhloError,
     RejectedError,
+    TakenOverError,
     VerdictError,
     accepted_or_raise,
 )
@@ -222,6 +223,7 @@ __all__ = [
     "SendOptions",
     "SessionPool",
     "Stream",
+    "TakenOverError",
     "Tried",
     "Unhold",
     "Unmute",

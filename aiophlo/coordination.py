@@ -1,12 +1,13 @@
-"""What several pools share, as protocols: rates, dials, parties' last words, events.
+"""What several pools share, as protocols: rates, dials, events of calls, handovers.
 
-A pool alone shares nothing: its meters are `sending.rate_meter.RateMeter`, and no dial
-but its own is joined. With a `Coordinator` all pools that it reaches keep the promise
-together.
+A pool alone shares nothing: its meters are `sending.rate_meter.RateMeter`, no dial
+but its own is joined, and its handovers are `handover.registry.Unshared`. With a
+`Coordinator` all pools that it reaches keep the promise together.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from enum import Enum
 from typing import Protocol
 
 import attrs
@@ -14,9 +15,14 @@ import attrs
 from aiophlo.model.accounts import Account, Quota
 from aiophlo.model.actions import Action, Lane
 from aiophlo.model.call_events import CallEvent
+from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
 
 PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address
+
+
+class AwayError(Exception):
+    """What pools share can't be reached, or doesn't do what it is asked."""
 
 
 class Meter(Protocol):
@@ -171,6 +177,91 @@ class SharedCalls(Protocol):
         """
 
 
+class Claim(Enum):
+    """Whether a pool may bring the customer of a handover back."""
+
+    HELD = "held"  # it may: no other does
+    UNCLAIMED = "unclaimed"  # it may, though nobody can be asked at present
+    UNKNOWN = "unknown"  # it may not: another may have, and nobody can be asked
+    TAKEN_OVER = "taken_over"  # it may not: another has
+
+
+class Lease(Protocol):
+    """A pool's right to act in one handover, for some seconds, again and again.
+
+    Attributes:
+        when_taken_over: Called once it is known that another pool has taken over.
+    """
+
+    when_taken_over: Callable[[], None]
+
+    @property
+    def may_ring(self) -> bool:
+        """Whether somebody may be rung now."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the agent may be hung up now, and the customer brought back."""
+
+    async def begin(
+        self, *, targets: Sequence[str], conference_uuid: str | None
+    ) -> str | None:
+        """Take it, and engage the agent in all pools.
+
+        Args:
+            targets: Who is to be reached, but for those who take many callers.
+            conference_uuid: The conversation, if it is known.
+
+        Returns:
+            None, or what is in another handover: `"agent"`, `"to"` if all targets
+            are, or `"conference_uuid"`.
+
+        Raises:
+            AwayError: Nobody can be asked.
+        """
+
+    async def engage(self, target: str) -> bool:
+        """Engage a target in all pools; False if it is in another handover."""
+
+    def release(self, target: str) -> None:
+        """Let other handovers engage a target."""
+
+    async def claim(self) -> Claim:
+        """Claim it again, if it is over; say who may bring the customer back."""
+
+    def end(self) -> None:
+        """Give it up: there is nothing left to be done for the customer."""
+
+    async def ended(self) -> None:
+        """Wait until other pools know of its end, for a second at most."""
+
+
+class SharedHandovers(Protocol):
+    """The handovers of a pool, as others see them."""
+
+    def lease(self, handover: OpenHandover) -> Lease:
+        """Return the lease of a handover that is about to begin."""
+
+    def adopt(self, handover: OpenHandover) -> Lease:
+        """Return the lease of one whose process is known to have died."""
+
+    def stop_taking_over(self) -> None:
+        """Take no more handovers over from other pools."""
+
+
+class TakeOver(Protocol):
+    """What a pool does with a handover whose owner's lease has run out."""
+
+    def __call__(self, handover: OpenHandover, lease: Lease, overdue: float) -> None:
+        """Begin to bring its customer back.
+
+        Args:
+            handover: Which.
+            lease: This pool's.
+            overdue: Seconds since the owner's lease ran out.
+        """
+
+
 class Coordinator(Protocol):
     """What the pools that share it have in common. One serves one pool.
 
@@ -210,4 +301,11 @@ class Coordinator(Protocol):
 
         Args:
             hear: Told of other pools' events, each once.
+        """
+
+    def handovers(self, take_over: TakeOver) -> SharedHandovers:
+        """Return this pool's handovers, once it is open.
+
+        Args:
+            take_over: Called with each that it has taken over from another pool.
         """

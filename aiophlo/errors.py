@@ -12,6 +12,7 @@
     │   ├── NobodyAnsweredError               the customer is back with the agent
     │   ├── PartnerLeftError                  the customer is back with the agent
     │   ├── CustomerLeftError                 the customer hung up
+    │   ├── TakenOverError                    another process sees to the customer
     │   └── CustomerOnHoldError               the customer may be alone: act now
     └── VerdictError                          carries its outcome
         ├── RejectedError                     Plivo said no
@@ -40,7 +41,7 @@ from aiophlo.model.outcomes import (
     Rejected,
     reason_of,
 )
-from aiophlo.model.redaction import mask_text
+from aiophlo.model.redaction import mask, mask_text
 
 __all__ = [
     "CredentialsError",
@@ -59,8 +60,10 @@ __all__ = [
     "PartnerLeftError",
     "PhloError",
     "RejectedError",
+    "TakenOverError",
     "VerdictError",
     "accepted_or_raise",
+    "engaged_error",
     "error_of",
 ]
 
@@ -95,6 +98,17 @@ class EngagedError(HandoverError):
         self.field = field
 
 
+def engaged_error(field: str, *addresses: str) -> EngagedError:
+    """Return the error about who is in another open handover, masked.
+
+    Args:
+        field: As `EngagedError` has it.
+        addresses: Theirs; none for a conversation.
+    """
+    shown = ", ".join(map(mask, addresses)) or "one conversation"
+    return EngagedError(f"{field}: {shown} can't be in two open handovers", field=field)
+
+
 class NobodyAnsweredError(HandoverError):
     """Nobody of those who were to be reached took the call.
 
@@ -107,6 +121,14 @@ class NobodyAnsweredError(HandoverError):
     def __init__(self, message: str, *, tried: tuple[Tried, ...] = ()) -> None:
         super().__init__(message)
         self.tried = tried
+
+
+class TakenOverError(HandoverError):
+    """Another process has taken the handover over, as this one was stopped or cut off.
+
+    It brings the customer back to the agent, and raises the alarm where it can't: do
+    nothing more for this call.
+    """
 
 
 class PartnerLeftError(HandoverError):

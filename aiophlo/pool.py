@@ -215,6 +215,8 @@ class SessionPool:
             coordinator=self._coordinator,
         )
         self._observers.attach(self)
+        if self._coordinator is not None:
+            self._share_handovers(self._coordinator)
         return self
 
     async def drain(self, *, within: float = 60.0) -> None:
@@ -634,7 +636,7 @@ class SessionPool:
             InvalidInputError: An argument can't be right, or the pool isn't open.
         """
         from aiophlo.handover.adoption import recover  # noqa: PLC0415 -- see above
-        from aiophlo.handover.recovery import Rescue  # noqa: PLC0415 -- same
+        from aiophlo.handover.recovery import Rescue, Rescuer  # noqa: PLC0415 -- same
         from aiophlo.journal.journal import Journal  # noqa: PLC0415 -- same
 
         check_seconds(not_older_than, "not_older_than")
@@ -642,16 +644,25 @@ class SessionPool:
         if self._closed or not self._opened:
             raise InvalidInputError(f"pool: expected an open one, got {self!r}")
         self._check_loop()
-        rescue = functools.partial(
-            Rescue,
-            registry=self._handovers(),
-            sender_of=self._sender_for,
+        registry = self._handovers()
+        rescuer = Rescuer(
+            registry,
+            self._sender_for,
             not_older_than=not_older_than,
             within=bring_back_within,
         )
+        rescue = functools.partial(Rescue, registry=registry, rescuer=rescuer)
         if not isinstance(journal, Journal):
             journal = check_folder(journal, "journal")
         return await recover(journal, rescue)
+
+    def _share_handovers(self, coordinator: aiophlo.coordination.Coordinator) -> None:
+        """Let other pools know of handovers, and take over what they leave behind."""
+        from aiophlo.handover.recovery import Rescuer, Takeovers  # noqa: PLC0415 -- same
+
+        registry = self._handovers()
+        rescuer = Rescuer(registry, self._sender_for, not_older_than=300.0, within=30.0)
+        registry.shared = coordinator.handovers(Takeovers(registry, rescuer))
 
     def _handovers(self) -> HandoverRegistry:
         from aiophlo.handover.registry import HandoverRegistry  # noqa: PLC0415 -- see above

@@ -65,7 +65,7 @@ def real_tree() -> dict[str, str]:
 def test_tree_is_what_its_docstring_draws() -> None:
     """Who catches by the drawing would let a ringing phone pass as a refusal."""
     assert drawn_tree() == real_tree()
-    assert len(real_tree()) == 17
+    assert len(real_tree()) == 18
 
 
 def test_invalid_input_is_a_value_error_too() -> None:

@@ -85,6 +85,7 @@ NAMES = [
     "SendOptions",
     "SessionPool",
     "Stream",
+    "TakenOverError",
     "Tried",
     "Unhold",
     "Unmute",

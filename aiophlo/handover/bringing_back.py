@@ -3,10 +3,10 @@
 from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.conversations import Presence
 from aiophlo.handover.hanging_up import prove_that_the_agent_left
+from aiophlo.handover.requests import abort_once
 from aiophlo.handover.states import Input, Phase
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.model.outcomes import Outcome
-from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 
 
@@ -52,9 +52,13 @@ async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
     options = status.options
 
     async def abort(within: float) -> Outcome:
-        delivery = Delivery(sender.context, options.abort(), within)
-        delivery.handover = status.entry.id
-        return await sender.run(delivery)
+        return await abort_once(
+            options.abort(),
+            within,
+            sender=sender,
+            lease=status.lease,
+            handover=status.entry.id,
+        )
 
     def tell(what: Input) -> bool:
         status.return_in_doubt = what is not Input.ACCEPTED

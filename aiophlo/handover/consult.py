@@ -78,7 +78,7 @@ class Consult:
                 "an EventRouter: without events nobody can see who answers; use"
                 " start(), complete() and abort() by hand",
             )
-        self._lifecycle.begin()
+        await self._lifecycle.begin()
         try:
             await self._ringing.reach()
         except BaseException as error:
@@ -167,8 +167,7 @@ class Consult:
         lifecycle = self._lifecycle
         if len(self._status.options.targets) != 1:
             refuse("to", "one address: by hand nobody sees who answers")
-        lifecycle.begin()
-        lifecycle.when_left = self._ringing.end_unless_answered
+        await lifecycle.begin(self._ringing.end_unless_answered)
         try:
             await self._ringing.reach_the_only_one()
         except BaseException as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aiophlo.coordination import Coordinator
-from aiophlo.errors import EngagedError
+from aiophlo.errors import engaged_error
 from aiophlo.handover.conversations import (
     Conversation,
     ConversationMemory,
@@ -262,8 +262,7 @@ class EventRouter:
                 customer_call_uuid
             )
         if conference_uuid in self._holders:
-            message = "conference_uuid: expected no other open handover's conversation"
-            raise EngagedError(message, field="conference_uuid")
+            raise engaged_error("conference_uuid")
         self._memory.number += 1
         self._open += 1
         watch = Watch(

@@ -8,6 +8,7 @@ from aiophlo.handover.requests import (
     CheckedDelivery,
     NotNowError,
     input_about_agent,
+    kept_back,
 )
 from aiophlo.handover.status import HandoverStatus
 from aiophlo.model.outcomes import InDoubt, Outcome
@@ -26,9 +27,13 @@ async def hang_up_once(
         sender: Sends for the account.
         may_leave: Says whether it is right still, when the request is about to leave.
     """
-    options = status.options
+    options, lease = status.options, status.lease
+    await lease.claim()
     delivery = CheckedDelivery(
-        sender.context, options.hangup(), options.send_within, may_leave
+        sender.context,
+        options.hangup(),
+        options.send_within,
+        lambda: kept_back(wanted=may_leave(), leased=lease.holds),
     )
     delivery.handover = status.entry.id
     try:

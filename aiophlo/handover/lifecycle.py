@@ -9,11 +9,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from aiophlo.coordination import AwayError
 from aiophlo.errors import (
     EngagedError,
     HandoverError,
     InvalidInputError,
     JournalError,
+    VerdictError,
+    engaged_error,
     error_of,
 )
 from aiophlo.handover.bringing_back import end_attempt, look_again, settle
@@ -26,13 +29,13 @@ from aiophlo.handover.status import HandoverStatus
 from aiophlo.handover.watch import Party, Watch
 from aiophlo.logs import logger
 from aiophlo.model.outcomes import NotSent, Reason
-from aiophlo.model.redaction import mask, mask_error
+from aiophlo.model.redaction import mask_error
 from aiophlo.observed_events import HandoverEnded, HandoverStep
 from aiophlo.sending.sender import Sender
 from aiophlo.shielding import wait_past_repeats
 
 _T = TypeVar("_T")
-_SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER})
+_SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER, Phase.TAKEN_OVER})
 _WITHOUT_AGENT = ENDS | {Phase.CHECKING}
 _LEAVINGS = frozenset({Input.AGENT_LEFT, Input.CUSTOMER_LEFT})
 _INPUTS = {
@@ -135,33 +138,29 @@ class Lifecycle:
             )
         )
 
-    def begin(self) -> None:
+    async def begin(
+        self, when_left: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
         """Engage the agent, and listen to events.
+
+        Args:
+            when_left: As the attribute.
 
         Raises:
             EngagedError: Another is open about the agent, about everybody to be
                 reached, or in the same conversation.
             InvalidInputError: This one was used.
-            NotSentError: The pool is draining or closed.
+            NotSentError: The pool is draining or closed, or others can't know of it.
         """
         options = self.status.options
         self.sender.check_loop()
         if self.started:
             raise InvalidInputError("consult: expected a new one; each is for once")
         if refusal := self._registry.refusal:
-            raise error_of(
-                NotSent(
-                    action=options.transfer(options.targets[0]),
-                    reason=Reason.CLOSED,
-                    attempts=0,
-                    error=refusal,
-                )
-            )
+            raise self._not_begun(Reason.CLOSED, refusal)
         for field, some in (("agent", (options.agent,)), ("to", options.targets)):
             if all(map(self._is_in_another, some)):
-                shown = ", ".join(map(mask, some))
-                message = f"{field}: {shown} can't be in two open handovers"
-                raise EngagedError(message, field=field)
+                raise engaged_error(field, *some)
         if options.router is not None:
             self.watch = options.router.watch(
                 agent=options.agent,
@@ -171,24 +170,75 @@ class Lifecycle:
                 customer_call_uuid=options.customer_call_uuid,
                 handover=self.status.entry.id,
             )
-        self.started = True
+        self.started, self.when_left = True, when_left
         self._began_at = asyncio.get_running_loop().time()
         self._registry.begin(self)
         self._registry.engage(options.agent, self)
+        try:
+            await self._begin_elsewhere()
+        except BaseException as error:
+            if self._ending is None:
+                self._leave()
+            self.started = not isinstance(error, EngagedError)
+            raise
+
+    async def _begin_elsewhere(self) -> None:
+        """Let other pools know of it, and see that it doesn't get in their way."""
+        status, options = self.status, self.status.options
+        status.lease = lease = self._registry.shared.lease(status.entry)
+        lease.when_taken_over = self._taken_over
+        try:
+            refusal = await lease.begin(
+                targets=() if options.shared else options.targets,
+                conference_uuid=options.conference_uuid,
+            )
+        except AwayError as error:
+            raise self._not_begun(Reason.NOT_COORDINATED, str(error)) from error
+        if refusal is not None:
+            engaged = {"agent": (options.agent,), "to": options.targets}
+            raise engaged_error(refusal, *engaged.get(refusal, ()))
+
+    def _not_begun(self, reason: Reason, why: str) -> VerdictError:
+        options = self.status.options
+        action = options.transfer(options.targets[0])
+        return error_of(NotSent(action=action, reason=reason, attempts=0, error=why))
+
+    def _leave(self) -> None:
+        """Free who was engaged, and listen no more."""
+        self._registry.leave(self)
+        if self.watch is not None and self.status.options.router is not None:
+            self.status.options.router.forget(self.watch)
+        self.status.lease.end()
+
+    def _taken_over(self) -> None:
+        logger.warning(
+            "another process has taken over: %r",
+            self.status,
+            extra={"phlo_handover": self.status.entry.id},
+        )
+        self.status.tell(Input.TAKEN_OVER)
+        _ = self.end()
 
     def _is_in_another(self, address: str) -> bool:
         shared = address in self.status.options.shared
         return not shared and self._registry.is_engaged(address)
 
-    def engage(self, target: str) -> bool:
+    async def engage(self, target: str) -> bool:
         """Engage an address for this handover; False if another has it."""
-        shared = target in self.status.options.shared
-        return shared or self._registry.engage(target, self)
+        if target in self.status.options.shared:
+            return True
+        if not self._registry.engage(target, self):
+            return False
+        if await self.status.lease.engage(target):
+            return True
+        self._registry.release(target, self)
+        return False
 
     def release(self, target: str) -> None:
         """Let other handovers engage an address that is known to be out."""
         if target not in self.status.options.shared:
             self._registry.release(target, self)
+            self.status.lease.release(target)
 
     def follow(self, target: str) -> None:
         """Listen to the events of a target that is about to be rung."""
@@ -242,6 +292,8 @@ class Lifecycle:
         busy = self._operation is not None and not self._operation.done()
         if self.status.giving_up or busy:
             work.close()
+            if self.status.phase is Phase.TAKEN_OVER:
+                self.status.raise_if_ended()
             ending = self.status.giving_up
             why = "it is ending" if ending else "something else is under way"
             message = f"the handover can't do that now: {why} ({self.status!r})"
@@ -297,10 +349,8 @@ class Lifecycle:
         finally:
             if status.phase not in _SAFE:
                 status.sound_alarm()
-            self._registry.leave(self)
+            self._leave()
             self._tell_end()
-            if self.watch is not None and status.options.router is not None:
-                status.options.router.forget(self.watch)
             await self.cross_out()
 
     async def _end_operation(self) -> None:
@@ -323,7 +373,9 @@ class Lifecycle:
             await journal.handovers.begin(self.status.entry)
 
     async def cross_out(self) -> None:
-        """Delete the row in the journal: there is nothing to recover any more."""
+        """Say that there is nothing to recover any more: to the journal, and others."""
+        self.status.lease.end()
+        await self.status.lease.ended()
         journal = self.status.options.journal
         if journal is None or not self._written:
             return

@@ -1,4 +1,8 @@
-"""Recovery after a crash: aborts the transfers of handovers that were left open."""
+"""Recovery after a crash: aborts the transfers of handovers that were left open.
+
+They are found in the journal of a process that has died, or are taken over from one
+that other pools don't hear of any more.
+"""
 
 import asyncio
 import time
@@ -7,10 +11,12 @@ from typing import Final
 
 import attrs
 
+from aiophlo.coordination import Claim, Lease
 from aiophlo.errors import InvalidInputError
 from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.alarm import sound_alarm
 from aiophlo.handover.registry import HandoverRegistry
+from aiophlo.handover.requests import abort_once
 from aiophlo.handover.states import Input, Phase, Situation
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.logs import logger
@@ -19,7 +25,6 @@ from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
 from aiophlo.observed_events import HandoverEnded, HandoverStep
-from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 
 _PAUSE: Final = 0.5  # seconds between the first two aborts
@@ -33,12 +38,18 @@ class Recovery(MaskedStrEnum):
     UNKNOWN = "unknown"  #: act now, the customer may be on hold
     ENGAGED = "engaged"  #: nothing was sent; the agent is in a newer handover
     TOO_OLD = "too_old"  #: nothing was sent; look yourself whether they are on hold
+    TAKEN_OVER = "taken_over"  #: another process has seen, or sees, to the customer
 
 
 _ENDS: Final = {
     Input.ACCEPTED: Recovery.BROUGHT_BACK,
     Input.NO_TRANSFER: Recovery.NO_TRANSFER,
 }
+_LAST: Final = {
+    Recovery.BROUGHT_BACK: Phase.WITH_AGENT,
+    Recovery.NO_TRANSFER: Phase.WITH_AGENT,
+    Recovery.TAKEN_OVER: Phase.TAKEN_OVER,
+}  # phases; any other is the alarm
 
 
 @attrs.frozen
@@ -54,31 +65,147 @@ class Recovered:
     recovery: Recovery
 
 
-class Rescue:
-    """Brings the customers of one journal's handovers back.
+class Rescuer:
+    """Brings the customers of handovers back whose processes can't.
 
     Args:
-        table: The open handovers.
         registry: Where the pool keeps its own.
         sender_of: Gives what sends for an account, by its auth_id.
-        not_older_than: Seconds.
-        within: Seconds.
+        not_older_than: Seconds, of what is not aborted any more.
+        within: Seconds for which an abort is tried again.
     """
 
     def __init__(
         self,
-        table: HandoverTable,
         registry: HandoverRegistry,
         sender_of: Callable[[str], Sender],
         *,
         not_older_than: float,
         within: float,
     ) -> None:
-        self._table = table
         self._registry = registry
         self._sender_of = sender_of
         self._not_older_than = not_older_than
         self._within = within
+
+    async def recover(
+        self, handover: OpenHandover, lease: Lease, age: float
+    ) -> Recovery:
+        """Bring the customer of one handover back, and raise the alarm if that fails.
+
+        Args:
+            handover: Which.
+            lease: Its lease, which is claimed before anything is sent.
+            age: Seconds since nobody can say what the agent has begun.
+        """
+        recovery = Recovery.UNKNOWN
+        try:
+            recovery = await self._recovery_of(handover, lease, age)
+        finally:
+            if recovery not in _LAST:
+                sound_alarm(handover, handover.targets)
+            self._tell_end(handover, recovery)
+        return recovery
+
+    def _tell_end(self, handover: OpenHandover, recovery: Recovery) -> None:
+        try:
+            sender = self._sender_of(handover.account)
+        except InvalidInputError:
+            return
+        if sender.observers.listening:
+            phase = _LAST.get(recovery, Phase.ON_HOLD)
+            seconds = max(time.time() - handover.began_at, 0.0)
+            alarm = phase is Phase.ON_HOLD
+            sender.observers.tell(
+                HandoverEnded(sender.account, handover.id, str(phase), seconds, alarm)
+            )
+
+    async def _recovery_of(
+        self, handover: OpenHandover, lease: Lease, age: float
+    ) -> Recovery:
+        if await lease.claim() is Claim.TAKEN_OVER:
+            return Recovery.TAKEN_OVER
+        try:
+            sender = self._sender_of(handover.account)
+        except InvalidInputError:
+            sender = None  # and so there are no observers of that account, either
+        reason = self._why_untouched(handover, age)
+        if sender is None:
+            return reason or Recovery.UNKNOWN
+        if reason is not None:
+            _tell_step(sender, handover, Phase.ON_HOLD, cause=reason)
+            return reason
+        rescued = _Rescued(self._within)
+        self._registry.begin(rescued)
+        self._registry.engage(handover.agent, rescued)
+        try:
+            return await self._abort(handover, sender, lease)
+        finally:
+            self._registry.leave(rescued)
+
+    def _why_untouched(self, handover: OpenHandover, age: float) -> Recovery | None:
+        """Say why nothing is sent for a handover; None if something is."""
+        if age > self._not_older_than:
+            logger.warning(
+                "a handover is too old to be recovered: %r",
+                handover,
+                extra={"phlo_handover": handover.id},
+            )
+            return Recovery.TOO_OLD
+        if self._registry.is_engaged(handover.agent):
+            return Recovery.ENGAGED
+        return None
+
+    async def _abort(
+        self, handover: OpenHandover, sender: Sender, lease: Lease
+    ) -> Recovery:
+        action = AbortTransfer(
+            phlo_id=handover.phlo_id, node_id=handover.node_id, member=handover.agent
+        )
+        situation = Situation(phase=Phase.BRINGING_BACK)
+        recovery: Recovery | None = None
+
+        def taken_over() -> None:
+            nonlocal recovery
+            recovery = Recovery.TAKEN_OVER
+
+        async def abort(within: float) -> Outcome:
+            return await abort_once(
+                action, within, sender=sender, lease=lease, handover=handover.id
+            )
+
+        def tell(what: Input) -> bool:
+            nonlocal recovery
+            if recovery is not None:
+                return False
+            recovery = _ENDS.get(what)
+            phase = situation.after(what).phase
+            if phase is not Phase.BRINGING_BACK:
+                _tell_step(sender, handover, phase, situation.phase, what)
+            return phase is Phase.BRINGING_BACK
+
+        lease.when_taken_over = taken_over
+        _tell_step(sender, handover, situation.phase, cause="recovered")
+        answers = AbortAnswers(late=True)  # a killed process may just have asked
+        await bring_back(abort, tell, answers, within=self._within, pause=_PAUSE)
+        return recovery or Recovery.UNKNOWN
+
+
+class Rescue:
+    """Recovers the handovers of one journal.
+
+    Args:
+        table: The open handovers.
+        registry: Where the pool keeps its own.
+        rescuer: Brings each back.
+    """
+
+    def __init__(
+        self, table: HandoverTable, registry: HandoverRegistry, rescuer: Rescuer
+    ) -> None:
+        self._table = table
+        self._registry = registry
+        self._rescuer = rescuer
 
     async def run(self) -> list[Recovered]:
         """Recover every handover that is open in the journal and not in this process.
@@ -97,87 +224,54 @@ class Rescue:
 
     async def _recover(self, handover: OpenHandover, turn: asyncio.Lock) -> Recovered:
         recovery = Recovery.UNKNOWN
+        lease = self._registry.shared.adopt(handover)
         try:
             async with turn:
-                recovery = await self._recovery_of(handover)
+                age = time.time() - handover.began_at
+                recovery = await self._rescuer.recover(handover, lease, age)
         finally:
-            if recovery not in _ENDS.values():
-                sound_alarm(handover, handover.targets)
-            self._tell_end(handover, recovery)
+            lease.end()
             if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
                 self._table.let_go(handover)
             else:
                 await self._table.end(handover)
         return Recovered(handover, recovery)
 
-    async def _recovery_of(self, handover: OpenHandover) -> Recovery:
-        try:
-            sender = self._sender_of(handover.account)
-        except InvalidInputError:
-            sender = None  # and so there are no observers of that account, either
-        reason = self._why_untouched(handover)
-        if sender is None:
-            return reason or Recovery.UNKNOWN
-        if reason is not None:
-            _tell_step(sender, handover, Phase.ON_HOLD, cause=reason)
-            return reason
-        rescued = _Rescued(self._within)
-        self._registry.begin(rescued)
-        self._registry.engage(handover.agent, rescued)
-        try:
-            return await self._abort(handover, sender)
-        finally:
-            self._registry.leave(rescued)
 
-    def _tell_end(self, handover: OpenHandover, recovery: Recovery) -> None:
-        try:
-            sender = self._sender_of(handover.account)
-        except InvalidInputError:
-            return
-        if sender.observers.listening:
-            alarm = recovery not in _ENDS.values()
-            phase = Phase.ON_HOLD if alarm else Phase.WITH_AGENT
-            seconds = max(time.time() - handover.began_at, 0.0)
-            sender.observers.tell(
-                HandoverEnded(sender.account, handover.id, str(phase), seconds, alarm)
-            )
+class Takeovers:
+    """Sees to the handovers that a coordinator takes over from other pools.
 
-    def _why_untouched(self, handover: OpenHandover) -> Recovery | None:
-        """Say why nothing is sent for a handover; None if something is."""
-        if time.time() - handover.began_at > self._not_older_than:
+    Args:
+        registry: Where the pool keeps its own.
+        rescuer: Brings each back.
+    """
+
+    def __init__(self, registry: HandoverRegistry, rescuer: Rescuer) -> None:
+        self._registry = registry
+        self._rescuer = rescuer
+
+    def __call__(self, handover: OpenHandover, lease: Lease, overdue: float) -> None:
+        """Begin to bring a customer back; see `coordination.TakeOver`."""
+        logger.warning(
+            "taking over from a process that ended, was stopped or is cut off: %r",
+            handover,
+            extra={"phlo_handover": handover.id},
+        )
+        _ = self._registry.own(self._recover(handover, lease, overdue), handover.id)
+
+    async def _recover(
+        self, handover: OpenHandover, lease: Lease, overdue: float
+    ) -> None:
+        try:
+            recovery = await self._rescuer.recover(handover, lease, overdue)
             logger.warning(
-                "a handover is too old to be recovered: %r",
+                "taken over: %s, %r",
+                recovery,
                 handover,
                 extra={"phlo_handover": handover.id},
             )
-            return Recovery.TOO_OLD
-        if self._registry.is_engaged(handover.agent):
-            return Recovery.ENGAGED
-        return None
-
-    async def _abort(self, handover: OpenHandover, sender: Sender) -> Recovery:
-        action = AbortTransfer(
-            phlo_id=handover.phlo_id, node_id=handover.node_id, member=handover.agent
-        )
-        told: list[Input] = []
-        situation = Situation(phase=Phase.BRINGING_BACK)
-
-        async def abort(within: float) -> Outcome:
-            delivery = Delivery(sender.context, action, within)
-            delivery.handover = handover.id
-            return await sender.run(delivery)
-
-        def tell(what: Input) -> bool:
-            told.append(what)
-            phase = situation.after(what).phase
-            if phase is not Phase.BRINGING_BACK:
-                _tell_step(sender, handover, phase, situation.phase, what)
-            return phase is Phase.BRINGING_BACK
-
-        _tell_step(sender, handover, situation.phase, cause="recovered")
-        answers = AbortAnswers(late=True)  # a killed process may just have asked
-        await bring_back(abort, tell, answers, within=self._within, pause=_PAUSE)
-        return _ENDS.get(told[-1], Recovery.UNKNOWN)
+        finally:
+            lease.end()
 
 
 def _tell_step(

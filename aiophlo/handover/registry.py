@@ -1,13 +1,18 @@
-"""The open handovers of a pool: one per address, and each is ended on closing."""
+"""The open handovers of a pool: one per address, and each is ended on closing.
+
+What other pools have open, a `coordination.SharedHandovers` knows, if there is one.
+"""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from aiophlo.coordination import Claim, Lease, SharedHandovers
 from aiophlo.errors import PhloError
 from aiophlo.logs import logger
+from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.redaction import mask_error
 
 _T = TypeVar("_T")
@@ -27,15 +32,61 @@ class Open(Protocol):
         """Begin to bring the customer back, in a task that `own` made."""
 
 
+class OwnLease:
+    """The lease of a handover that no other pool knows of: nobody takes it over."""
+
+    may_ring = holds = True
+
+    def __init__(self) -> None:
+        self.when_taken_over: Callable[[], None] = self.end
+
+    async def begin(
+        self, *, targets: Sequence[str], conference_uuid: str | None
+    ) -> None:
+        """Take it."""
+
+    async def engage(self, target: str) -> bool:  # noqa: ARG002 -- the protocol's
+        """Engage a target: in other pools nobody has."""
+        return True
+
+    def release(self, target: str) -> None:
+        """Let other handovers engage a target."""
+
+    async def claim(self) -> Claim:
+        """Claim it again: it is held."""
+        return Claim.HELD
+
+    def end(self) -> None:
+        """Give it up."""
+
+    async def ended(self) -> None:
+        """Wait until other pools know of its end: there are none."""
+
+
+class Unshared:
+    """The handovers of a pool that shares none, as `coordination.SharedHandovers`."""
+
+    def lease(self, handover: OpenHandover) -> Lease:  # noqa: ARG002 -- as above
+        """Return the lease of a handover that is about to begin."""
+        return OwnLease()
+
+    adopt = lease
+
+    def stop_taking_over(self) -> None:
+        """Take no more handovers over: there are none."""
+
+
 class HandoverRegistry:
     """The open handovers of a pool, and the asyncio tasks that end them.
 
     Attributes:
         refusal: Why no handover may begin any more; empty as long as one may.
+        shared: What other pools know of them.
     """
 
     def __init__(self) -> None:
         self.refusal = ""
+        self.shared: SharedHandovers = Unshared()
         self._open: dict[Open, set[str]] = {}
         self._engaged: dict[str, Open] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -109,6 +160,7 @@ class HandoverRegistry:
             answers: Seconds that answers under way may take besides.
         """
         self.refusal = "the pool is draining"
+        self.shared.stop_taking_over()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._none_open.wait()
@@ -135,6 +187,7 @@ class HandoverRegistry:
                 that all patience allows is given up, loudly.
         """
         self.refusal = "the pool is closed"
+        self.shared.stop_taking_over()
         within += self._end_all()
         try:
             async with asyncio.timeout(within):

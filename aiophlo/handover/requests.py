@@ -1,55 +1,111 @@
-"""One request of a handover: rechecked when it leaves; its outcome as an input."""
+"""One request of a handover: checked as it leaves; its outcome as an input."""
 
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from aiophlo.coordination import Claim, Lease
 from aiophlo.handover.states import Input
-from aiophlo.model.actions import Action
-from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Rejected
+from aiophlo.model.actions import AbortTransfer, Action
+from aiophlo.model.outcomes import (
+    Accepted,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+)
 from aiophlo.protocol.tracked_request import TrackedRequest
 from aiophlo.sending.delivery import Delivery, DeliveryContext
+from aiophlo.sending.sender import Sender
 
 _NOT_FOUND: Final = HTTPStatus.NOT_FOUND
 
 
 class NotNowError(Exception):
-    """A request that was about to leave is not wanted any more."""
+    """A request that was about to leave may not, or is not wanted any more."""
 
 
 class CheckedDelivery(Delivery):
-    """A delivery that checks, before each of its requests, whether it is still wanted.
+    """A delivery that checks, before each of its requests, whether it may leave.
 
     Args:
         context: What the deliveries of its account share.
         action: What is asked for.
         within: Seconds after which it is worthless.
-        check: Says whether it is still wanted. If not, `NotNowError` is raised, and
-            nothing leaves.
+        check: Says why it may not; None if it may. If not, `NotNowError` is raised,
+            and nothing leaves.
     """
 
-    __slots__ = ("check",)
+    __slots__ = ("_check", "_why")
 
     def __init__(
         self,
         context: DeliveryContext,
         action: Action,
         within: float,
-        check: Callable[[], bool],
+        check: Callable[[], Reason | None],
     ) -> None:
         super().__init__(context, action, within)
-        self.check = check
+        self._check = check
+        self._why = Reason.CANCELLED
 
     def begin_request(self) -> TrackedRequest:
-        """Count one more request as under way, if it is still wanted.
+        """Count one more request as under way, if it may leave.
 
         Raises:
-            NotNowError: It isn't.
+            NotNowError: It may not.
         """
-        if not self.check():
+        why = self._check()
+        if why is not None:
+            self._why = why
             self.prevented_by = NotNowError()
             raise self.prevented_by
         return super().begin_request()
+
+    def cancelled(self) -> Outcome:
+        """Return the verdict on an action that was kept back, or whose caller left."""
+        return self._unfinished(self._why)
+
+
+def kept_back(*, wanted: bool, leased: bool) -> Reason | None:
+    """Say why a request may not leave; None if it may.
+
+    Args:
+        wanted: Whether the handover still needs it.
+        leased: Whether its lease allows it.
+    """
+    if not wanted:
+        return Reason.CANCELLED
+    return None if leased else Reason.NOT_COORDINATED
+
+
+async def abort_once(
+    action: AbortTransfer, within: float, *, sender: Sender, lease: Lease, handover: str
+) -> Outcome:
+    """Ask once for a customer to be brought back, unless another process does.
+
+    Args:
+        action: What is asked for.
+        within: Seconds after which it is worthless.
+        sender: Sends for the account.
+        lease: Of the handover.
+        handover: Its id.
+    """
+    claim = await lease.claim()
+    if claim in {Claim.TAKEN_OVER, Claim.UNKNOWN}:
+        return NotSent(action=action, reason=Reason.NOT_COORDINATED, attempts=0)
+    delivery = CheckedDelivery(
+        sender.context,
+        action,
+        within,
+        lambda: kept_back(wanted=True, leased=lease.holds or claim is Claim.UNCLAIMED),
+    )
+    delivery.handover = handover
+    try:
+        return await sender.run(delivery)
+    except NotNowError:
+        return delivery.cancelled()
 
 
 def input_of(outcome: Outcome) -> Input:

@@ -9,12 +9,18 @@ from aiophlo.errors import (
     HandoverError,
     NobodyAnsweredError,
     NotFoundError,
+    engaged_error,
     error_of,
 )
 from aiophlo.handover.bringing_back import end_attempt
 from aiophlo.handover.conversations import Presence
 from aiophlo.handover.lifecycle import Lifecycle
-from aiophlo.handover.requests import CheckedDelivery, NotNowError, input_of
+from aiophlo.handover.requests import (
+    CheckedDelivery,
+    NotNowError,
+    input_of,
+    kept_back,
+)
 from aiophlo.handover.states import Input, Phase
 from aiophlo.model.handover_records import Ending, Tried
 from aiophlo.model.outcomes import InDoubt, NotSent, Outcome, Rejected
@@ -58,7 +64,7 @@ class Ringing:
         status = self._status
         while self._untried and status.situation.may_ask:
             target = self._untried.popleft()
-            if not self._lifecycle.engage(target):
+            if not await self._lifecycle.engage(target):
                 self._tried.append(Tried(target, Ending.ENGAGED))
                 continue
             outcome = await self._ring(target)
@@ -82,9 +88,11 @@ class Ringing:
 
         Raises:
             VerdictError: It was not accepted.
+            EngagedError: They are in another open handover.
         """
         target = self._untried.popleft()
-        self._lifecycle.engage(target)
+        if not await self._lifecycle.engage(target):
+            raise engaged_error("to", target)
         outcome = await self._ring(target)
         if isinstance(outcome, InDoubt | NotSent | Rejected):
             raise error_of(outcome)
@@ -154,6 +162,8 @@ class Ringing:
 
     def _raise_if_given_up(self) -> None:
         status = self._status
+        if status.phase is Phase.TAKEN_OVER:
+            status.raise_if_ended()
         if status.giving_up:  # and other handovers may have engaged its targets
             raise HandoverError(f"the handover was ended from elsewhere ({status!r})")
 
@@ -177,7 +187,10 @@ class Ringing:
             lifecycle.sender.context,
             status.options.transfer(target),
             status.options.send_within,
-            lambda: status.situation.may_ring and not status.giving_up,
+            lambda: kept_back(
+                wanted=status.situation.may_ring and not status.giving_up,
+                leased=status.lease.may_ring,
+            ),
         )
         delivery.before_leaving = lifecycle.write_down
         delivery.handover = status.entry.id
@@ -189,6 +202,7 @@ class Ringing:
     async def _ask(self, delivery: Delivery) -> Outcome:
         self._status.tell(Input.ASK)
         try:
+            await self._status.lease.claim()
             return await self._lifecycle.sender.run(delivery)
         except NotNowError:
             return delivery.cancelled()

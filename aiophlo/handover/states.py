@@ -49,9 +49,10 @@ leads to several phases, what is known of agent, customer and partner decides. :
         on_hold --> [*]
 
 `with_agent` (customer and agent talk) is where it begins and where a next partner
-may be asked. `with_partner`, `over` (the customer has hung up) and `on_hold` are
-ends; the last one is the alarm: nobody can say that the customer isn't alone or
-hearing music.
+may be asked. `with_partner`, `over` (the customer has hung up), `on_hold` and
+`taken_over` (another process sees to the customer; not drawn, as it may come at any
+time before) are ends; `on_hold` is the alarm: nobody can say that the customer isn't
+alone or hearing music.
 
 An agent who hangs up by themselves in the consult has completed it; one who
 hangs up before anybody has answered leaves the customer to whoever still does.
@@ -84,9 +85,12 @@ class Phase(StrEnum):
     WITH_PARTNER = "with_partner"
     OVER = "over"
     ON_HOLD = "on_hold"
+    TAKEN_OVER = "taken_over"
 
 
-ENDS: Final = frozenset({Phase.WITH_PARTNER, Phase.OVER, Phase.ON_HOLD})
+ENDS: Final = frozenset(
+    {Phase.WITH_PARTNER, Phase.OVER, Phase.ON_HOLD, Phase.TAKEN_OVER}
+)
 
 
 class Input(StrEnum):
@@ -99,6 +103,7 @@ class Input(StrEnum):
     IN_DOUBT = "in_doubt"
     NO_AGENT = "no_agent"  # refused because the agent isn't in the call
     TIME_OVER = "time_over"  # no more is tried, no more news waited for
+    TAKEN_OVER = "taken_over"  # by another process: it sees to the customer now
 
     ASK = "ask"
     COMPLETE = "complete"
@@ -203,6 +208,8 @@ class Situation:
         noted = self._noted(what)
         if self.ended or (what in EVENTS and noted == self):
             return self
+        if what is Input.TAKEN_OVER:
+            return _to(self, Phase.TAKEN_OVER)
         return _STEPS[self.phase](noted, what)
 
     def _noted(self, what: Input) -> "Situation":

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from aiophlo.errors import CustomerLeftError, CustomerOnHoldError
+from aiophlo.coordination import Lease
+from aiophlo.errors import CustomerLeftError, CustomerOnHoldError, TakenOverError
 from aiophlo.handover.alarm import sound_alarm
 from aiophlo.handover.conversations import Presence
 from aiophlo.handover.options import HandoverOptions
+from aiophlo.handover.registry import OwnLease
 from aiophlo.handover.states import Input, Phase, Situation
 from aiophlo.handover.watch import Party
 from aiophlo.model.redaction import mask
@@ -33,6 +35,7 @@ class HandoverStatus:
         settling: A lock for what is sent to settle where the customer is: one
             request at a time.
         first_left: Who was the first of agent, customer and present partner to leave.
+        lease: Its right to act in this process.
         alarm: The text of the alarm, if the customer may be alone.
         on_step: Called with the phase before and what ended it, if anybody listens.
         alarm_raised: Whether an exception has told the caller of it, too.
@@ -47,6 +50,7 @@ class HandoverStatus:
         "entry",
         "first_left",
         "giving_up",
+        "lease",
         "on_step",
         "options",
         "partner",
@@ -62,6 +66,7 @@ class HandoverStatus:
     ) -> None:
         self.options = options
         self.entry = options.entry(auth_id)
+        self.lease: Lease = OwnLease()
         self.situation = Situation()
         self.on_step: Callable[[Phase, Input], None] | None = None
         self.partner: str | None = None
@@ -165,8 +170,12 @@ class HandoverStatus:
         return CustomerOnHoldError(self.alarm or "", handover=self.entry)
 
     def raise_if_ended(self) -> None:
-        """Raise if the customer has hung up, or may be alone."""
+        """Raise if the customer has hung up, may be alone, or is seen to elsewhere."""
         if self.phase is Phase.OVER:
             raise CustomerLeftError("the customer has hung up")
         if self.phase is Phase.ON_HOLD:
             raise self.on_hold()
+        if self.phase is Phase.TAKEN_OVER:
+            raise TakenOverError(
+                "another process has taken the handover over, and sees to the customer"
+            )

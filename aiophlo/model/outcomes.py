@@ -34,6 +34,7 @@ class Reason(MaskedStrEnum):
     THROTTLED = "throttled"  #: every answer was 429
     NO_BUDGET = "no_budget"  #: the account's retries are used up
     CLOSED = "closed"  #: the pool or its session is closed
+    NOT_COORDINATED = "not_coordinated"  #: a handover that other pools can't know of
     SUPERSEDED = "superseded"  #: what undoes it was asked for before it left
     DUPLICATE = "duplicate"  #: its key or an equal dial came before in this batch
     INVALID = "invalid"  #: it is no action, or its account or key can't be right

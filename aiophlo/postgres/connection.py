@@ -17,6 +17,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 
+from aiophlo.coordination import AwayError
 from aiophlo.model.redaction import mask_text
 
 PATIENCE: Final = 1.0  # seconds for a statement
@@ -25,10 +26,6 @@ _GOOD: Final = ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK
 
 Value = bytes | None  # the first of a statement's first row
 Ended = Callable[[Value, Exception | None], None]
-
-
-class AwayError(Exception):
-    """The database can't be reached, or doesn't do what it is asked."""
 
 
 def said(error: Exception) -> str:

@@ -7,21 +7,23 @@ from typing import Any, Final
 
 import psycopg
 
-from aiophlo.coordination import Heard, Rate
+from aiophlo.coordination import AwayError, Heard, Rate, TakeOver
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.call_events import CallEvent
 from aiophlo.model.validation import check_type
-from aiophlo.postgres.connection import AwayError, Connection, said, unawaited
+from aiophlo.postgres.connection import Connection, said, unawaited
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, migrate, newest, version_query
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_actions import PostgresActions
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
+from aiophlo.postgres.shared_handovers import LOCK, PostgresHandovers
 from aiophlo.postgres.shared_meter import SharedMeter
 from aiophlo.postgres.validation import (
+    check_lease,
     check_namespace,
     check_secret,
     check_share,
@@ -57,6 +59,8 @@ class PostgresCoordinator:
         secret: Key of the digests under which pools tell each other of events: text of
             16 characters or more. None for the tokens of all accounts that the pool
             has: then only pools with the same accounts share events.
+        lease: Seconds after which another pool takes over a handover of this one's
+            that it hasn't heard of: 3 at least.
 
     Raises:
         InvalidInputError: An argument can't be right.
@@ -71,6 +75,7 @@ class PostgresCoordinator:
         migrate: bool = False,
         share_at_start: float = 0.25,
         secret: str | None = None,
+        lease: float = 15.0,
     ) -> None:
         self._url = check_url(url, "url")
         self._listen_url = check_url(
@@ -80,6 +85,7 @@ class PostgresCoordinator:
         self._migrate = check_type(migrate, bool, "migrate")
         self.pools = 1.0 / check_share(share_at_start, "share_at_start")
         self._secret = check_secret(secret)
+        self._lease = check_lease(lease)
         self.available = 1.0
         self.coordinated = False
         self._number = secrets.randbits(62)
@@ -87,6 +93,7 @@ class PostgresCoordinator:
         self._meters: list[SharedMeter] = []
         self._actions: list[PostgresActions] = []
         self._calls: list[PostgresCalls] = []
+        self._handovers: PostgresHandovers | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = self._closing = False
 
@@ -119,6 +126,7 @@ class PostgresCoordinator:
         self._listener = Listener(
             self._listen_url, self._schema, self._number, self._told, self._hearing
         )
+        self._accounts = accounts
         self._digests = CallDigests.of(accounts, self._secret)
         for calls in self._calls:
             calls.open(self._digests, self._operations)
@@ -192,6 +200,17 @@ class PostgresCoordinator:
                 calls.catch_up()
         return calls
 
+    def handovers(self, take_over: TakeOver) -> PostgresHandovers:
+        """Return this pool's handovers, as `coordination.Coordinator` says."""
+        self._handovers = PostgresHandovers(
+            self._accounts,
+            take_over,
+            self._operations,
+            self._number,
+            seconds=self._lease,
+        )
+        return self._handovers
+
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
@@ -243,6 +262,8 @@ class PostgresCoordinator:
 
     async def _beat(self) -> None:
         beats = 0
+        if self._handovers is not None:
+            self._handovers.catch_up()
         while True:
             try:
                 seen = await self._operations.ask({"do": "seen", "pool": self._number})
@@ -251,9 +272,11 @@ class PostgresCoordinator:
             self.pools = max(seen["live"] + seen["lost"], 1)
             self.available = max(seen["live"], 1) / self.pools
             self._reach(self._book)
+            if self._handovers is not None:
+                self._handovers.beat()
             beats += 1
             if beats % _TIDY_EVERY == 0:
-                self._operations.tell({"do": "tidy"})
+                self._operations.tell({"do": "tidy", "key": LOCK})
             await asyncio.sleep(_BEAT)
 
     def _hearing(self) -> None:

@@ -11,7 +11,8 @@ import math
 from collections import deque
 from typing import Any, Final
 
-from aiophlo.postgres.connection import AwayError, Connection, Value
+from aiophlo.coordination import AwayError
+from aiophlo.postgres.connection import Connection, Value
 from aiophlo.postgres.server_clock import ServerClock
 
 Operation = dict[str, Any]

@@ -6,14 +6,13 @@ party is told to all pools, whose own actions it may supersede.
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections import deque
 from typing import Any, Final
 
 import attrs
 
-from aiophlo.coordination import Heard, PartyKey, UnderWay
+from aiophlo.coordination import AwayError, Heard, PartyKey, UnderWay
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, DialAction
 from aiophlo.model.address_matching import phone_of
@@ -26,7 +25,7 @@ from aiophlo.model.outcomes import (
     Rejected,
 )
 from aiophlo.model.redaction import mask_text
-from aiophlo.postgres.connection import AwayError
+from aiophlo.postgres.keyed_hash import keyed_hash, secret_of
 from aiophlo.postgres.operations import Answer, Operation, Operations
 from aiophlo.sending.deduplication import MEMORY, dial_key
 from aiophlo.sending.superseding import party_of
@@ -64,7 +63,7 @@ class PostgresActions:
     def __init__(
         self, account: Account, heard: Heard, operations: Operations, pool: int
     ) -> None:
-        self._secret = hashlib.sha256(account.auth_token.encode()).digest()
+        self._secret = secret_of(account)
         self._heard = heard
         self._operations = operations
         self._pool = pool
@@ -309,9 +308,7 @@ class PostgresActions:
         return _Row(self._hash(dial_key(action)), _new_id(), parties)
 
     def _hash(self, *words: str) -> int:
-        text = "\0".join(words).encode()
-        digest = hashlib.blake2b(text, key=self._secret, digest_size=8).digest()
-        return int.from_bytes(digest, signed=True)
+        return keyed_hash(self._secret, *words)
 
 
 def _new_id() -> int:

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 import attrs
 
+from aiophlo.coordination import AwayError
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.accounts import Account
 from aiophlo.model.call_events import CallEvent
-from aiophlo.postgres.connection import AwayError, unawaited
+from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.operations import Answer, Operations
 
 _APART: Final = 0.01  # seconds from one block of events to the next

@@ -4,7 +4,9 @@ import re
 from typing import Final
 
 from aiophlo.errors import InvalidInputError
+from aiophlo.model.validation import check_seconds
 
+SHORTEST_LEASE: Final = 3.0  # seconds: it is looked after once a second
 _NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _SHORTEST_SECRET: Final = 16
 _URL: Final = re.compile(r"postgres(ql)?://\S+|\w+ ?=.+")
@@ -67,3 +69,15 @@ def check_secret(value: str | None) -> str | None:
         message = f"secret: expected text of {_SHORTEST_SECRET} characters or more"
         raise InvalidInputError(message, field="secret")
     return value
+
+
+def check_lease(value: float) -> float:
+    """Return how many seconds a lease is good for: 3 at least.
+
+    Raises:
+        InvalidInputError: It can't be that.
+    """
+    if check_seconds(value, "lease") < SHORTEST_LEASE:
+        message = f"lease: expected {SHORTEST_LEASE:g} seconds at least"
+        raise InvalidInputError(message, field="lease")
+    return float(value)

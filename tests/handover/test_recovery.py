@@ -6,9 +6,9 @@ import signal
 import sqlite3
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import pytest
 
 from aiophlo import (
     EngagedError,
-    EventRouter,
     InvalidInputError,
     Journal,
     JournalError,
@@ -24,8 +23,9 @@ from aiophlo import (
     Recovery,
 )
 from aiophlo.observed_events import ActionBegun, HandoverStep, ObservedEvent
-from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Simulator
+from aiophlo.simulator import AUTH_TOKEN, Habit, Simulator
 from tests.support.doubles import pool_of
+from tests.support.handover_process import child, stage_of
 from tests.support.handover_stage import (
     AGENT,
     CONSULTING,
@@ -41,7 +41,6 @@ from tests.support.handover_stage import (
     set_stage,
 )
 
-CHILD = Path(__file__).parents[1] / "support" / "handover_child.py"
 ROOT = Path(__file__).parents[2]
 
 
@@ -269,44 +268,6 @@ async def test_address_is_gone_from_the_file_once_the_handover_has_ended(
         assert CUSTOMER.encode() not in kept_in(tmp_path)
         assert path.stat().st_mode & 0o777 == 0o600
     assert AGENT.encode() not in kept_in(tmp_path)
-
-
-@asynccontextmanager
-async def child(
-    simulator: Simulator, path: Path, talk: float = 60.0
-) -> AsyncIterator[Process]:
-    """Run a service of its own that has begun to hand the customer over."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(CHILD),
-        simulator.base_url,
-        AUTH_TOKEN,
-        str(path),
-        str(talk),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        url = (await process.stdout.readline()).decode().strip()
-        simulator.post_events(Callback(url=url))
-        simulator.place_call(PHLO, NODE, agent=AGENT, customer=CUSTOMER)
-        await simulator.wait_for(lambda _: len(simulator.posts) == 2)
-        process.stdin.write(b"go on\n")
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-def stage_of(simulator: Simulator) -> Stage:
-    """Look at the call that a child hands over."""
-    (call,) = simulator.calls
-    return Stage(simulator, pool_of(simulator), EventRouter(), call, [])
 
 
 @pytest.mark.parametrize("ringing", [True, False])

@@ -142,7 +142,7 @@ def test_drawing_shows_every_step_and_no_other() -> None:
     """A picture that lacks an arrow, or shows one too many, is worse than none."""
     found: dict[tuple[str, str], set[str]] = {}
     for situation, what, then in steps():
-        if then.phase is not situation.phase:
+        if then.phase is not situation.phase and what is not I.TAKEN_OVER:
             found.setdefault((situation.phase, then.phase), set()).add(what)
     pictured = {}
     for line in drawn(inspect.getdoc(states) or ""):
@@ -160,8 +160,15 @@ def test_drawing_shows_where_it_begins_and_ends() -> None:
     lines = set(drawn(inspect.getdoc(states) or ""))
     assert {line for line in lines if "[*]" in line} == {
         f"[*] --> {Situation().phase}",
-        *(f"{phase} --> [*]" for phase in ENDS),
+        *(f"{phase} --> [*]" for phase in ENDS - {P.TAKEN_OVER}),
     }
+
+
+def test_other_process_may_take_over_until_the_end() -> None:
+    """Who went on would undo what the other one does, or alarm for nothing."""
+    for situation in reachable():
+        then = situation.after(I.TAKEN_OVER).phase
+        assert then is (situation.phase if situation.ended else P.TAKEN_OVER)
 
 
 @pytest.mark.parametrize(

@@ -470,6 +470,8 @@ def test_command_makes_the_schema(
         ({"migrate": "yes"}, "migrate"),
         ({"share_at_start": 0}, "share_at_start"),
         ({"share_at_start": True}, "share_at_start"),
+        ({"lease": 1.0}, "lease"),
+        ({"lease": "15"}, "lease"),
     ],
 )
 def test_bad_argument_is_named_without_its_value(

@@ -10,9 +10,8 @@ import attrs
 import pytest
 
 from aiophlo import Accepted, Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
-from aiophlo.coordination import PartyKey
+from aiophlo.coordination import AwayError, PartyKey
 from aiophlo.model.actions import Action
-from aiophlo.postgres.connection import AwayError
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.shared_actions import PostgresActions
 from tests.support.doubles import act

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from aiophlo.coordination import Rate
+from aiophlo.coordination import AwayError, Rate
 from aiophlo.model.actions import Lane
-from aiophlo.postgres.connection import AwayError
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_meter import SharedMeter
 

@@ -9,6 +9,7 @@ import attrs
 from aiohttp import web
 
 from aiophlo import Consult, EventRouter, SessionPool
+from aiophlo.coordination import Coordinator
 from aiophlo.handles import MultiPartyCall
 from aiophlo.observed_events import Observer
 from aiophlo.sending.retry import RetryPolicy
@@ -132,6 +133,7 @@ async def set_stage(
     returns_customer: bool = True,
     delay: float = 0.0,
     observers: Sequence[Observer] = (),
+    coordinator: Coordinator | None = None,
 ) -> AsyncIterator[Stage]:
     """Place a call; its events come late by `delay` seconds."""
     router, alarms = EventRouter(), _Alarms()
@@ -154,6 +156,7 @@ async def set_stage(
             answer_within=1.0,
             retry=RetryPolicy(first_wait=0.01),
             observers=observers,
+            coordinator=coordinator,
         )
         await stack.enter_async_context(pool)
         yield Stage(simulator, pool, router, call, alarms.records)

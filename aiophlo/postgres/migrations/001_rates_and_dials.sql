@@ -392,6 +392,27 @@ BEGIN
             notices := notices || {schema}.tell_calls(op, p_now);
         WHEN 'read_calls' THEN
             answer := {schema}.read_calls(op, p_now);
+        WHEN 'begin_handover', 'engage', 'release', 'prolong', 'claim', 'take_over',
+            'end_handover' THEN
+            -- One lock for them all, which sorts among those of dials by the same number.
+            PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
+            CASE op->>'do'
+            WHEN 'begin_handover' THEN
+                answer := {schema}.begin_handover(op, p_now);
+            WHEN 'engage' THEN
+                answer := {schema}.engage_target(op);
+            WHEN 'release' THEN
+                DELETE FROM {schema}.engagements
+                    WHERE who = (op->>'who')::bigint AND handover = op->>'id';
+            WHEN 'prolong' THEN
+                answer := {schema}.prolong(op, p_now);
+            WHEN 'claim' THEN
+                answer := {schema}.claim(op, p_now);
+            WHEN 'take_over' THEN
+                answer := {schema}.take_over(op, p_now);
+            WHEN 'end_handover' THEN
+                PERFORM {schema}.end_handover(op, p_now);
+            END CASE;
         WHEN 'seen' THEN
             INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)
                 ON CONFLICT (id) DO UPDATE SET seen = p_now;
@@ -404,6 +425,8 @@ BEGIN
                 FROM {schema}.pools WHERE seen > p_now - 60.0);
         WHEN 'tidy' THEN
             DELETE FROM {schema}.pools WHERE seen < p_now - 3600.0;
+            PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
+            PERFORM {schema}.tidy_handovers(p_now);
             DELETE FROM {schema}.dials WHERE (key, id) IN (
                 SELECT key, id FROM {schema}.dials
                 WHERE until < p_now - 60.0 LIMIT 5000 FOR UPDATE SKIP LOCKED);

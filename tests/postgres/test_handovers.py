@@ -1,0 +1,498 @@
+"""Handovers of several pools: nobody is in two, and none is left behind."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+
+from aiophlo import (
+    EngagedError,
+    Journal,
+    NobodyAnsweredError,
+    NotSentError,
+    Reason,
+    Recovery,
+    SessionPool,
+)
+from aiophlo.coordination import Claim, Lease
+from aiophlo.model.handover_records import Ending, OpenHandover
+from aiophlo.observed_events import HandoverStep, ObservedEvent
+from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.simulator import Habit, Simulator
+from tests.postgres.test_outage import until
+from tests.support.doubles import account_of, pool_of
+from tests.support.handover_process import child, stage_of
+from tests.support.handover_stage import (
+    AGENT,
+    CONSULTING,
+    CUSTOMER,
+    FIRST,
+    ON_HOLD,
+    RINGING,
+    SECOND,
+    TALKING,
+    Stage,
+    set_stage,
+)
+from tests.support.postgres import Postgres
+
+LEASE = 3.0  # seconds
+
+
+def coordinator(postgres: Postgres, namespace: str = "aiophlo") -> PostgresCoordinator:
+    """Return one whose leases are short."""
+    return PostgresCoordinator(postgres.url, namespace=namespace, lease=LEASE)
+
+
+@asynccontextmanager
+async def two_pools(postgres: Postgres, namespace: str) -> AsyncIterator[list[Stage]]:
+    """Give a call, and two pools that may hand it over; both hear of its events."""
+    async with (
+        set_stage(coordinator=coordinator(postgres, namespace)) as stage,
+        pool_of(stage.simulator, coordinator=coordinator(postgres, namespace)) as other,
+    ):
+        yield [stage, attrs.evolve(stage, pool=other)]
+
+
+async def rows(postgres: Postgres, query: str, namespace: str = "aiophlo") -> list[Any]:
+    """Return what the database holds."""
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        found = await connection.execute(query.format(schema=namespace).encode())
+        return await found.fetchall()
+
+
+async def until_it_says(
+    postgres: Postgres, query: str, namespace: str = "aiophlo"
+) -> None:
+    """Wait until a query returns true, in one row."""
+    async with asyncio.timeout(15.0):
+        while await rows(postgres, query, namespace) != [(True,)]:  # noqa: ASYNC110 -- of what other processes do
+            await asyncio.sleep(0.05)
+
+
+async def test_second_click_in_another_process_is_refused_and_harms_nothing(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Each would undo what the other did, and alarm of a customer who is well."""
+    async with two_pools(postgres, namespace) as (one, two):
+        async with one.consult() as consult:
+            with pytest.raises(EngagedError, match="agent") as caught:
+                await two.consult().__aenter__()
+            assert caught.value.field == "agent"
+            assert AGENT not in str(caught.value)
+            await consult.complete()
+        assert one.rung == [FIRST]
+        assert one.alarms == []
+
+
+async def test_agent_may_hand_over_again_once_the_first_has_ended(
+    postgres: Postgres, namespace: str
+) -> None:
+    """An agent who is engaged for ever is an agent who can't work."""
+    async with two_pools(postgres, namespace) as (one, two):
+        consult = two.consult()
+        async with one.consult():
+            with pytest.raises(EngagedError):
+                await consult.__aenter__()
+        assert one.customer_is_with_agent
+        async with consult:  # the same one, since nothing came of it
+            await consult.complete()
+        assert one.rung == [FIRST, FIRST]
+
+
+async def test_partner_in_a_handover_elsewhere_is_passed_over(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Their phone would ring in the middle of a private talk."""
+    async with two_pools(postgres, namespace) as (one, two):
+        call = one.simulator.place_call(
+            "p", "n", agent="+14153330001", customer="+14153330002"
+        )
+        await one.simulator.wait_for(lambda _: len(one.simulator.posts) == 4)
+        async with one.consult():
+            with pytest.raises(EngagedError, match="to"):
+                await two.consult(
+                    agent="+14153330001", customer="+14153330002"
+                ).__aenter__()
+            async with two.consult(
+                agent="+14153330001", customer="+14153330002", to=[FIRST, SECOND]
+            ) as other:
+                assert other.partner == SECOND
+                assert other.tried[0].ending is Ending.ENGAGED
+                await other.complete()
+        assert one.rung == [FIRST, SECOND]
+        assert call["+14153330002"].state is TALKING
+
+
+async def test_who_did_not_answer_is_free_for_others_at_once(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Else every colleague would wait until the last of a long list was tried."""
+    async with two_pools(postgres, namespace) as (one, two):
+        one.people_are("declines", FIRST)
+        one.simulator.place_call(
+            "p", "n", agent="+14153330001", customer="+14153330002"
+        )
+        await one.simulator.wait_for(lambda _: len(one.simulator.posts) == 4)
+        async with one.consult(to=[FIRST, SECOND]):
+            one.people_are("answers", FIRST)
+            async with two.consult(
+                agent="+14153330001", customer="+14153330002"
+            ) as other:
+                assert other.partner == FIRST
+
+
+async def test_conversation_is_in_one_handover_alone(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Its events would be told to both."""
+    async with two_pools(postgres, namespace) as (one, two):
+        uuid = one.call.conference_uuid
+        async with one.consult(conference_uuid=uuid):
+            with pytest.raises(EngagedError) as caught:
+                await two.consult(
+                    agent="+14153330001",
+                    customer=None,
+                    to=[SECOND],
+                    conference_uuid=uuid,
+                    router=type(two.router)(),
+                ).__aenter__()
+        assert caught.value.field == "conference_uuid"
+
+
+async def test_database_holds_no_number_but_the_agents_while_a_handover_is_open(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Who was called, and by whom, is nobody's business a year later."""
+    everything = (
+        "SELECT h::text FROM {schema}.handovers h"
+        " UNION ALL SELECT e::text FROM {schema}.engagements e"
+    )
+    async with two_pools(postgres, namespace) as (one, _), one.consult() as consult:
+        held = str(await rows(postgres, everything, namespace))
+        assert AGENT in held
+        assert CUSTOMER not in held
+        assert FIRST not in held
+        await consult.complete()
+    held = str(await rows(postgres, everything, namespace))
+    assert consult.id in held
+    assert AGENT not in held
+    assert await rows(postgres, "SELECT * FROM {schema}.engagements", namespace) == []
+
+
+@asynccontextmanager
+async def survivor(
+    simulator: Simulator,
+    postgres: Postgres,
+    namespace: str,
+    **options: Any,  # noqa: ANN401 -- SessionPool's own
+) -> AsyncIterator[SessionPool]:
+    """Give a pool that takes over what others leave behind."""
+    shared = coordinator(postgres, namespace)
+    async with pool_of(simulator, coordinator=shared, **options) as pool:
+        yield pool
+
+
+PHASES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+    "asking": lambda stage: stage.simulator.wait_for(held=1),
+    "ringing": lambda stage: stage.until(CONSULTING, ON_HOLD, RINGING),
+    "consulting": lambda stage: stage.until(CONSULTING, ON_HOLD, CONSULTING),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_customer_is_brought_back_by_another_process_when_theirs_is_killed(
+    postgres: Postgres,
+    namespace: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    phase: str,
+) -> None:
+    """Nobody may listen to music until somebody restarts a worker."""
+    heard: list[ObservedEvent] = []
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(quota=None, strict=True))
+        simulator.set_habit(
+            Habit("answers" if phase == "consulting" else "ignores", after=30.0)
+            if phase == "ringing"
+            else Habit("answers"),
+            address=FIRST,
+        )
+        await stack.enter_async_context(
+            survivor(simulator, postgres, namespace, observers=[heard.append])
+        )
+        process = await stack.enter_async_context(
+            child(simulator, tmp_path / "journal", 60.0, postgres.url, namespace)
+        )
+        stage = stage_of(simulator)
+        if phase == "asking":
+            with simulator.hold_answers():
+                await PHASES[phase](stage)
+                process.kill()
+                await process.wait()
+        else:
+            await PHASES[phase](stage)
+            process.kill()
+            await process.wait()
+        await until(lambda: "taken over: " in caplog.text, within=15.0)
+        assert stage.customer_is_with_agent
+    steps = [one for one in heard if isinstance(one, HandoverStep)]
+    assert [one.phase for one in steps] == ["bringing_back", "with_agent"]
+    assert AGENT not in caplog.text
+    assert not [it for it in caplog.records if it.levelno >= logging.CRITICAL]
+
+
+async def test_journal_of_a_killed_process_is_not_recovered_twice(
+    postgres: Postgres, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that starts a minute later would abort the agent's newer transfer."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with (
+        Simulator(quota=None, strict=True) as simulator,
+        survivor(simulator, postgres, namespace) as pool,
+    ):
+        shared = postgres.url, namespace
+        path = tmp_path / "journal"
+        async with child(simulator, path, 60.0, *shared) as process:
+            stage = stage_of(simulator)
+            await stage.until(CONSULTING, ON_HOLD, CONSULTING)
+            process.kill()
+            await process.wait()
+        await until(lambda: "taken over: " in caplog.text, within=15.0)
+        node = pool.phlo("p").multi_party_call("n")
+        await node.warm_transfer(to=SECOND, trigger_source=AGENT)
+        async with Journal(path) as journal:
+            (found,) = await pool.recover_handovers(journal)
+            assert found.recovery is Recovery.TAKEN_OVER
+            assert journal.handovers.left_open() == []
+        assert stage.reached == {SECOND}, "the newer transfer goes on"
+
+
+async def test_journal_is_recovered_before_the_lease_has_run_out(
+    postgres: Postgres, namespace: str, tmp_path: Path
+) -> None:
+    """Its lock shows that the process has died: nobody need wait."""
+    async with (
+        Simulator(quota=None, strict=True) as simulator,
+        survivor(simulator, postgres, namespace) as pool,
+    ):
+        path = tmp_path / "journal"
+        shared = postgres.url, namespace
+        async with child(simulator, path, 60.0, *shared) as process:
+            stage = stage_of(simulator)
+            await stage.until(CONSULTING, ON_HOLD, CONSULTING)
+            process.kill()
+            await process.wait()
+        async with Journal(path) as journal:
+            (found,) = await pool.recover_handovers(journal)
+        assert found.recovery is Recovery.BROUGHT_BACK
+        assert stage.customer_is_with_agent
+        ended = "SELECT ended IS NOT NULL FROM {schema}.handovers"
+        assert await rows(postgres, ended, namespace) == [(True,)]
+
+
+async def test_process_that_was_stopped_does_nothing_once_it_wakes(
+    postgres: Postgres, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would abort the newer transfer, or hang the agent up in it."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with (
+        Simulator(quota=None, strict=True) as simulator,
+        survivor(simulator, postgres, namespace) as pool,
+        child(simulator, tmp_path / "j", 6.0, postgres.url, namespace) as process,
+    ):
+        stage = stage_of(simulator)
+        await stage.until(CONSULTING, ON_HOLD, CONSULTING)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: "taken over: " in caplog.text, within=15.0)
+            node = pool.phlo("p").multi_party_call("n")
+            await node.warm_transfer(to=SECOND, trigger_source=AGENT)
+            await stage.until(CONSULTING, ON_HOLD)
+            before = len(simulator.ledger.requests)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        _, errors = await asyncio.wait_for(process.communicate(), 20.0)
+        assert b"TakenOverError" in errors
+        assert b"on hold or alone" not in errors, "a false alarm"
+        assert len(simulator.ledger.requests) == before
+        assert stage.reached == {SECOND}
+
+
+async def test_handover_does_not_begin_where_other_pools_cannot_know_of_it(
+    own_postgres: Postgres,
+) -> None:
+    """The agent may be in another one, and whose events come here is not known."""
+    await migrate(own_postgres.url)
+    async with set_stage(coordinator=coordinator(own_postgres)) as stage:
+        await asyncio.to_thread(own_postgres.kill)
+        await until(lambda: not stage.pool.state().coordinated)
+        with pytest.raises(NotSentError) as caught:
+            await stage.consult().__aenter__()
+        assert caught.value.reason is Reason.NOT_COORDINATED
+        assert stage.rung == []
+
+
+async def test_customer_is_brought_back_though_the_database_is_away(
+    own_postgres: Postgres,
+) -> None:
+    """A handover that is open when it goes must come to its end."""
+    await migrate(own_postgres.url)
+    async with set_stage(coordinator=coordinator(own_postgres)) as stage:
+        async with stage.consult() as consult:
+            await asyncio.to_thread(own_postgres.kill)
+            lease = consult._status.lease  # noqa: SLF001 -- nothing else tells when
+            await until(lambda: not lease.holds)
+            with pytest.raises(NotSentError, match="Hangup") as caught:
+                await consult.complete()
+        assert caught.value.reason is Reason.NOT_COORDINATED
+        assert stage.customer_is_with_agent
+        assert stage.alarms == []
+
+
+async def test_handover_completes_within_its_lease_though_the_database_is_away(
+    own_postgres: Postgres,
+) -> None:
+    """A restart of the database takes a second, and nobody need notice."""
+    await migrate(own_postgres.url)
+    async with set_stage(coordinator=coordinator(own_postgres)) as stage:
+        async with stage.consult() as consult:
+            await asyncio.to_thread(own_postgres.kill)
+            await until(lambda: not stage.pool.state().coordinated)
+            await consult.complete()
+        await asyncio.to_thread(own_postgres.start)
+        await until(lambda: stage.pool.state().coordinated)
+        ended = "SELECT ended IS NOT NULL FROM {schema}.handovers"
+        await until_it_says(own_postgres, ended)
+        assert stage.alarms == []
+
+
+async def test_next_target_is_not_rung_without_the_database(
+    own_postgres: Postgres,
+) -> None:
+    """They may be in a handover of another pool."""
+    await migrate(own_postgres.url)
+    async with set_stage(coordinator=coordinator(own_postgres)) as stage:
+        stage.people_are("ignores", FIRST, after=30.0)
+        entering = asyncio.ensure_future(
+            stage.consult(to=[FIRST, SECOND], ring_for=1.5).__aenter__()
+        )
+        await stage.until(CONSULTING, ON_HOLD, RINGING)
+        await asyncio.to_thread(own_postgres.kill)
+        with pytest.raises((NotSentError, NobodyAnsweredError)) as caught:
+            await entering
+        assert "not_coordinated" in str(caught.value)
+        assert stage.rung == [FIRST]
+        assert stage.customer_is_with_agent
+
+
+async def test_lease_outlives_a_restart_of_the_database(own_postgres: Postgres) -> None:
+    """A talk that goes on must not be ended by a survivor of nothing."""
+    await migrate(own_postgres.url)
+    async with (
+        set_stage(coordinator=coordinator(own_postgres)) as stage,
+        survivor(stage.simulator, own_postgres, "aiophlo") as other,
+    ):
+        async with stage.consult() as consult:
+            await asyncio.to_thread(own_postgres.kill)
+            await asyncio.to_thread(own_postgres.start)
+            lease = consult._status.lease  # noqa: SLF001 -- as above
+            await until(lambda: stage.pool.state().coordinated)
+            await until(lambda: other.state().coordinated)
+            await until(lambda: lease.holds)
+            await consult.complete()
+        assert stage.alarms == []
+
+
+async def test_begin_that_was_cancelled_leaves_the_agent_free(
+    own_postgres: Postgres,
+) -> None:
+    """A browser that closed must not engage an agent for good."""
+    await migrate(own_postgres.url)
+    async with set_stage(coordinator=coordinator(own_postgres)) as stage:
+        own_postgres.signal(signal.SIGSTOP)
+        entering = asyncio.ensure_future(stage.consult().__aenter__())
+        await asyncio.sleep(0)
+        entering.cancel()
+        own_postgres.signal(signal.SIGCONT)
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        await until(lambda: stage.pool.state().coordinated)
+        async with stage.consult() as consult:
+            await consult.complete()
+        assert stage.rung == [FIRST]
+
+
+async def test_draining_pool_takes_nothing_over(
+    postgres: Postgres, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would leave what it has begun to the next one."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(quota=None, strict=True))
+        draining = await stack.enter_async_context(
+            survivor(simulator, postgres, namespace)
+        )
+        await draining.drain(within=0.1)
+        shared = postgres.url, namespace
+        process = await stack.enter_async_context(
+            child(simulator, tmp_path / "journal", 60.0, *shared)
+        )
+        stage = stage_of(simulator)
+        await stage.until(CONSULTING, ON_HOLD, CONSULTING)
+        process.kill()
+        await process.wait()
+        overdue = (
+            "SELECT extract(epoch FROM clock_timestamp()) > until + 2"
+            " FROM {schema}.handovers"
+        )
+        await until_it_says(postgres, overdue, namespace)
+        assert "taking over" not in caplog.text
+        await stack.enter_async_context(survivor(simulator, postgres, namespace))
+        await until(lambda: "taken over: brought_back" in caplog.text)
+        assert stage.customer_is_with_agent
+
+
+async def test_owner_that_wakes_while_another_still_brings_back_has_lost(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """Two that abort may both do so, and the second one aborts what comes after."""
+    taken: list[Lease] = []
+    account = account_of(simulator)
+    one, two = coordinator(postgres, namespace), coordinator(postgres, namespace)
+    await one.open(lambda: 0.0, [account])
+    handover = OpenHandover(
+        account=account.auth_id,
+        phlo_id="p",
+        node_id="n",
+        agent=AGENT,
+        customer="…44",
+        targets="…55",
+    )
+    own = one.handovers(lambda *_: None)
+    lease = own.lease(handover)
+    assert await lease.begin(targets=[FIRST], conference_uuid=None) is None
+    assert await lease.claim() is Claim.HELD
+    own.forget(handover.id)  # a stopped process prolongs nothing
+    await two.open(lambda: 0.0, [account])
+    two.handovers(lambda _, lease, __: taken.append(lease))
+    try:
+        await until(lambda: bool(taken), within=10.0)
+        assert not lease.holds
+        assert await lease.claim() is Claim.TAKEN_OVER
+        newer = own.lease(attrs.evolve(handover, id="newer"))
+        assert await newer.begin(targets=[], conference_uuid=None) == "agent"
+        lease.end()
+        await lease.ended()
+        assert await taken[0].claim() is Claim.HELD
+    finally:
+        await one.close()
+        await two.close()

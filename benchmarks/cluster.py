@@ -28,6 +28,7 @@ from aiophlo import (
     AbortTransfer,
     Accepted,
     Account,
+    EventRouter,
     Outcome,
     SessionPool,
     WarmTransfer,
@@ -36,6 +37,12 @@ from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Simulator
 from benchmarks.harness.figures import quantile
 from benchmarks.harness.lab import ROOT, say
+from benchmarks.shared_handovers import (
+    calls_placed,
+    came_off,
+    hand_over_all,
+    receiving,
+)
 from tests.support.doubles import outcome_of
 from tests.support.postgres import find_binaries, running_postgres
 
@@ -51,7 +58,7 @@ class Course:
 
     Attributes:
         processes: How many.
-        kind: What each does: see `WORK`.
+        kind: What each does: see `WORK`; or `handovers`.
         seconds: How long.
         per_second: How often, all processes together; 0 for as often as may be.
     """
@@ -60,6 +67,11 @@ class Course:
     kind: str
     seconds: float
     per_second: float = 0.0
+
+    @property
+    def handovers(self) -> int:
+        """How many calls are handed over."""
+        return round(self.seconds * self.per_second) * (self.kind == "handovers")
 
 
 COURSES: Final = {
@@ -73,6 +85,8 @@ COURSES: Final = {
     "double clicks on 2": Course(2, "clicks", 50),
     "idle": Course(4, "idle", 15, 10),
     "cost": Course(1, "idle", 15, 50),
+    "200 handovers by 1": Course(1, "handovers", 10, 20),
+    "200 handovers by 3": Course(3, "handovers", 10, 20),
 }
 
 
@@ -160,17 +174,31 @@ async def work(
     """Be one of the processes."""
     account = Account(AUTH_ID, AUTH_TOKEN)
     coordinator = PostgresCoordinator(database) if database else None
-    async with SessionPool(account, base_url=base_url, coordinator=coordinator) as pool:
-        print("ready", flush=True)
+    router = EventRouter(coordinator=coordinator)
+    outcomes: list[Outcome] = []
+    handed_over = 0
+    async with (
+        SessionPool(account, base_url=base_url, coordinator=coordinator) as pool,
+        receiving(router) as url,
+    ):
+        print(url, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         cpu = time.process_time()
-        outcomes = await WORK[course.kind](pool, process, course)
+        if course.handovers:
+            numbers = range(process, course.handovers, course.processes)
+            pace = course.per_second / course.processes
+            handed_over = await hand_over_all(pool, router, numbers, pace)
+        else:
+            outcomes = await WORK[course.kind](pool, process, course)
         cpu = time.process_time() - cpu
+        print("done", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)  # the others' events come here, too
     return {
         "accepted": sum(isinstance(outcome, Accepted) for outcome in outcomes),
         "not_accepted": sum(not isinstance(it, Accepted) for it in outcomes),
         "joined": sum(outcome.joined for outcome in outcomes),
         "waited": [it.waited for it in outcomes if isinstance(it, Accepted)],
+        "handed_over": handed_over,
         "cpu": cpu,
     }
 
@@ -192,6 +220,11 @@ async def _process(arguments: object) -> AsyncIterator[asyncio.subprocess.Proces
             await process.wait()
 
 
+async def _said(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None  # noqa: S101 -- PIPE
+    return (await process.stdout.readline()).decode().strip()
+
+
 async def measure(course: Course, database: str | None) -> dict[str, Any]:
     """Run a course, and say what came of it."""
     async with (
@@ -202,18 +235,27 @@ async def measure(course: Course, database: str | None) -> dict[str, Any]:
         for number in range(course.processes):
             arguments = (simulator.base_url, database, number, attrs.asdict(course))
             processes.append(await stack.enter_async_context(_process(arguments)))
-        for process in processes:
-            assert process.stdout is not None  # noqa: S101 -- PIPE
-            await process.stdout.readline()
+        urls = [await _said(process) for process in processes]
+        if course.handovers:
+            placing = calls_placed(simulator, course.handovers, urls)
+            await stack.enter_async_context(placing)
         begun = time.monotonic()
+        for process in processes:
+            assert process.stdin is not None  # noqa: S101 -- PIPE
+            process.stdin.write(b"\n")
+        for process in processes:
+            await _said(process)
+        seconds = time.monotonic() - begun
         said = [
             json.loads(output or "{}")
             for output, _ in await asyncio.gather(
                 *(process.communicate(b"\n") for process in processes)
             )
         ]
-        seconds = time.monotonic() - begun
-        return _figures(said, simulator, seconds)
+        figures = _figures(said, simulator, seconds)
+        if course.handovers:
+            figures["came off"] = came_off(simulator, course.handovers)
+        return figures
 
 
 def _figures(
@@ -222,7 +264,7 @@ def _figures(
     waited = sorted(itertools.chain.from_iterable(it["waited"] for it in said))
     accepted = [it["accepted"] for it in said]
     ledger = simulator.ledger
-    total = sum(accepted)
+    total, handed_over = sum(accepted), sum(it["handed_over"] for it in said)
     return {
         "accepted": total,
         "not accepted": sum(it["not_accepted"] for it in said),
@@ -233,7 +275,11 @@ def _figures(
         "least and most": f"{min(accepted)}-{max(accepted)}",
         "p50 ms": round(quantile(waited, 0.5) * 1e3, 1) if waited else None,
         "p99 ms": round(quantile(waited, 0.99) * 1e3, 1) if waited else None,
-        "CPU us": round(sum(it["cpu"] for it in said) / max(total, 1) * 1e6),
+        "CPU us": round(
+            sum(it["cpu"] for it in said) / max(total + handed_over, 1) * 1e6
+        ),
+        "handed over": handed_over or None,
+        "came off": None,
     }
 
 

@@ -18,3 +18,21 @@ async def test_course_is_run_by_processes(kind: str, postgres: Postgres) -> None
     assert figures["joined"] == (60 if kind == "clicks" else 0)
     assert figures["p50 ms"] > 0
     assert figures["CPU us"] > 0
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+async def test_handovers_come_off_whichever_process_gets_their_events(
+    processes: int, postgres: Postgres
+) -> None:
+    """Of 60 on three workers 48 ended with a partner who had answered cut off."""
+    await migrate(postgres.url)
+    course = Course(processes, "handovers", 2.0, per_second=9.0)
+    figures = await measure(course, postgres.url)
+    assert figures["handed over"] == figures["came off"] == course.handovers == 18
+    assert figures["429"] == figures["rung twice"] == 0
+
+
+async def test_handovers_do_not_come_off_where_nothing_is_shared() -> None:
+    """What finds nothing would find nothing broken either."""
+    figures = await measure(Course(3, "handovers", 1.0, per_second=9.0), None)
+    assert figures["came off"] < 9

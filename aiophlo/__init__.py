@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         JournalReport,
     )
     from aiophlo.model.handover_records import Ending, OpenHandover, Tried
+    from aiophlo.model.sightings import CallState, Sighting
     from aiophlo.observed_events import (
         ActionBegun,
         ActionEnded,
@@ -103,6 +104,7 @@ _LATER = {
     "AttemptBegun": "aiophlo.observed_events",
     "AttemptEnded": "aiophlo.observed_events",
     "BatchReport": "aiophlo.batch.stream",
+    "CallState": "aiophlo.model.sightings",
     "Consult": "aiophlo.handover.consult",
     "ConsultOptions": "aiophlo.handover.options",
     "Ending": "aiophlo.model.handover_records",
@@ -120,6 +122,7 @@ _LATER = {
     "Party": "aiophlo.handover.watch",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
+    "Sighting": "aiophlo.model.sightings",
     "Stream": "aiophlo.batch.stream",
     "Tried": "aiophlo.model.handover_records",
     "WebhookReceived": "aiophlo.observed_events",
@@ -165,6 +168,7 @@ __all__ = [
     "BridgeMember",
     "BridgeMute",
     "BridgeUnmute",
+    "CallState",
     "ColdTransfer",
     "ConferenceBridge",
     "Consult",
@@ -222,6 +226,7 @@ __all__ = [
     "RunPhlo",
     "SendOptions",
     "SessionPool",
+    "Sighting",
     "Stream",
     "TakenOverError",
     "Tried",

@@ -309,6 +309,8 @@ def _details(outcome: Outcome) -> str:
         parts.append(f"status {outcome.status}")
     if outcome.attempts > 1:
         parts.append(f"{outcome.attempts} attempts")
+    if isinstance(outcome, InDoubt) and outcome.looked:
+        parts.append(f"looked for {outcome.looked} times")
     if outcome.error:
         parts.append(mask_text(outcome.error))
     return f": {', '.join(parts)}" if parts else ""

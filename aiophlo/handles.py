@@ -51,10 +51,14 @@ class SendOptions(TypedDict, total=False):
     Attributes:
         send_within: Seconds after which sending is worthless; None never.
         on_duplicate: Join an equal dial, or ring again.
+        look: Look for a dial that is in doubt in Plivo's list of calls.
+        look_for: Seconds for which it is looked for.
     """
 
     send_within: float | None
     on_duplicate: Literal["join", "send"]
+    look: bool
+    look_for: float
 
 
 class Sends(Protocol):

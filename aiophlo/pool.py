@@ -15,6 +15,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import aiohttp
+import attrs
 
 import aiophlo  # for annotations: what they name is loaded when they are resolved
 from aiophlo._version import __version__
@@ -25,13 +26,15 @@ from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, Lane, Role
 from aiophlo.model.invalid_input import refuse
-from aiophlo.model.outcomes import Accepted, NotSent, Outcome, Reason
+from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.model.validation import (
     check_accounts,
     check_async_callable,
     check_callable,
+    check_caller_ids,
     check_count,
     check_folder,
+    check_look_for,
     check_on_duplicate,
     check_optional,
     check_seconds,
@@ -39,7 +42,11 @@ from aiophlo.model.validation import (
     check_type,
 )
 from aiophlo.protocol.client_set import HttpClients, HttpOptions
-from aiophlo.protocol.environment import resolve_base_url, resolve_proxy
+from aiophlo.protocol.environment import (
+    resolve_base_url,
+    resolve_proxy,
+    resolve_voice_url,
+)
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.protocol.kept_connections import DEFAULT_KEEPALIVE
 from aiophlo.protocol.validation import check_session, check_user_agent
@@ -50,6 +57,7 @@ from aiophlo.shielding import shield_from_cancelled_scope
 
 if TYPE_CHECKING:
     from aiophlo.handover.registry import HandoverRegistry
+    from aiophlo.looking.looking import Looking
 
 USER_AGENT = f"aiophlo/{__version__}"
 
@@ -95,6 +103,11 @@ class SessionPool:
             handover: see `ObservedEvent`. What one raises is logged once.
         random: Returns a number from 0 to below 1; spreads the waits between
             attempts.
+        voice_url: Where the Voice API is, which lists calls for `look`. By default
+            Plivo's own; with another `base_url` than Plivo's, that one.
+        caller_ids: Numbers that your PHLOs call from, where nothing else of the account
+            does: `look` takes no call from another number for a dial's, and need not
+            wait until all calls are listed. None if they aren't known.
         coordinator: What is shared with other pools, a
             `aiophlo.postgres.PostgresCoordinator`: the quota, one dial per double
             click, the last word to a party; and events of calls, if it is the
@@ -128,6 +141,8 @@ class SessionPool:
         session: aiohttp.ClientSession | None = None,
         observers: Sequence[aiophlo.Observer] = (),
         random: Callable[[], float] = random.random,
+        voice_url: str | None = None,
+        caller_ids: Sequence[str] = (),
         coordinator: aiophlo.coordination.Coordinator | None = None,
     ) -> None:
         self._opened = False
@@ -156,6 +171,22 @@ class SessionPool:
             session=check_session(session, connector),
         )
         self._http_clients = HttpClients(self._http_options)
+        self._voice_options = attrs.evolve(
+            self._http_options,
+            base_url=(
+                voice_url := resolve_voice_url(
+                    voice_url, base_url=base_url, allow_plaintext=allow_plaintext
+                )
+            ),
+            proxy=resolve_proxy(
+                proxy,
+                base_url=voice_url,
+                trust_env=trust_env,
+                allow_plaintext=allow_plaintext,
+            ),
+        )
+        self._caller_ids = check_caller_ids(caller_ids)
+        self._looking: Looking | None = None
         self._observers = Observers(check_observers(observers))
         self._account_senders = AccountSenders(
             connections_per_account=check_count(
@@ -262,6 +293,8 @@ class SessionPool:
             return
         self._check_loop()
         self._closed = True
+        if self._looking is not None:
+            self._looking.close()
         self._account_senders.refuse(Lane.AWAITED)
         with shield_from_cancelled_scope():
             await self._end_what_is_open()
@@ -286,6 +319,8 @@ class SessionPool:
         account: Account | str | None = None,
         send_within: float | None = 10.0,
         on_duplicate: Literal["join", "send"] = "join",
+        look: bool = False,
+        look_for: float = 8.0,
     ) -> Accepted:
         """Send one action and wait for its verdict.
 
@@ -302,9 +337,14 @@ class SessionPool:
                 marked `joined`; if it hasn't left within this one's `send_within`,
                 this one is not sent. `"send"` rings again, and is joined by who
                 comes after it.
+            look: Look for a `WarmTransfer`, `ColdTransfer` or `AddUser` that is in
+                doubt in Plivo's list of calls before raising, as `look` does: seen,
+                it is accepted. That PHLO's calls are listed there is assumed: see
+                `aiophlo check --calls`.
+            look_for: Seconds for which it is looked for.
 
         Returns:
-            The outcome, if Plivo said yes.
+            The outcome, if Plivo said yes, or the call was seen.
 
         Raises:
             RejectedError: Plivo said no.
@@ -316,17 +356,65 @@ class SessionPool:
         check_type(action, Action, "action")
         check_send_within(send_within)
         send_repeats = check_on_duplicate(on_duplicate, "join")
+        check_look_for(look_for)
         if self._closed or not self._opened:
             refused = _not_open(action, self)
             self._observers.action_ended(whose, refused)
             return accepted_or_raise(refused)
         self._check_loop()
+        looking = self._looks() if check_type(look, bool, "look") else None
         outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,
             once=not send_repeats,
         )
+        if looking is not None and looking.can_look_for(outcome):
+            sighting = await looking.look(outcome, whose, look_for=look_for)
+            outcome = sighting.outcome
         return accepted_or_raise(outcome)
+
+    async def look(
+        self,
+        outcome: InDoubt,
+        *,
+        account: Account | str | None = None,
+        look_for: float = 8.0,
+    ) -> aiophlo.Sighting:
+        """Look in Plivo's list of calls whether the phone that is in doubt was rung.
+
+        Seen proves that it was; unseen proves nothing. By GETs alone, at the account's
+        rate, behind everything else that waits for it: nothing rings. A call is taken
+        for the dial's if it goes out to the address that was dialled, began when the
+        request was under way, and is the only such one, once all calls are listed that
+        would be; with the pool's `caller_ids`, if it calls from one of them, too, at
+        once. No other dial of this pool to that phone may have left at the same time.
+
+        Args:
+            outcome: Of a `WarmTransfer`, `ColdTransfer` or `AddUser`, with its
+                `left_at`.
+            account: Whose, or its `auth_id`; may be left out with one account.
+            look_for: Seconds until it is given up; 0 looks once, at once.
+
+        Returns:
+            What was seen, with the outcome that it makes.
+
+        Raises:
+            InvalidInputError: An argument can't be right, or the pool isn't open.
+
+        Source:
+            Plivo docs, "Calls". Assumed: what PHLOs dial is listed there within four
+            seconds.
+        """
+        whose = self._account(account)
+        check_type(outcome, InDoubt, "outcome")
+        check_look_for(look_for)
+        self._check_loop()
+        if self._closed or not self._opened:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        looking = self._looks()
+        if not looking.can_look_for(outcome):
+            refuse("outcome", "one of a dial that knows when it left")
+        return await looking.look(outcome, whose, look_for=look_for)
 
     def stream(
         self,
@@ -695,6 +783,18 @@ class SessionPool:
 
     def _http_client(self, account: Account) -> HttpClient:
         return self._http_clients.client_of(account)
+
+    def _voice_client(self, account: Account) -> HttpClient:
+        return self._http_clients.client_of(account, self._voice_options)
+
+    def _looks(self) -> Looking:
+        from aiophlo.looking.looking import Looking  # noqa: PLC0415 -- see above
+
+        if self._looking is None:
+            self._looking = Looking(
+                self._account_senders, self._voice_client, self._caller_ids
+            )
+        return self._looking
 
 
 def _told_within(

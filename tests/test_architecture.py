@@ -30,6 +30,7 @@ UNITS: Final = (
     "journal",
     "coordination",
     "sending",
+    "looking",
     "batch",
     "handles",
     "handover",

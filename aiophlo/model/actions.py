@@ -40,6 +40,7 @@ class Lane(IntEnum):
     URGENT = 0  #: what ends a person's wait, such as an abort, an unhold or a hang-up
     AWAITED = 1  #: what a caller awaits
     STREAMED = 2  #: what a stream sends
+    LOOKED = 3  #: what asks for Plivo's list of calls
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:  # noqa: ARG003 -- it isn't quoted

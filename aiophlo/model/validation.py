@@ -7,10 +7,12 @@ import functools
 import inspect
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aiophlo.model.accounts import Account, Quota
+from aiophlo.model.addresses import parse_address
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import describe_value
 
@@ -96,6 +98,19 @@ def _check_limits(accounts: tuple[Account, ...]) -> None:
 def check_send_within(seconds: float | None) -> float | None:
     """Return `seconds`, which may be None for ever."""
     return None if seconds is None else check_seconds(seconds, "send_within")
+
+
+def check_look_for(seconds: float) -> float:
+    """Return `seconds`, which may be 0."""
+    is_none = seconds == 0 and not isinstance(seconds, bool)
+    return 0.0 if is_none else check_seconds(seconds, "look_for")
+
+
+def check_caller_ids(values: Sequence[str]) -> frozenset[str]:
+    """Return the numbers that dials call from."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        refuse("caller_ids", "a sequence of addresses", values)
+    return frozenset(parse_address(value, field="caller_ids") for value in values)
 
 
 def check_folder(value: object, field: str) -> Path:

@@ -87,9 +87,16 @@ class HttpClients:
             bounds += [connector.limit, connector.limit_per_host]
         return min(filter(None, bounds), default=0)
 
-    def client_of(self, account: Account) -> HttpClient:
-        """Return a new client that has the credentials of `account`."""
-        options = self._options
+    def client_of(
+        self, account: Account, options: HttpOptions | None = None
+    ) -> HttpClient:
+        """Return a new client that has the credentials of `account`.
+
+        Args:
+            account: Whose.
+            options: How it connects, over the same connector, where it is another API.
+        """
+        options = options or self._options
         headers = {
             "Authorization": account.authorization,
             "User-Agent": options.user_agent,

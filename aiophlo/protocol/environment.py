@@ -8,6 +8,7 @@ from yarl import URL
 from aiophlo.protocol.validation import check_base_url, check_proxy
 
 BASE_URL = "https://phlorunner.plivo.com/v1"
+VOICE_URL = "https://api.plivo.com/v1"
 BASE_URL_VARIABLE = "AIOPHLO_BASE_URL"
 
 
@@ -49,6 +50,28 @@ def resolve_base_url(given: str | None, *, allow_plaintext: bool) -> str:
         BASE_URL if given is None else given,
         example=BASE_URL,
         name=name,
+        allow_plaintext=allow_plaintext,
+    )
+
+
+def resolve_voice_url(
+    given: str | None, *, base_url: str, allow_plaintext: bool
+) -> str:
+    """Return the URL of the Voice API, which lists calls: the one given, or Plivo's.
+
+    Where the PHLO API is not Plivo's own, it is at the same place by default, as the
+    simulator's is.
+
+    Args:
+        given: As `SessionPool` got it.
+        base_url: Where the PHLO API is.
+        allow_plaintext: It may be http:// on another machine.
+    """
+    default = VOICE_URL if base_url == BASE_URL else base_url
+    return check_base_url(
+        default if given is None else given,
+        example=VOICE_URL,
+        name="voice_url",
         allow_plaintext=allow_plaintext,
     )
 

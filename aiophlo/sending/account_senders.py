@@ -10,7 +10,7 @@ from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Lane
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.sending.connection_limit import ConnectionLimit
-from aiophlo.sending.delivery import DeliveryContext
+from aiophlo.sending.delivery import DeliveryContext, DialLog
 from aiophlo.sending.rate_limit_queue import RateLimitQueue
 from aiophlo.sending.rate_limiter import RateLimiter
 from aiophlo.sending.rate_meter import RateMeter
@@ -130,6 +130,20 @@ class AccountSenders:
         meter = self._coordinator.meter(rate, refresh)
         queue = RateLimitQueue(RateLimiter(meter), loop)
         return queue
+
+    def log_dials(self, log: DialLog) -> None:
+        """Tell `log` of every dial that leaves from now on."""
+        for sender in self.by_auth_id.values():
+            sender.context.recent_dials = log
+
+    def sender_over(self, account: Account, http_client: HttpClient) -> Sender:
+        """Return a sender for another API, within the limits of the account's own."""
+        own = self.by_auth_id[account.auth_id]
+        return Sender(
+            own.context.over(http_client),
+            under_way=own.under_way,
+            check_loop=own.check_loop,
+        )
 
     def refuse(self, lane: Lane) -> None:
         """Give out no more slots in `lane` or behind it."""

@@ -6,14 +6,15 @@ import math
 from aiophlo.model.actions import Lane
 
 _URGENT = Lane.URGENT
-_LANES_THAT_WAIT = (Lane.AWAITED, Lane.STREAMED)
+_LANES_THAT_WAIT = (Lane.AWAITED, Lane.STREAMED, Lane.LOOKED)
 
 
 class ConnectionLimit:
     """A semaphore whose waiters queue in lanes.
 
     The urgent lane takes no permit: an abort must not queue behind a server that
-    doesn't answer. Streams leave a tenth to awaited sends, for the same reason.
+    doesn't answer. Streams and looks leave a tenth to awaited sends, for the same
+    reason.
 
     Args:
         number: How many may be held at once.
@@ -25,7 +26,8 @@ class ConnectionLimit:
         self.free = number
         self._shared = shared
         self._reserved = [0] * len(Lane)
-        self._reserved[Lane.STREAMED] = min(math.ceil(number / 10), number - 1)
+        reserved = min(math.ceil(number / 10), number - 1)
+        self._reserved[Lane.STREAMED] = self._reserved[Lane.LOOKED] = reserved
         self._lanes: tuple[dict[asyncio.Future[None], None], ...] = tuple(
             {} for _ in Lane
         )

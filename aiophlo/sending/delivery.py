@@ -1,10 +1,12 @@
 """The attempts of one action: slot, exchange, verdict, and a retry if it is allowed."""
 
 import asyncio
+import copy
 import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import attrs
 
@@ -12,7 +14,8 @@ from aiophlo.coordination import Coordinator
 from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import Action, Lane
+from aiophlo.model.actions import Action, DialAction, Lane
+from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import (
     Accepted,
     InDoubt,
@@ -62,6 +65,7 @@ class DeliveryContext:
         rates: `slots`, and `call_rate` if there is one.
         budget: What the account's retries may cost.
         replays: The ids of its latest answers.
+        recent_dials: Told of every dial that leaves; None in a pool that never looks.
         loop: The event loop it runs on.
         in_flight: Exchanges under way.
     """
@@ -96,8 +100,24 @@ class DeliveryContext:
         prepare()
         self.budget = RetryBudget.of_quota(account.quota)
         self.replays = Replays()
+        self.recent_dials: DialLog | None = None
         self.loop = asyncio.get_running_loop()
         self.in_flight = 0
+
+    def over(self, http_client: HttpClient) -> "DeliveryContext":
+        """Return the same for another API: slots and connections are shared."""
+        other = copy.copy(self)
+        other.http_client = http_client
+        other.budget = RetryBudget.of_quota(self.account.quota)
+        other.in_flight = 0
+        return other
+
+
+class DialLog(Protocol):
+    """What is told of every dial that leaves."""
+
+    def note(self, phone: str) -> None:
+        """Note that a dial to a phone leaves now."""
 
 
 class Delivery(RegisteredDial):
@@ -349,6 +369,8 @@ class Delivery(RegisteredDial):
         self.waited = self.sent - self.started
         if not self.attempts:
             self.first_sent_at = self.sent
+            if context.recent_dials is not None and isinstance(self.action, DialAction):
+                context.recent_dials.note(phone_of(self.action.to))
         self.attempts += 1
         self.tracked = tracked = TrackedRequest()
         if isinstance(self.verdict, InDoubt):

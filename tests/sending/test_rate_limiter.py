@@ -349,11 +349,11 @@ def test_lane_is_first_come_first_served() -> None:
 def test_more_urgent_lane_goes_first() -> None:
     """An abort behind a batch leaves a customer alone with the music."""
     line = Line(RateLimiter(RateMeter(1.0)))
-    streamed, awaited, urgent = (
+    looked, streamed, awaited, urgent = (
         line.enter(lane, math.inf) for lane in sorted(Lane, reverse=True)
     )
     line.run_until(NOW + 10)
-    assert [ticket for _, ticket in line.granted] == [urgent, awaited, streamed]
+    assert [ticket for _, ticket in line.granted] == [urgent, awaited, streamed, looked]
 
 
 def test_free_slot_is_not_taken_past_those_who_wait() -> None:

@@ -301,6 +301,7 @@ async def test_state_is_there_when_metrics_are_collected(
             "urgent",
             "awaited",
             "streamed",
+            "looked",
         }
 
 

@@ -1,0 +1,1 @@
+"""Looks for a dial in doubt in Plivo's list of calls: was the phone rung?"""

@@ -1,0 +1,226 @@
+"""Looks for dials in doubt: when, how often, and what that makes of their outcomes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from aiophlo.logs import logger
+from aiophlo.looking.call_list import CallList, Reading
+from aiophlo.looking.call_records import CallRecord
+from aiophlo.looking.matching import Match, Window, match
+from aiophlo.looking.recent_dials import RecentDials
+from aiophlo.model.actions import DialAction
+from aiophlo.model.address_matching import phone_of
+from aiophlo.model.outcomes import Accepted, InDoubt
+from aiophlo.model.redaction import mask_id, mask_text
+from aiophlo.model.sightings import CallState, Sighting
+from aiophlo.sending.sender import Sender
+
+LOOK_FOR: Final = 8.0  # seconds
+_LEAST: Final = 1.0  # seconds that the questions of one look have
+# Seconds from one look to the next, where one may settle it at any time.
+_PAUSES: Final = (0.5, 1.0, 1.5, 2.0)
+_AGAIN: Final = 1.0  # seconds, once all that would be listed is
+
+
+@attrs.frozen
+class LookOptions:
+    """How a pool looks.
+
+    Attributes:
+        caller_ids: Numbers that its dials call from, and nothing else does; empty if
+            they aren't known.
+        now: Gives Unix time.
+    """
+
+    caller_ids: frozenset[str] = frozenset()
+    now: Callable[[], float] = time.time
+
+
+class Looker:
+    """Looks for the dials of one pool.
+
+    Args:
+        options: How.
+        recent: The pool's own dials, of late.
+    """
+
+    def __init__(self, options: LookOptions, recent: RecentDials) -> None:
+        self._options = options
+        self._recent = recent
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Let no look wait any longer."""
+        self._closing.set()
+
+    async def look(
+        self,
+        outcome: InDoubt,
+        sender: Sender,
+        *,
+        look_for: float = LOOK_FOR,
+        is_alone: bool = True,
+        wanted: Callable[[Sighting], bool] | None = None,
+    ) -> Sighting:
+        """Look for the call of a dial in doubt, until it is seen or the time is over.
+
+        Args:
+            outcome: What the dial came to; its `left_at` is known.
+            sender: Sends to the Voice API for the dial's account.
+            look_for: Seconds; 0 looks once.
+            is_alone: No dial of another process to the same phone is known that was
+                sent at the same time.
+            wanted: Says of a sighting whether it is what is looked for; None takes any
+                call that is seen.
+        """
+        search = _Search(outcome, sender, self._options, self._recent, is_alone)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + look_for
+        while True:
+            if await self._sleep(min(search.pause, deadline - loop.time())):
+                return search.sighting
+            await search.look(within=max(deadline - loop.time(), _LEAST))
+            sighting = search.sighting
+            settled = sighting.seen if wanted is None else wanted(sighting)
+            if settled or loop.time() >= deadline:
+                _tell(sender, sighting)
+                return sighting
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Wait; say whether the pool is being closed."""
+        if seconds > 0 and not self._closing.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._closing.wait()
+            except TimeoutError:
+                pass
+        return self._closing.is_set()
+
+
+class _Search:
+    """The looks for one dial.
+
+    Attributes:
+        sighting: What they came to so far.
+    """
+
+    def __init__(
+        self,
+        outcome: InDoubt,
+        sender: Sender,
+        options: LookOptions,
+        recent: RecentDials,
+        is_alone: bool,  # noqa: FBT001 -- private
+    ) -> None:
+        assert isinstance(outcome.action, DialAction)  # noqa: S101 -- checked by callers
+        self._dial = outcome.action
+        self._window = Window.of(outcome)
+        self._options = options
+        self._recent = recent
+        self._is_alone = is_alone
+        self._calls = CallList(sender, options.now)
+        self._looks = 0
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._outcome = outcome
+        self.sighting = Sighting(
+            state=CallState.UNSEEN, outcome=outcome, complete=False
+        )
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look is worth its requests."""
+        if self._options.caller_ids and self._looks < len(_PAUSES):
+            return _PAUSES[self._looks]
+        until_listed = self._window.listed_by - self._options.now()
+        if self._options.caller_ids:
+            return min(_PAUSES[-1], max(until_listed, _AGAIN))
+        return max(until_listed, _AGAIN if self._looks else 0.0)
+
+    async def look(self, *, within: float) -> None:
+        """Look once."""
+        self._looks += 1
+        listed_by = self._window.listed_by
+        was_late_enough = self._options.now() >= listed_by
+        reading = await self._calls.read(
+            self._dial.phlo_id, self._dial.to, since=self._window.begin, within=within
+        )
+        complete = reading.complete and was_late_enough
+        found = self._match(reading, complete=complete)
+        self.sighting = self._sighted(found, complete=complete)
+
+    def _match(self, reading: Reading, *, complete: bool) -> Match:
+        left_at = self._outcome.left_at or 0.0
+        phone = phone_of(self._dial.to)
+        alone = self._recent.is_alone(phone, self._window, left_at)
+        return match(
+            reading.records,
+            to=self._dial.to,
+            window=self._window.moved(reading.ahead),
+            caller_ids=self._options.caller_ids,
+            complete=complete,
+            alone=alone and self._is_alone,
+        )
+
+    def _sighted(self, found: Match, *, complete: bool) -> Sighting:
+        number = len(found.candidates)
+        if found.proof is None:
+            outcome = attrs.evolve(
+                self._outcome, looked=self._outcome.looked + self._looks
+            )
+            return Sighting(
+                state=CallState.UNSEEN,
+                outcome=outcome,
+                candidates=number,
+                complete=complete,
+            )
+        return _seen(found.proof, self._accepted(), number, complete=complete)
+
+    def _accepted(self) -> Accepted:
+        doubt = self._outcome
+        return Accepted(
+            action=doubt.action,
+            attempts=doubt.attempts,
+            seconds=doubt.seconds + self._loop.time() - self._began,
+            waited=doubt.waited,
+            request_id=doubt.request_id,
+            joined=doubt.joined,
+            sighted=True,
+        )
+
+
+def _seen(
+    record: CallRecord, accepted: Accepted, candidates: int, *, complete: bool
+) -> Sighting:
+    return Sighting(
+        state=record.state,
+        outcome=accepted,
+        call_uuid=record.call_uuid,
+        began_at=record.began_at,
+        answered_at=record.answered_at,
+        ended_at=record.ended_at,
+        hangup_cause=record.hangup_cause,
+        hangup_code=record.hangup_code,
+        candidates=candidates,
+        complete=complete,
+    )
+
+
+def _tell(sender: Sender, sighting: Sighting) -> None:
+    action = sighting.outcome.action
+    logger.info(
+        "looked for the call of a %s in doubt: %s",
+        type(action).__name__,
+        sighting.state,
+        extra={
+            "phlo_account": sender.account.auth_id,
+            "phlo_action": type(action).__name__,
+            "phlo_key": None if action.key is None else mask_text(action.key),
+            "phlo_sighting": str(sighting.state),
+            "phlo_call_uuid": sighting.call_uuid and mask_id(sighting.call_uuid),
+        },
+    )

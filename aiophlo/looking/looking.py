@@ -1,0 +1,76 @@
+"""What a pool looks with: its looker, and what sends to the Voice API per account."""
+
+from collections.abc import Callable
+from typing import TypeGuard
+
+from aiophlo.looking.looker import LOOK_FOR, Looker, LookOptions
+from aiophlo.looking.recent_dials import RecentDials
+from aiophlo.model.accounts import Account
+from aiophlo.model.actions import DialAction
+from aiophlo.model.outcomes import InDoubt, Outcome
+from aiophlo.model.sightings import Sighting
+from aiophlo.protocol.http_client import HttpClient
+from aiophlo.sending.account_senders import AccountSenders
+from aiophlo.sending.sender import Sender
+
+
+class Looking:
+    """Looks for the dials of a pool. From when it is made, every dial is remembered.
+
+    Args:
+        senders: The pool's, open.
+        voice_client_of: Returns an account's client of the Voice API.
+        caller_ids: Numbers that dials call from; empty if they aren't known.
+    """
+
+    def __init__(
+        self,
+        senders: AccountSenders,
+        voice_client_of: Callable[[Account], HttpClient],
+        caller_ids: frozenset[str],
+    ) -> None:
+        self._senders = senders
+        self._voice_client_of = voice_client_of
+        recent = RecentDials()
+        senders.log_dials(recent)
+        self._looker = Looker(LookOptions(caller_ids), recent)
+        self._voice: dict[str, Sender] = {}
+
+    def close(self) -> None:
+        """Let no look wait any longer."""
+        self._looker.close()
+
+    def can_look_for(self, outcome: Outcome) -> TypeGuard[InDoubt]:
+        """Say whether it is a dial in doubt of which it is known when it left."""
+        return (
+            isinstance(outcome, InDoubt)
+            and isinstance(outcome.action, DialAction)
+            and outcome.left_at is not None
+        )
+
+    async def look(
+        self,
+        outcome: InDoubt,
+        account: Account,
+        *,
+        look_for: float = LOOK_FOR,
+        is_alone: bool = True,
+        wanted: Callable[[Sighting], bool] | None = None,
+    ) -> Sighting:
+        """Look for a dial in doubt, as `Looker.look` does."""
+        return await self._looker.look(
+            outcome,
+            self.voice_sender(account),
+            look_for=look_for,
+            is_alone=is_alone,
+            wanted=wanted,
+        )
+
+    def voice_sender(self, account: Account) -> Sender:
+        """Return what sends to the Voice API for an account."""
+        sender = self._voice.get(account.auth_id)
+        if sender is None:
+            client = self._voice_client_of(account)
+            sender = self._senders.sender_over(account, client)
+            self._voice[account.auth_id] = sender
+        return sender

@@ -1,0 +1,109 @@
+"""Which of the calls that Plivo lists is a dial's own, if that is certain. Pure.
+
+By number alone nothing is proved: others call the same phone. A call is a candidate if
+it goes out, to the address that was dialled, from one of the caller ids where these are
+known, and began while the dial's request may have been carried out. One candidate is
+proof; two are none. Where no caller ids are known, a call of somebody else's may be the
+only one that is listed yet: then one candidate is proof only once everything that would
+be listed is.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from aiophlo.looking.call_records import CallRecord
+from aiophlo.model.outcomes import InDoubt
+from aiophlo.model.sightings import CallState
+
+_BEFORE: Final = 2.0  # seconds: times are whole seconds, clocks a second apart
+_AFTER: Final = 3.0  # seconds from the request's arrival to the call's beginning
+_LONGEST: Final = 13.0  # seconds for which a request may have been on its way
+LAG: Final = 4.0  # seconds by which a call may be listed late
+_ORDER: Final = {state: number for number, state in enumerate(CallState)}
+
+
+@attrs.frozen
+class Window:
+    """When a dial's call can have begun, as Unix times by one clock.
+
+    Attributes:
+        begin: No earlier.
+        end: No later.
+    """
+
+    begin: float
+    end: float
+
+    @classmethod
+    def of(cls, outcome: InDoubt) -> "Window":
+        """Return the window of a dial in doubt, by this machine's clock."""
+        left_at = math.nan if outcome.left_at is None else outcome.left_at
+        waited = outcome.waited if outcome.attempts <= 1 else 0.0
+        on_its_way = min(max(outcome.seconds - waited, 0.0), _LONGEST)
+        return cls(left_at - _BEFORE, left_at + on_its_way + _AFTER)
+
+    @property
+    def listed_by(self) -> float:
+        """When every call that began in it is listed."""
+        return self.end + LAG
+
+    def moved(self, seconds: float) -> "Window":
+        """Return it by a clock that is ahead by so many seconds."""
+        return Window(self.begin + seconds, self.end + seconds)
+
+    def may_hold(self, at: float | None) -> bool:
+        """Say whether a call that began then, or at a time unknown, can be the one."""
+        return at is None or self.begin <= at <= self.end
+
+
+@attrs.frozen
+class Match:
+    """What the listed calls say of a dial.
+
+    Attributes:
+        candidates: The calls that could be it.
+        proof: The one that it is, if that is certain.
+    """
+
+    candidates: tuple[CallRecord, ...]
+    proof: CallRecord | None = None
+
+
+def match(
+    records: Iterable[CallRecord],
+    *,
+    to: str,
+    window: Window,
+    caller_ids: frozenset[str],
+    complete: bool,
+    alone: bool,
+) -> Match:
+    """Return which of the calls is a dial's own.
+
+    Args:
+        records: What was listed, from all three lists.
+        to: The address that was dialled.
+        window: When its call can have begun, by Plivo's clock.
+        caller_ids: The numbers that dials call from; empty if they aren't known.
+        complete: All that would be listed has been read.
+        alone: No other dial to the same phone was sent at the same time.
+    """
+    found: dict[str, CallRecord] = {}
+    for record in records:
+        if not (record.is_outbound and record.is_to(to)):
+            continue
+        if caller_ids and not record.is_from_one_of(caller_ids):
+            continue
+        if not window.may_hold(record.began_at):
+            continue
+        known = found.get(record.call_uuid)
+        if known is None or _ORDER[known.state] < _ORDER[record.state]:
+            found[record.call_uuid] = record
+    candidates = tuple(found.values())
+    certain = alone and (complete or bool(caller_ids))
+    if certain and len(candidates) == 1 and candidates[0].began_at is not None:
+        return Match(candidates, candidates[0])
+    return Match(candidates)

@@ -332,6 +332,12 @@ class PostgresCoordinator:
                 if meter.name == name:
                     meter.told(news)
             return
+        if kind == "taken":
+            name, slots = details
+            for meter in self._meters:
+                if meter.name == name:
+                    meter.taken(slots)
+            return
         if kind == "call":
             for calls in self._calls:
                 calls.hear(details)

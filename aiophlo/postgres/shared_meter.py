@@ -7,6 +7,7 @@ database is away this pool keeps to its share, by a meter of its own.
 """
 
 import asyncio
+import bisect
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from aiophlo.sending.rate_meter import LONGEST_PAUSE, RateMeter, recovered
 
 _APART: Final = 1.0  # seconds without slots once it is back: others may not know yet
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
+_SOON: Final = 0.05  # seconds to a slot that can't be taken from a stream any more
+_NEAR: Final = 0.03  # seconds of a round trip by which that is told in time
 _HASTE: Final = 0.01  # seconds that a process may need to use one, at most
 _SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
 _WORSE: Final = 1.2  # times what was foretold
@@ -34,10 +37,12 @@ class Shares(Protocol):
         pools: How many share, this one included.
         available: Share of all rates that isn't kept for pools that are lost to the
             database and go on by themselves.
+        coordinated: Whether this one books, and hears what is told.
     """
 
     pools: float
     available: float
+    coordinated: bool
 
 
 class SharedMeter:
@@ -83,6 +88,7 @@ class SharedMeter:
         self._unsettled = False  # the row waits for an answer that isn't a 429
         self._booked: deque[float] = deque()  # loop times
         self._urgent: deque[float] = deque()
+        self._streamed: dict[float, float] = {}  # of the booked, by the server's time
         self._asking = 0
         self._asking_urgent = 0
         self._step = self._foretold = rate.interval
@@ -202,13 +208,24 @@ class SharedMeter:
         if not others:
             self._last = math.nan
         elif not self._asking:
+            streams = others == waiting[Lane.STREAMED]
             without = others - len(self._booked)
             # A stream lets one wait at a time, and more come after it.
             most = _MOST_AHEAD if waiting[Lane.STREAMED] else without
             count = min(self._due_to_book(now), most)
+            if not streams and self._has_only_late_ones_of_streams(now):
+                count = 1
             if count > 0:
                 self._asking = count
-                self._book(count, coming=max(count - here, 0))
+                coming_alone = max(count - here, 0)
+                self._book(count, coming=coming_alone, streamed=streams)
+
+    def _has_only_late_ones_of_streams(self, now: float) -> bool:
+        """Say whether what is awaited has no slot, and might have one sooner."""
+        booked = self._booked
+        if not booked or booked[0] < now + 2 * _SOON:
+            return False
+        return set(booked) <= set(self._streamed.values())
 
     def _due_to_book(self, now: float) -> int:
         ahead = now + 2 * self._clock.round_trip
@@ -220,14 +237,25 @@ class SharedMeter:
             return _MOST_AHEAD
         return max(math.ceil((ahead - last) / interval), 1)
 
-    def _book(self, count: int, *, urgent: bool = False, coming: int = 0) -> None:
+    def _book(
+        self,
+        count: int,
+        *,
+        urgent: bool = False,
+        coming: int = 0,
+        streamed: bool = False,
+    ) -> None:
+        is_near = self._shares.coordinated and self._clock.round_trip < _NEAR
+        may_be_taken = streamed and is_near
+
         def came(asked: asyncio.Future[Answer]) -> None:
             if urgent:
                 self._asking_urgent -= 1
             else:
                 self._asking = 0
             if asked.exception() is None:
-                self._received(asked.result()["slots"], urgent=urgent)
+                slots = asked.result()["slots"]
+                self._received(slots, urgent=urgent, streamed=may_be_taken)
                 self.told(asked.result())
 
         booking = self._operation(
@@ -236,6 +264,7 @@ class SharedMeter:
             count=count,
             coming=coming,
             urgent=urgent,
+            streamed=may_be_taken,
             late=self._late(),
         )
         self._operations.ask(booking).add_done_callback(came)
@@ -249,7 +278,7 @@ class SharedMeter:
         way = self._clock.round_trip + _HASTE
         return max(self._rate.lateness - way, 0.0)
 
-    def _received(self, slots: list[float], *, urgent: bool) -> None:
+    def _received(self, slots: list[float], *, urgent: bool, streamed: bool) -> None:
         if self._alone is not None:
             return
         self._received_at = self._time()
@@ -259,9 +288,12 @@ class SharedMeter:
                 self._urgent.append(slot)
             else:
                 if slot >= self.paused_until - self.lateness:
-                    self._booked.append(slot)
+                    bisect.insort(self._booked, slot)  # one of a stream may come before
+                    if streamed:
+                        self._streamed[server_time] = slot
                 if not math.isnan(self._last):
-                    self._step += (slot - self._last - self._step) * _SMOOTHED
+                    gap = max(slot - self._last, 0.0)
+                    self._step += (gap - self._step) * _SMOOTHED
                 self._last = slot
 
     def _ask(self, operation: dict[str, object]) -> None:
@@ -285,6 +317,14 @@ class SharedMeter:
             self._foretold = self._step
         self._refresh(late)
 
+    def taken(self, slots: Sequence[float]) -> None:
+        """Give up slots of streams that are another's now, by the server's time."""
+        for server_time in slots:
+            slot = self._streamed.pop(server_time, None)
+            if slot is not None and slot in self._booked:
+                self._booked.remove(slot)
+                self._refresh(False)  # noqa: FBT003 -- a callback
+
     def _pause_until(self, time: float) -> None:
         if time <= self.paused_until:
             return
@@ -297,6 +337,8 @@ class SharedMeter:
         for slots in (self._booked, self._urgent):
             while slots and slots[0] < oldest:
                 slots.popleft()
+        while self._streamed and next(iter(self._streamed.values())) < oldest:
+            del self._streamed[next(iter(self._streamed))]
 
     def go_alone(self, random: Callable[[], float]) -> None:
         """Keep to this pool's share, by a meter of its own."""
@@ -312,6 +354,7 @@ class SharedMeter:
         )
         self._booked.clear()
         self._urgent.clear()
+        self._streamed.clear()
         self._last = math.nan
         self._refresh(True)  # noqa: FBT003 -- a callback
 

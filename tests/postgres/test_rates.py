@@ -49,10 +49,15 @@ class Row:
         query = call.replace("ROW", f"ROW({places})::{{s}}.rates")
         return self._one(query, *self._row, *parameters)
 
-    def book(self, now: float, *, urgent: bool = False) -> float:
-        """Book one slot, and return it."""
-        call = "SELECT (b.r).*, b.slots[1] FROM {s}.book(ROW, %s, %s, 1, %s, 0) b"
-        *self._row, slot = self._do(call, now, INTERVAL, urgent)
+    def book(
+        self, now: float, *, urgent: bool = False, streamed: bool = False
+    ) -> float:
+        """Book one slot, and return it; keep in `taken` what was a stream's."""
+        call = (
+            "SELECT (b.r).*, b.slots[1], b.taken"
+            " FROM {s}.book(ROW, %s, %s, 1, %s, 0, %s) b"
+        )
+        *self._row, slot, self.taken = self._do(call, now, INTERVAL, urgent, streamed)
         return float(slot)
 
     def throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
@@ -79,6 +84,7 @@ START: Final = {
     "pace": 1.0,
     "pace_set_at": "-Infinity",
     "overdrafts": [],
+    "streamed": [],
     "set_at": "-Infinity",
 }
 
@@ -163,3 +169,31 @@ def test_urgent_in_a_pause_goes_before_what_is_booked_for_its_end(
     assert row.book(1000.5) == pytest.approx(1030.0)
     assert row.book(1001.0, urgent=True) == pytest.approx(1001.0)
     assert row.book(1001.0, urgent=True) == pytest.approx(1003.0)
+
+
+def test_awaited_takes_the_first_slot_of_a_stream_that_can_be_told(
+    connection: psycopg.Connection[Any], namespace: str
+) -> None:
+    """One call would wait behind eighteen campaigns."""
+    row = Row(connection, namespace)
+    slots = [row.book(1000.0, streamed=True) for _ in range(4)]
+    assert slots == pytest.approx([1000.0, 1000.5, 1001.0, 1001.5])
+    assert row.book(1000.48) == pytest.approx(1001.0), "too late for that at 1000.5"
+    assert row.taken == [slots[2]]
+    assert row.book(1000.48) == pytest.approx(1001.5)
+    assert row.book(1000.48) == pytest.approx(1002.0), "no stream has one"
+    assert row.taken == []
+    assert row.book(1000.48, streamed=True) == pytest.approx(1002.5)
+
+
+def test_urgent_is_paid_for_by_a_stream(
+    connection: psycopg.Connection[Any], namespace: str
+) -> None:
+    """The fourth abort in the time for which pools have booked would wait for it."""
+    row = Row(connection, namespace)
+    for _ in range(18):
+        row.book(1000.0, streamed=True)
+    for now in (1000.0, 1000.6, 1001.2, 1001.8, 1002.4):
+        assert row.book(now, urgent=True) == pytest.approx(now)
+        assert len(row.taken) == 1
+    assert row.book(1002.4) == pytest.approx(1003.0), "which a stream had, too"

@@ -22,6 +22,7 @@ class Database:
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], asyncio.Future[Any] | None]] = []
         self.pools, self.available = 4.0, 1.0
+        self.coordinated = True
 
     def ask(self, operation: dict[str, Any]) -> asyncio.Future[Any]:
         """Keep an operation, to be answered later."""
@@ -296,3 +297,40 @@ async def test_slot_may_be_over_when_it_is_booked_but_not_when_it_comes(
     stage = Stage(round_trip=round_trip)
     stage.want(awaited=1)
     assert stage.database.asked[-1][0]["late"] == pytest.approx(late)
+
+
+async def test_slot_of_a_stream_that_another_pool_took_is_given_up() -> None:
+    """Both would leave, and one draw a 429."""
+    stage = Stage()
+    stage.want(streamed=1)
+    assert stage.database.asked[-1][0]["streamed"]
+    await stage.database.answer(slots=[100.5])
+    stage.meter.taken([100.4])
+    assert stage.meter.next_slot(stage.now) < math.inf
+    stage.meter.taken([100.5])
+    assert stage.meter.next_slot(stage.now) == math.inf
+    stage.want(streamed=1)
+    assert len(stage.books) == 2
+
+
+async def test_awaited_books_though_its_stream_has_a_slot_much_later() -> None:
+    """It would wait behind the streams of all pools."""
+    stage = Stage()
+    stage.want(streamed=1)
+    await stage.database.answer(slots=[100.5])
+    stage.want(awaited=1, streamed=1)
+    assert not stage.database.asked[-1][0]["streamed"]
+    assert len(stage.books) == 2
+    await stage.database.answer(slots=[100.06])
+    assert stage.meter.next_slot(stage.now) == pytest.approx(100.06, abs=0.001)
+    stage.want(awaited=1, streamed=1)
+    assert len(stage.books) == 2
+
+
+@pytest.mark.parametrize("why", ["awaited", "deaf", "far"])
+async def test_slot_is_not_to_be_taken(why: str) -> None:
+    """One that isn't told would use it all the same."""
+    stage = Stage(round_trip=0.1 if why == "far" else 0.001)
+    stage.database.coordinated = why != "deaf"
+    stage.want(streamed=1, awaited=int(why == "awaited"))
+    assert not stage.database.asked[-1][0]["streamed"]

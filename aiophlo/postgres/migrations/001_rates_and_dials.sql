@@ -14,6 +14,7 @@ CREATE UNLOGGED TABLE {schema}.rates (
     pace float8 NOT NULL DEFAULT 1.0,
     pace_set_at float8 NOT NULL DEFAULT '-Infinity',
     overdrafts float8[] NOT NULL DEFAULT '{}',
+    streamed float8[] NOT NULL DEFAULT '{}',
     set_at float8 NOT NULL DEFAULT '-Infinity'
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE {schema}.rates IS
@@ -69,6 +70,7 @@ BEGIN
         r.urgent_tried_at := r.urgent_tried_at - (r.set_at - p_now);
         r.pace_set_at := r.pace_set_at - (r.set_at - p_now);
         r.overdrafts := '{}';
+        r.streamed := '{}';
     END IF;
     r.set_at := p_now;
     r.pace := CASE WHEN {schema}.pace(r, p_now) < 1.0 THEN r.pace ELSE 1.0 END;
@@ -81,59 +83,91 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE least(r.pace + greatest(p_now - r.pace_set_at, 0.0) / 60.0, 1.0) END
 $$;
 
--- Books `p_count` slots where nothing has been refused lately, which is nearly always.
+-- Books `p_count` slots where nothing has been refused lately, which is nearly always,
+-- and where none is to be taken from a stream.
 CREATE FUNCTION {schema}.book_calmly(
-    p_name text, p_now float8, p_interval float8, p_count integer, p_late float8
+    p_name text, p_now float8, p_interval float8, p_count integer, p_late float8,
+    p_streamed boolean
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     free float8;
+    of_streams float8[];
 BEGIN
     UPDATE {schema}.rates
         SET next_free = greatest(next_free, p_now - p_late) + p_count * p_interval,
+            streamed = CASE WHEN NOT p_streamed THEN streamed ELSE
+                ARRAY(SELECT s FROM unnest(streamed) s WHERE s > p_now) || ARRAY(
+                    SELECT greatest(next_free, p_now - p_late) + n * p_interval
+                    FROM generate_series(0, p_count - 1) n) END,
             set_at = p_now
         WHERE name = p_name AND pace = 1.0 AND pauses_in_a_row = 0 AND NOT is_long
             AND paused_until <= p_now - p_late AND trying_until <= p_now - p_late
             AND urgent_tried_at = 'Infinity' AND set_at <= p_now + 1.0
-        RETURNING next_free INTO free;
+            AND (p_streamed OR cardinality(streamed) = 0
+                OR streamed[cardinality(streamed)] <= p_now + 0.05)
+        RETURNING next_free, streamed INTO free, of_streams;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     RETURN jsonb_build_object(
-        'pace', 1.0, 'unsettled', false, 'paused_for', NULL, 'slots', ARRAY(
-            SELECT free - p_interval * back FROM generate_series(p_count, 1, -1) back));
+        'pace', 1.0, 'unsettled', false, 'paused_for', NULL, 'slots', CASE
+            WHEN p_streamed THEN of_streams[cardinality(of_streams) - p_count + 1:]
+            ELSE ARRAY(
+                SELECT free - p_interval * back FROM generate_series(p_count, 1, -1) back)
+            END);
 END $$;
 
--- Books `p_count` slots. What is urgent leaves at once, before all that is booked; three
--- such overdrafts at most are unpaid, each until what it pushed back has had its slot.
+-- Books `p_count` slots. What is awaited takes those of streams, in whatever pool, if it
+-- can still be told. What is urgent leaves at once, before all that is booked; three such
+-- overdrafts at most are unpaid, each until the slot that a stream gives for it, or else
+-- until what it pushed back has had its own.
 CREATE FUNCTION {schema}.book(
     INOUT r {schema}.rates, p_now float8, p_interval float8, p_count integer,
-    p_urgent boolean, p_late float8, OUT slots float8[]
+    p_urgent boolean, p_late float8, p_streamed boolean,
+    OUT slots float8[], OUT taken float8[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     step float8;
     slot float8;
+    given float8;
 BEGIN
     slots := '{}';
+    taken := '{}';
     FOR _ IN 1..p_count LOOP
         step := p_interval / {schema}.pace(r, p_now);
         slot := greatest(r.paused_until, r.trying_until);
+        given := NULL;
+        IF NOT p_streamed THEN
+            given := (SELECT min(s) FROM unnest(r.streamed) s
+                WHERE s > greatest(p_now + 0.05, slot) AND s < r.next_free);
+        END IF;
         IF NOT p_urgent THEN
-            slot := greatest(r.next_free, slot, p_now - p_late);
+            slot := coalesce(given, greatest(r.next_free, slot, p_now - p_late));
         ELSIF greatest(r.urgent_next, p_now) < slot THEN
             slot := greatest(r.urgent_next, p_now);  -- all that is booked comes after it
+            given := NULL;
         ELSE
             slot := greatest(slot, p_now);
             r.overdrafts := ARRAY(
                 SELECT paid FROM unnest(r.overdrafts) paid WHERE paid > p_now ORDER BY 1);
             IF r.next_free > slot THEN
                 IF cardinality(r.overdrafts) >= 3 THEN
-                    slot := greatest(slot, r.overdrafts[1]);
+                    slot := greatest(slot, least(r.overdrafts[1], given));
                 END IF;
-                r.overdrafts := r.overdrafts || (greatest(r.next_free, slot) + step);
+                r.overdrafts := r.overdrafts
+                    || coalesce(given, greatest(r.next_free, slot) + step);
             END IF;
         END IF;
-        step := p_interval / {schema}.pace(r, slot);
-        r.next_free := greatest(r.next_free, slot) + step;
+        IF given IS NULL THEN
+            step := p_interval / {schema}.pace(r, slot);
+            r.next_free := greatest(r.next_free, slot) + step;
+        ELSE
+            r.streamed := array_remove(r.streamed, given);
+            taken := taken || given;
+        END IF;
+        IF p_streamed THEN
+            r.streamed := ARRAY(SELECT s FROM unnest(r.streamed) s WHERE s > p_now) || slot;
+        END IF;
         IF slot < r.paused_until OR slot < r.trying_until THEN
             r.urgent_tried_at := least(r.urgent_tried_at, slot);
             r.urgent_next := slot + 2.0;
@@ -165,6 +199,7 @@ BEGIN
         r.pauses_in_a_row := r.pauses_in_a_row + 1;
         r.paused_until := p_now + least(pause, 60.0);
         r.trying_until := '-Infinity';
+        r.streamed := '{}';
         r.urgent_tried_at := 'Infinity';
         r.urgent_tries := 0;
     END IF;
@@ -197,7 +232,7 @@ LANGUAGE sql AS $$
         trying_until = r.trying_until, urgent_next = r.urgent_next,
         urgent_tried_at = r.urgent_tried_at, urgent_tries = r.urgent_tries,
         pauses_in_a_row = r.pauses_in_a_row, pace = r.pace, pace_set_at = r.pace_set_at,
-        overdrafts = r.overdrafts, set_at = r.set_at
+        overdrafts = r.overdrafts, streamed = r.streamed, set_at = r.set_at
     WHERE name = r.name
 $$;
 
@@ -277,6 +312,7 @@ DECLARE
     step float8 := (p_op->>'interval')::float8;
     late float8 := coalesce((p_op->>'late')::float8, 0.0);
     urgent boolean := (p_op->>'urgent')::boolean;
+    of_stream boolean := coalesce((p_op->>'streamed')::boolean, false);
     number integer := (p_op->>'count')::integer
         - least(p_joined, coalesce((p_op->>'coming')::integer, 0));
     answer jsonb;
@@ -284,15 +320,16 @@ DECLARE
     made record;
 BEGIN
     IF NOT urgent THEN
-        answer := {schema}.book_calmly(p_op->>'rate', p_now, step, number, late);
+        answer := {schema}.book_calmly(
+            p_op->>'rate', p_now, step, number, late, of_stream);
     END IF;
     IF answer IS NULL THEN
         r := {schema}.rate(p_op->>'rate', p_now);
         SELECT * INTO made
-            FROM {schema}.book(r, p_now, step, number, urgent, late);
+            FROM {schema}.book(r, p_now, step, number, urgent, late, of_stream);
         PERFORM {schema}.store(made.r);
         answer := {schema}.told(made.r, p_now)
-            || jsonb_build_object('slots', made.slots);
+            || jsonb_build_object('slots', made.slots, 'taken', made.taken);
     END IF;
     RETURN answer;
 END $$;
@@ -324,6 +361,10 @@ BEGIN
         CASE op->>'do'
         WHEN 'book' THEN
             answer := {schema}.book_slots(op, p_now, joins);
+            IF answer->'taken' <> '[]' THEN
+                notices := notices || jsonb_build_array(jsonb_build_array(
+                    'taken', op->>'rate', answer->'taken'));
+            END IF;
         WHEN 'skip' THEN
             r := {schema}.rate(op->>'rate', p_now);
             r.next_free := greatest(r.next_free, p_now)

@@ -3,7 +3,7 @@
 import pytest
 
 from aiophlo.postgres import migrate
-from benchmarks.cluster import Course, measure
+from benchmarks.cluster.courses import Course, measure
 from tests.support.postgres import Postgres
 
 

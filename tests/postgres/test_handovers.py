@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from aiophlo import (
-    EngagedError,
     Journal,
     NobodyAnsweredError,
     NotSentError,
@@ -22,7 +21,7 @@ from aiophlo import (
     SessionPool,
 )
 from aiophlo.coordination import Claim, Lease
-from aiophlo.model.handover_records import Ending, OpenHandover
+from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import Habit, Simulator
@@ -37,7 +36,6 @@ from tests.support.handover_stage import (
     ON_HOLD,
     RINGING,
     SECOND,
-    TALKING,
     Stage,
     set_stage,
 )
@@ -75,96 +73,6 @@ async def until_it_says(
     async with asyncio.timeout(15.0):
         while await rows(postgres, query, namespace) != [(True,)]:  # noqa: ASYNC110 -- of what other processes do
             await asyncio.sleep(0.05)
-
-
-async def test_second_click_in_another_process_is_refused_and_harms_nothing(
-    postgres: Postgres, namespace: str
-) -> None:
-    """Each would undo what the other did, and alarm of a customer who is well."""
-    async with two_pools(postgres, namespace) as (one, two):
-        async with one.consult() as consult:
-            with pytest.raises(EngagedError, match="agent") as caught:
-                await two.consult().__aenter__()
-            assert caught.value.field == "agent"
-            assert AGENT not in str(caught.value)
-            await consult.complete()
-        assert one.rung == [FIRST]
-        assert one.alarms == []
-
-
-async def test_agent_may_hand_over_again_once_the_first_has_ended(
-    postgres: Postgres, namespace: str
-) -> None:
-    """An agent who is engaged for ever is an agent who can't work."""
-    async with two_pools(postgres, namespace) as (one, two):
-        consult = two.consult()
-        async with one.consult():
-            with pytest.raises(EngagedError):
-                await consult.__aenter__()
-        assert one.customer_is_with_agent
-        async with consult:  # the same one, since nothing came of it
-            await consult.complete()
-        assert one.rung == [FIRST, FIRST]
-
-
-async def test_partner_in_a_handover_elsewhere_is_passed_over(
-    postgres: Postgres, namespace: str
-) -> None:
-    """Their phone would ring in the middle of a private talk."""
-    async with two_pools(postgres, namespace) as (one, two):
-        call = one.simulator.place_call(
-            "p", "n", agent="+14153330001", customer="+14153330002"
-        )
-        await one.simulator.wait_for(lambda _: len(one.simulator.posts) == 4)
-        async with one.consult():
-            with pytest.raises(EngagedError, match="to"):
-                await two.consult(
-                    agent="+14153330001", customer="+14153330002"
-                ).__aenter__()
-            async with two.consult(
-                agent="+14153330001", customer="+14153330002", to=[FIRST, SECOND]
-            ) as other:
-                assert other.partner == SECOND
-                assert other.tried[0].ending is Ending.ENGAGED
-                await other.complete()
-        assert one.rung == [FIRST, SECOND]
-        assert call["+14153330002"].state is TALKING
-
-
-async def test_who_did_not_answer_is_free_for_others_at_once(
-    postgres: Postgres, namespace: str
-) -> None:
-    """Else every colleague would wait until the last of a long list was tried."""
-    async with two_pools(postgres, namespace) as (one, two):
-        one.people_are("declines", FIRST)
-        one.simulator.place_call(
-            "p", "n", agent="+14153330001", customer="+14153330002"
-        )
-        await one.simulator.wait_for(lambda _: len(one.simulator.posts) == 4)
-        async with one.consult(to=[FIRST, SECOND]):
-            one.people_are("answers", FIRST)
-            async with two.consult(
-                agent="+14153330001", customer="+14153330002"
-            ) as other:
-                assert other.partner == FIRST
-
-
-async def test_conversation_is_in_one_handover_alone(
-    postgres: Postgres, namespace: str
-) -> None:
-    """Its events would be told to both."""
-    async with two_pools(postgres, namespace) as (one, two):
-        uuid = one.call.conference_uuid
-        async with one.consult(conference_uuid=uuid):
-            with pytest.raises(EngagedError) as caught:
-                await two.consult(
-                    agent="+14153330001",
-                    customer=None,
-                    to=[SECOND],
-                    conference_uuid=uuid,
-                    router=type(two.router)(),
-                ).__aenter__()
-        assert caught.value.field == "conference_uuid"
 
 
 async def test_database_holds_no_number_but_the_agents_while_a_handover_is_open(

@@ -12,12 +12,10 @@ import pytest
 from aiophlo import (
     AbortTransfer,
     Accepted,
-    ActionJoined,
     Hold,
     InDoubt,
     InvalidInputError,
     NotSent,
-    ObservedEvent,
     Quota,
     Reason,
     SessionPool,
@@ -32,7 +30,7 @@ from aiophlo.postgres.migrate import migrations
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import SharedPool, send
 from tests.support.batches import environment
-from tests.support.doubles import AGENT, account_of, act, address, pool_of
+from tests.support.doubles import AGENT, account_of, act, pool_of
 from tests.support.postgres import Postgres
 
 
@@ -64,107 +62,6 @@ async def test_pools_share_one_quota_evenly(postgres: Postgres, namespace: str) 
             assert 15 <= mine <= 35, "each had its share all the time"
 
 
-async def test_one_that_clicks_twice_rings_once_wherever_it_lands(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """Of 17 double clicks on two workers, all rang two phones."""
-    heard: list[ObservedEvent] = []
-    one, two = await shared_pool(), await shared_pool(observers=[heard.append])
-    for number in range(20):
-        transfer = act(WarmTransfer, number)
-        outcomes = await asyncio.gather(send(one, transfer), send(two, transfer))
-        assert {it.verdict for it in outcomes} == {"accepted"}
-        assert len({it.api_id for it in outcomes}) == 1
-        assert sorted(it.joined for it in outcomes) == [False, True]
-        assert outcomes[1].action is transfer
-    assert simulator.ledger.dials() == 20
-    joined = [event for event in heard if isinstance(event, ActionJoined)]
-    assert all(event.outcome.joined for event in joined)
-
-
-async def test_second_click_joins_what_was_just_accepted_elsewhere(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """The second click of a slow hand lands on another worker."""
-    one, two = await shared_pool(), await shared_pool()
-    first = await send(one, act(WarmTransfer))
-    second = await send(two, act(WarmTransfer))
-    assert isinstance(second, Accepted)
-    assert second.joined
-    assert second.api_id == first.api_id
-    assert simulator.ledger.dials() == 1
-
-
-async def test_streamed_dial_is_joined_in_another_pool(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """A campaign and an agent dial the same number at the same moment."""
-    one, two = await shared_pool(), await shared_pool()
-    held = simulator.hold_answers()
-    streamed = asyncio.create_task(one.send_all([act(WarmTransfer)]))
-    await simulator.wait_for(requests=1)
-    awaited = asyncio.create_task(send(two, act(WarmTransfer)))
-    await asyncio.sleep(0.1)
-    held.release()
-    outcome = await awaited
-    assert outcome.joined
-    assert (await streamed).accepted == 1
-    assert simulator.ledger.dials() == 1
-
-
-async def test_dial_rings_again_when_that_is_asked_for(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """Who says `send` means it."""
-    one, two = await shared_pool(), await shared_pool()
-    await send(one, act(WarmTransfer))
-    again = await send(two, act(WarmTransfer), on_duplicate="send")
-    assert not again.joined
-    assert simulator.ledger.dials() == 2
-
-
-@pytest.mark.parametrize("who", [AGENT, address(0)])
-async def test_dial_after_an_abort_elsewhere_rings(
-    shared_pool: SharedPool, simulator: Simulator, who: str
-) -> None:
-    """An agent who dials again after an abort must not be told of the old dial."""
-    one, two = await shared_pool(), await shared_pool()
-    transfer = act(WarmTransfer)
-    assert isinstance(transfer, WarmTransfer)
-    await send(one, transfer)
-    abort = AbortTransfer(
-        phlo_id=transfer.phlo_id, node_id=transfer.node_id, member=who
-    )
-    await send(two, abort)
-    await asyncio.sleep(0.1)  # a notice takes some milliseconds
-    for pool in (one, two):
-        again = await send(pool, transfer)
-        await send(two, abort)
-        assert not again.joined
-        await asyncio.sleep(0.1)
-    assert simulator.ledger.dials() == 3
-
-
-async def test_joiner_takes_over_from_one_that_went_away_before_leaving(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """The caller who is still there must be served."""
-    slow = Quota(1, per=1.5)
-    account = account_of(simulator, quota=slow)
-    one = await shared_pool(accounts=[account])
-    two = await shared_pool()
-    await send(one, act(WarmTransfer, 1))  # uses the slot
-    leader = asyncio.create_task(send(one, act(WarmTransfer)))
-    await asyncio.sleep(0.2)
-    joiner = asyncio.create_task(send(two, act(WarmTransfer)))
-    await asyncio.sleep(0.2)
-    leader.cancel()
-    outcome = await joiner
-    assert isinstance(outcome, Accepted)
-    assert not outcome.joined
-    assert simulator.ledger.dials() == 2
-
-
 async def test_joiner_takes_over_from_a_pool_that_closes(
     shared_pool: SharedPool, simulator: Simulator
 ) -> None:
@@ -182,84 +79,6 @@ async def test_joiner_takes_over_from_a_pool_that_closes(
     assert closed.reason is Reason.CLOSED
     assert isinstance(await joiner, Accepted)
     assert simulator.ledger.dials() == 2
-
-
-async def test_joiner_is_not_sent_when_the_other_does_not_leave_in_its_time(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """Whoever has a second left must hear within it."""
-    account = account_of(simulator, quota=Quota(1, per=6.0))
-    one, two = await shared_pool(accounts=[account]), await shared_pool()
-    await send(one, act(WarmTransfer, 1))
-    leader = asyncio.create_task(send(one, act(WarmTransfer), send_within=None))
-    await asyncio.sleep(0.2)
-    outcome = await send(two, act(WarmTransfer), send_within=0.7)
-    assert isinstance(outcome, NotSent)
-    assert outcome.reason is Reason.EXPIRED
-    assert 0.7 < outcome.seconds < 1.2
-    leader.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await leader
-    assert simulator.ledger.dials() == 1
-
-
-async def test_joiner_waits_for_one_that_has_left(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """A phone rings: "not sent" would have the agent dial again."""
-    one, two = await shared_pool(), await shared_pool()
-    held = simulator.hold_answers()
-    leader = asyncio.create_task(send(one, act(WarmTransfer)))
-    await simulator.wait_for(requests=1)
-    joiner = asyncio.create_task(send(two, act(WarmTransfer), send_within=0.5))
-    await asyncio.sleep(1.5)
-    assert not joiner.done()
-    held.release()
-    assert (await joiner).joined
-    await leader
-    assert simulator.ledger.dials() == 1
-
-
-async def test_joiner_waits_for_one_that_left_just_in_its_time(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """The agent would be told "not sent" with a phone that has begun to ring."""
-    account = account_of(simulator, quota=Quota(1, per=1.5))
-    one, two = await shared_pool(accounts=[account]), await shared_pool()
-    loop = asyncio.get_running_loop()
-    await send(one, act(WarmTransfer, 1))
-    slot = loop.time() + 1.5
-    held = simulator.hold_answers()
-    leader = asyncio.create_task(send(one, act(WarmTransfer)))
-    await asyncio.sleep(0.2)
-    within = slot + 0.15 - loop.time()
-    joiner = asyncio.create_task(send(two, act(WarmTransfer), send_within=within))
-    await simulator.wait_for(requests=2)
-    await asyncio.sleep(0.5)
-    assert not joiner.done()
-    held.release()
-    assert (await joiner).joined
-    await leader
-
-
-async def test_third_click_waits_for_one_that_has_left_in_another_pool(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """It joins a joiner, whose own request never leaves, and the phone rings."""
-    one, two = await shared_pool(), await shared_pool()
-    held = simulator.hold_answers()
-    leader = asyncio.create_task(send(one, act(WarmTransfer)))
-    await simulator.wait_for(requests=1)
-    second = asyncio.create_task(send(two, act(WarmTransfer)))
-    await asyncio.sleep(0.1)
-    third = asyncio.create_task(send(two, act(WarmTransfer), send_within=0.4))
-    await asyncio.sleep(0.8)
-    assert not third.done()
-    held.release()
-    assert (await third).joined
-    assert (await second).joined
-    await leader
-    assert simulator.ledger.dials() == 1
 
 
 async def test_joiner_is_in_doubt_soon_after_the_other_process_died(
@@ -308,21 +127,6 @@ async def test_strange_notice_leaves_the_pool_hearing(
     assert outcome.reason is Reason.SUPERSEDED
 
 
-async def test_hold_that_waits_is_not_sent_after_an_unhold_elsewhere(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """A customer would stay on hold though somebody took them off."""
-    account = account_of(simulator, quota=Quota(1, per=2.0))
-    one, two = await shared_pool(accounts=[account]), await shared_pool()
-    await send(one, act(WarmTransfer, 1))
-    hold = asyncio.create_task(send(one, act(Hold)))
-    await asyncio.sleep(0.2)
-    await send(two, act(Unhold))
-    outcome = await hold
-    assert isinstance(outcome, NotSent)
-    assert outcome.reason is Reason.SUPERSEDED
-
-
 async def test_dial_that_waits_for_the_database_does_not_leave_after_its_abort(
     shared_pool: SharedPool, simulator: Simulator
 ) -> None:
@@ -338,48 +142,6 @@ async def test_dial_that_waits_for_the_database_does_not_leave_after_its_abort(
     assert isinstance(dial, NotSent)
     assert dial.reason is Reason.SUPERSEDED
     assert simulator.ledger.dials() == 1
-
-
-async def test_pause_after_a_429_holds_for_all(
-    postgres: Postgres, namespace: str
-) -> None:
-    """Each pool would draw its own 429 to learn of it."""
-    quota = Quota(1_000, per=1.0)
-    async with Simulator(quota=None) as simulator, contextlib.AsyncExitStack() as stack:
-        pools = []
-        for _ in range(2):
-            coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
-            pool = pool_of(
-                simulator, account_of(simulator, quota=quota), coordinator=coordinator
-            )
-            pools.append(await stack.enter_async_context(pool))
-        one, two = pools
-        await send(two, act(WarmTransfer, 1))
-        simulator.answer_next(429, headers={"Retry-After": "1"})
-        refused = asyncio.create_task(send(one, act(WarmTransfer, 2)))
-        await simulator.wait_for(requests=2)
-        await asyncio.sleep(0.2)
-        assert two.state().paused_for > 0.3
-        assert two.state().pace == pytest.approx(0.8, abs=0.05)
-        waited = (await send(two, act(WarmTransfer, 3))).waited
-        assert waited > 0.3
-        assert isinstance(await refused, Accepted)
-        assert simulator.ledger.refused_429 == 1
-
-
-async def test_unhold_is_tried_in_a_pause_though_a_transfer_waits_for_its_end(
-    shared_pool: SharedPool, simulator: Simulator
-) -> None:
-    """A customer is not left on hold because of a quota."""
-    one, two = await shared_pool(), await shared_pool()
-    await send(one, act(WarmTransfer, 1))
-    simulator.answer_next(429, headers={"Retry-After": "6"})
-    waits = asyncio.create_task(send(one, act(WarmTransfer, 2)))
-    await simulator.wait_for(requests=2)
-    await asyncio.sleep(0.2)
-    assert two.state().paused_for > 5.0
-    assert (await send(two, act(Unhold))).waited < 3.0
-    assert isinstance(await waits, Accepted)
 
 
 async def test_coordinator_serves_one_pool(

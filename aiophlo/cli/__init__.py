@@ -12,6 +12,7 @@ module imports only from those above it:
 `results`            the results file: a row for each outcome
 `endpoint`           where the API is and how it is reached
 `sending`            one action for its outcome, whatever the verdict
+`check_calls`        whether Plivo's list shows a call that a PHLO has made
 `check`              `aiophlo check`: credentials, PHLO and node, by GET
 `postgres`           `aiophlo postgres migrate`: the schema that pools share
 `transfer`           `aiophlo transfer`: one warm transfer

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from aiophlo.cli.check_calls import KnownCall, ListedCalls, list_calls
 from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.options import AllowPlaintext, AsJson, BaseUrl, Proxy
@@ -30,39 +31,60 @@ def check(
     node_id: Annotated[
         str | None, typer.Option(help="A multi-party-call node of that PHLO.")
     ] = None,
+    calls: Annotated[
+        bool,
+        typer.Option("--calls", help="See if Plivo lists a call that a PHLO has made."),
+    ] = False,
+    to: Annotated[str | None, typer.Option(help="Whom that call was to.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="When it was asked for, such as 14:05:03, to the minute."),
+    ] = None,
     as_json: AsJson = False,
     base_url: BaseUrl = None,
     proxy: Proxy = None,
     allow_plaintext: AllowPlaintext = False,
 ) -> int:
     """Check credentials, PHLO and node by GET alone: nothing rings."""
+    if (to, at) != (None, None) and not calls:
+        raise UnusableError("--to, --at: expected --calls with them")
+    known = KnownCall.parse(to, at) if calls else None
     if node_id is not None and phlo_id is None:
         raise UnusableError("--node-id: expected a --phlo-id with it")
     asked: list[GetPhlo | GetNode] = [GetPhlo(phlo_id=phlo_id or _NO_PHLO)]
     if phlo_id is not None and node_id is not None:
         asked.append(GetNode(phlo_id=phlo_id, node_id=node_id))
     endpoint = Endpoint(base_url, proxy, allow_plaintext)
-    outcomes = asyncio.run(_ask(Account.from_env(), endpoint, asked))
+    outcomes, listed = asyncio.run(_ask(Account.from_env(), endpoint, asked, known))
     findings = _findings(outcomes, probe=phlo_id is None)
+    code = _exit(findings, outcomes)
     if as_json:
-        error = harmless(outcomes[-1].error) if _exit(findings, outcomes) else None
-        say_json({**findings, "error": error})
+        error = harmless(outcomes[-1].error) if code else None
+        told: dict[str, object] = {**findings, "calls": "not_checked", "error": error}
+        if listed is not None:
+            told |= {"calls": listed.finding, "listed": listed.as_json()}
+        say_json(told)
     else:
-        say(*_lines(findings, outcomes))
-    return _exit(findings, outcomes)
+        say(*_lines(findings, outcomes), *(listed.lines if listed else ()))
+    return code if listed is None else max(code, listed.exit)
 
 
 async def _ask(
-    account: Account, endpoint: Endpoint, asked: list[GetPhlo | GetNode]
-) -> list[Outcome]:
-    """Ask one after the other, until one isn't accepted."""
+    account: Account,
+    endpoint: Endpoint,
+    asked: list[GetPhlo | GetNode],
+    known: KnownCall | None,
+) -> tuple[list[Outcome], ListedCalls | None]:
+    """Ask one after the other, until one isn't accepted; then for a known call."""
     outcomes: list[Outcome] = []
     async with endpoint.pool(account) as pool:
         for action in asked:
             outcomes.append(await outcome_of(pool, action, send_within=_SEND_WITHIN))
             if not isinstance(outcomes[-1], Accepted):
                 break
-    return outcomes
+        if known is None:
+            return outcomes, None
+        return outcomes, await list_calls(pool, account, known)
 
 
 def _findings(outcomes: list[Outcome], *, probe: bool) -> dict[str, str]:

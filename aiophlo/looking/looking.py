@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeGuard
 
+from aiophlo.looking.call_list import CallList, Reading
 from aiophlo.looking.looker import LOOK_FOR, Looker, LookOptions
 from aiophlo.looking.recent_dials import RecentDials
 from aiophlo.model.accounts import Account
@@ -65,6 +66,13 @@ class Looking:
             is_alone=is_alone,
             wanted=wanted,
         )
+
+    async def read(
+        self, account: Account, phlo_id: str, to: str, *, since: float, within: float
+    ) -> Reading:
+        """Read the lists of calls to an address, as `CallList.read` does."""
+        calls = CallList(self.voice_sender(account))
+        return await calls.read(phlo_id, to, since=since, within=within)
 
     def voice_sender(self, account: Account) -> Sender:
         """Return what sends to the Voice API for an account."""

@@ -80,18 +80,22 @@ class Observers:
         for observer in observers:
             self.add(observer)
 
-    def add(self, observer: aiophlo.Observer) -> None:
-        """Call one more observer from now on, after the others."""
+    def add(
+        self, observer: aiophlo.Observer, pool: aiophlo.SessionPool | None = None
+    ) -> None:
+        """Call one more observer from now on, after the others.
+
+        Args:
+            observer: The observer.
+            pool: Whose events it hears, if that is open already.
+        """
+        if pool is not None and isinstance(observer, PoolObserver):
+            observer = observer.of_pool(pool)
         from aiophlo import observed_events  # noqa: PLC0415 -- for most, for nothing
 
         self._events = observed_events
         self._observers = (*self._observers, observer)
         self.listening = True
-
-    def remove(self, observer: aiophlo.Observer) -> None:
-        """Call an observer that was added no more."""
-        self._observers = tuple(one for one in self._observers if one != observer)
-        self.listening = bool(self._observers)
 
     def attach(self, pool: aiophlo.SessionPool) -> None:
         """Let the observers that want to know it hear whose events they are."""

@@ -222,6 +222,23 @@ class SessionPool:
         """The accounts that it sends for, as given."""
         return tuple(self._accounts.values())
 
+    @property
+    def coordinator(self) -> aiophlo.coordination.Coordinator | None:
+        """What it shares with other pools, as given."""
+        return self._coordinator
+
+    def add_observer(self, observer: aiophlo.Observer) -> None:
+        """Tell one more observer from now on, as those that the pool was made with.
+
+        Args:
+            observer: A plain callable.
+
+        Raises:
+            InvalidInputError: It is none.
+        """
+        (observer,) = check_observers([observer])
+        self._observers.add(observer, self if self._opened else None)
+
     async def open(self) -> Self:
         """Make the pool ready to send on the running event loop.
 

@@ -16,6 +16,7 @@ import aiophlo.errors
 import aiophlo.postgres
 import aiophlo.simulator
 import aiophlo.telemetry
+import aiophlo.wallboard
 import aiophlo.webhooks
 from aiophlo.cli.app import app
 from aiophlo.cli.exit_codes import Exit
@@ -38,6 +39,7 @@ def page(name: str) -> str:
         (aiophlo.simulator, "simulator.md"),
         (aiophlo.postgres, "postgres.md"),
         (aiophlo.telemetry, "telemetry.md"),
+        (aiophlo.wallboard, "wallboard.md"),
     ],
 )
 def test_every_public_name_is_documented_once(module: ModuleType, name: str) -> None:

@@ -22,6 +22,7 @@ module imports only from those above it:
 `stats`              statistics of a run: counts, times, rate, percentiles
 `progress`           the progress bar of a run
 `ledger_comparison`  the simulator's ledger against the verdicts
+`live_demo`          `aiophlo demo --wallboard`: calls, handovers, staged troubles
 `demo`               `aiophlo demo`: many transfers at full rate
 `row_source`         the rows' source: a file, or a copy of standard input
 `csv_header`         a CSV file's delimiter and columns

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import aiohttp
 import typer
 
-from aiophlo.cli.exit_codes import Exit, exit_of
+from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.ledger_comparison import Comparison, compare
-from aiophlo.cli.options import AsJson, QuotaText
+from aiophlo.cli.options import AsJson, QuotaText, positive
 from aiophlo.cli.output import say_json
 from aiophlo.cli.sending import outcome_of
 from aiophlo.cli.simulator_process import Served, simulator_process
@@ -28,15 +28,33 @@ _WORKERS = 200
 _LONGEST_OUTAGE = 5.0  # seconds; a simulator that is gone for longer is gone
 _MOST = 1_000_000  # numbers that can be made up
 _SHOWN = 10
+_USUAL_TRANSFERS = 1_000
+_USUAL_PORT = 8470
 
 
 def demo(
     *,
     transfers: Annotated[
         int, typer.Option(min=1, max=_MOST, help="How many, each to its own number.")
-    ] = 1_000,
+    ] = _USUAL_TRANSFERS,
     quota: QuotaText = "300/5",
     as_json: AsJson = False,
+    wallboard: Annotated[
+        bool,
+        typer.Option(
+            "--wallboard",
+            help="Show live calls, handovers and some faults on a wallboard, until"
+            " Ctrl-C.",
+        ),
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, help="Of the wallboard; 0 takes a free one."),
+    ] = _USUAL_PORT,
+    seconds: Annotated[
+        float | None,
+        typer.Option(callback=positive, help="End the wallboard's demo by itself."),
+    ] = None,
 ) -> int:
     """Issue many transfers at full rate against a simulator: no phone rings.
 
@@ -47,6 +65,19 @@ def demo(
 
     pace = Quota.parse(quota)
     progress = Console(stderr=True)
+    others = {
+        "--transfers": wallboard and transfers != _USUAL_TRANSFERS,
+        "--json": wallboard and as_json,
+        "--port": not wallboard and port != _USUAL_PORT,
+        "--seconds": not wallboard and seconds is not None,
+    }
+    for option in (name for name, is_wrong in others.items() if is_wrong):
+        goes = "without" if wallboard else "with"
+        raise UnusableError(f"{option}: goes {goes} --wallboard")
+    if wallboard:
+        from aiophlo.cli.live_demo import show_live  # noqa: PLC0415 -- serves a page
+
+        return asyncio.run(show_live(pace, port, seconds, progress))
     try:
         stats, comparison = asyncio.run(_run(transfers, pace, progress))
     except aiohttp.ClientError:

@@ -1,0 +1,244 @@
+"use strict";
+// Shows what `events` sends. Text is set as text, never as HTML.
+
+const STALE_AFTER = 2.5; // seconds without a snapshot; one comes every second
+const SVG = "http://www.w3.org/2000/svg";
+const PHASES = {
+  with_agent: "with agent", asking: "asking", ringing: "ringing", consulting: "consulting",
+  completing: "completing", checking: "checking", bringing_back: "bringing back",
+  with_partner: "with partner", over: "over", on_hold: "on hold",
+};
+const LANES = { urgent: "urgent", awaited: "awaited", streamed: "streamed" };
+const VERDICTS = { accepted: "accepted", rejected: "rejected", not_sent: "not sent", in_doubt: "in doubt" };
+
+const at = (id) => document.getElementById(id);
+let view = null;
+let heardAt = performance.now();
+let everHeard = false;
+
+function make(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function draw(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  return `${Math.round(seconds)} s`;
+}
+
+function age(seconds) {
+  const whole = Math.max(Math.floor(seconds), 0);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes}:${String(whole % 60).padStart(2, "0")}`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// Ages go on between snapshots, and while none comes.
+function ageOf(seconds) {
+  const made = make("time", { "data-age": seconds });
+  made.textContent = age(seconds);
+  return made;
+}
+
+function tickAges() {
+  const since = (performance.now() - heardAt) / 1000;
+  for (const one of document.querySelectorAll("time[data-age]")) {
+    one.textContent = age(Number(one.dataset.age) + since);
+  }
+}
+
+// Leaves alone what is the same: a screen reader is told of changes only.
+function fill(id, key, children) {
+  const box = at(id);
+  if (box.dataset.key === key) return false;
+  box.dataset.key = key;
+  box.replaceChildren(...children());
+  return true;
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function showTroubles() {
+  const alarms = view.troubles.filter((one) => one.level === "alarm");
+  const warnings = view.troubles.filter((one) => one.level !== "alarm");
+  const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
+  const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: "card alarm" },
+    make("span", { class: "age" }, ageOf(one.age || 0)),
+    make("strong", {}, one.what), make("p", {}, one.todo))));
+  if (!cards) {
+    at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
+  }
+  fill("warnings", said(warnings), () => warnings.map((one) => make("li", { class: "card warning" },
+    make("strong", {}, one.what), make("p", {}, one.todo))));
+  at("well").hidden = view.troubles.length > 0;
+  document.title = alarms.length ? `(${alarms.length}) ON HOLD – aiophlo` : "aiophlo wallboard";
+}
+
+function chart(account) {
+  const limit = account.limit;
+  const highest = Math.max(...account.requests, 1);
+  const full = limit === null ? null : limit * account.slice_seconds;
+  const top = Math.max(highest, full || 0) * 1.1;
+  const width = 1200, height = 200, step = width / account.requests.length;
+  const made = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
+  const title = draw("title", {});
+  const sum = account.requests.reduce((one, other) => one + other, 0);
+  const refused = account.refused.reduce((one, other) => one + other, 0);
+  title.textContent = `Requests in each five seconds of the last ten minutes: ${sum} in all, at most ${highest},`
+    + ` ${full === null ? "no quota" : `of ${Math.round(full)} that the quota grants`}; ${refused} refused.`;
+  made.append(title, draw("line", { class: "base", x1: 0, x2: width, y1: height - 1, y2: height - 1 }));
+  account.requests.forEach((count, index) => {
+    if (!count) return;
+    const no = account.refused[index];
+    const x = index * step, tall = (count / top) * height, red = (no / top) * height;
+    made.append(draw("rect", { class: "ours", x, y: height - tall + red, width: step * 0.8, height: tall - red }));
+    if (no) made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: Math.max(red, 4) }));
+  });
+  if (full !== null) {
+    const y = height - (full / top) * height;
+    made.append(draw("line", { class: "limit", x1: 0, x2: width, y1: y, y2: y }));
+  }
+  return made;
+}
+
+function tile(name, value, bad) {
+  return make("div", bad ? { class: "bad" } : {}, make("dt", {}, name), make("dd", { "data-name": name }, String(value)));
+}
+
+function accountCard(account) {
+  const slices = account.requests;
+  // The last whole slice: the one that runs is not full yet.
+  const rate = slices[slices.length - 2] / account.slice_seconds;
+  const refused = account.refused.reduce((one, other) => one + other, 0);
+  const pace = make("p", { class: "pace" }, make("b", {}, rate.toFixed(1)),
+    account.limit === null ? " requests/s, no quota" : ` of ${account.limit.toFixed(1)} requests/s`);
+  const lowered = account.limit !== null && account.pace < account.limit * 0.995;
+  const about = make("p", {});
+  if (account.paused_for > 0) about.append(make("span", { class: "paused" }, `paused after a 429, ${Math.ceil(account.paused_for)} s more`));
+  else if (lowered) about.append(make("span", {}, `slowed to ${account.pace.toFixed(1)}/s after a 429`));
+  const own = account.owner === account.account ? "" : ` – shares the quota of ${account.owner}`;
+  const waiting = Object.entries(LANES).map(([lane, name]) => tile(`waiting, ${name}`, account.waiting[lane] || 0));
+  const verdicts = Object.entries(VERDICTS).map(([verdict, name]) =>
+    tile(name, account.verdicts[verdict], verdict === "in_doubt" && account.verdicts[verdict] > 0));
+  return make("article", { class: "card", "data-account": account.account, "aria-label": `Account ${account.account}` },
+    make("div", { class: "head" }, make("h3", {}, account.account + own), pace), about,
+    chart(account),
+    make("p", { class: "key" }, make("span", {}, "10 min ago"),
+      make("span", { class: "no" }, refused ? `■ ${refused} refused (429)` : ""),
+      make("span", {}, account.limit === null ? "" : "- - quota"), make("span", {}, "now")),
+    make("dl", { class: "tiles" }, ...verdicts, tile("429s", refused, refused > 0), tile("double clicks", account.joined)),
+    make("dl", { class: "tiles" }, tile("in flight", account.in_flight), ...waiting),
+    make("dl", { class: "tiles" },
+      tile("wait p50", duration(account.wait.p50)), tile("wait p99", duration(account.wait.p99)),
+      tile("answer p50", duration(account.answer.p50)), tile("answer p99", duration(account.answer.p99))));
+}
+
+function showAccounts() {
+  const key = JSON.stringify(view.accounts);
+  fill("accounts", key, () => view.accounts.map(accountCard));
+}
+
+function cells(...values) {
+  return make("tr", {}, ...values.map((value) => make("td", {}, value)));
+}
+
+function showHandovers() {
+  const phases = Object.entries(view.phases);
+  at("phases").replaceChildren(...phases.map(([phase, told]) => make("li", { "data-phase": phase },
+    make("b", {}, String(told.number)), make("span", {}, `${PHASES[phase] || phase}, oldest `, ageOf(told.oldest)))));
+  at("handovers").replaceChildren(...view.handovers.map((one) => cells(
+    PHASES[one.phase] || one.phase, ageOf(one.phase_age), ageOf(one.age), one.agent, one.partner, one.id)));
+  at("no-handovers").hidden = view.handovers.length > 0;
+  at("handovers").closest("table").hidden = view.handovers.length === 0;
+}
+
+function showDoubts() {
+  at("doubts").replaceChildren(...view.in_doubt.map((one) => cells(
+    ageOf(one.age), one.action, one.who, one.reason, one.account, one.handover)));
+  at("no-doubts").hidden = view.in_doubt.length > 0;
+  at("doubts").closest("table").hidden = view.in_doubt.length === 0;
+}
+
+const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };
+
+function showProcesses() {
+  at("processes").replaceChildren(...view.processes.map((one) => make("li", {},
+    `${one.name}: ${COORDINATORS[one.coordinator] || one.coordinator}, heard `, ageOf(one.age), " ago")));
+  const away = view.processes.filter((one) => one.coordinator === "away").length;
+  const shared = view.processes.some((one) => one.coordinator !== "none");
+  at("health").dataset.state = away ? "away" : "reached";
+  setText(at("health"), !shared ? "" : away ? `Coordinator away from ${away} of ${view.processes.length}` : `Coordinated: ${view.processes.length}`);
+  const results = Object.entries(view.webhooks.results).map(([name, count]) => `${count} ${name}`);
+  const last = view.webhooks.last_age;
+  setText(at("webhooks"), !view.webhooks.heard ? "Webhooks: no receiver has told of any."
+    : `Webhooks in ten minutes: ${results.join(", ") || "none"}. The last event came ${last === null ? "never" : `${age(last)} ago`}.`);
+}
+
+function show() {
+  showTroubles();
+  showAccounts();
+  showHandovers();
+  showDoubts();
+  showProcesses();
+}
+
+function watchAge() {
+  const since = (performance.now() - heardAt) / 1000;
+  const stale = since > STALE_AFTER;
+  document.body.classList.toggle("is-stale", stale);
+  at("stale").hidden = !stale;
+  const state = stale ? "stale" : everHeard ? "live" : "waiting";
+  at("live").dataset.state = state;
+  setText(at("live"), stale ? "Not live" : everHeard ? "Live" : "Connecting…");
+  if (stale) setText(at("stale"), everHeard
+    ? `OLD DATA: nothing has come for ${age(since)}. What you see may be wrong. Trying again…`
+    : "No data: the wallboard's server doesn't answer. Trying again…");
+  tickAges();
+}
+
+function connect() {
+  const events = new EventSource("events");
+  events.onmessage = (message) => {
+    view = JSON.parse(message.data);
+    heardAt = performance.now();
+    everHeard = true;
+    show();
+    watchAge();
+  };
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+  };
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  setText(at("theme"), theme === "dark" ? "Light" : "Dark");
+}
+
+function startTheme() {
+  const kept = localStorage.getItem("aiophlo-theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  setTheme(kept || (dark ? "dark" : "light"));
+  at("theme").addEventListener("click", () => {
+    const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    localStorage.setItem("aiophlo-theme", theme);
+    setTheme(theme);
+  });
+}
+
+startTheme();
+connect();
+setInterval(watchAge, 250);

@@ -1,0 +1,82 @@
+"""Several processes as one: their figures are added up, and old ones say so."""
+
+from typing import Any, Final
+
+from aiophlo.simulator import Simulator
+from aiophlo.wallboard import Wallboard
+from aiophlo.wallboard.figures import SLICE, SLICES, class_of
+from aiophlo.wallboard.merging import merged
+from tests.support.doubles import pool_of
+
+NOW: Final = 1_000_003.0
+
+
+async def part(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 -- any of its fields
+    """Return what a pool that has done nothing says of itself."""
+    async with Simulator(quota=None) as simulator, pool_of(simulator) as pool:
+        return {**Wallboard(pool, clock=lambda: NOW).part(), **changes}
+
+
+def account(part: dict[str, Any], **changes: Any) -> dict[str, Any]:  # noqa: ANN401 -- any of its fields
+    """Return a process's part with other figures of its account."""
+    (known,) = part["accounts"]
+    return {**part, "accounts": [{**known, **changes}]}
+
+
+async def test_figures_of_one_account_are_added_up() -> None:
+    """One quota serves all of them."""
+    row = [0] * (SLICES - 1) + [3]
+    one = account(
+        await part(name="a"),
+        requests=row,
+        in_flight=2,
+        waiting={"awaited": 1},
+        waits={str(class_of(0.1)): 99},
+    )
+    other = account(
+        await part(name="b"),
+        requests=row,
+        in_flight=5,
+        waiting={"awaited": 3, "urgent": 1},
+        waits={str(class_of(9.0)): 1},
+    )
+    view = merged([one, other], NOW)
+    (shown,) = view["accounts"]
+    assert shown["requests"][-1] == 6
+    assert shown["in_flight"] == 7
+    assert shown["waiting"] == {"awaited": 4, "urgent": 1}
+    assert 0.09 < shown["wait"]["p99"] < 0.11
+    assert [process["name"] for process in view["processes"]] == ["a", "b"]
+
+
+async def test_rows_of_a_process_that_is_a_slice_behind_are_put_in_place() -> None:
+    """Its requests would be counted in a slice in which they weren't sent."""
+    row = [0] * (SLICES - 1) + [3]
+    late = await part(name="a")
+    (shown,) = merged([account(late, requests=row)], NOW + SLICE)["accounts"]
+    assert shown["requests"][-2:] == [3, 0]
+
+
+async def test_silent_process_is_named_and_then_left_out() -> None:
+    """Its figures are old, and nobody sees that of a sum."""
+    silent = await part(name="silent")
+    busy = {**silent, "name": "busy", "at": NOW + 5.0}
+    (trouble,) = merged([silent, busy], NOW + 5.0)["troubles"]
+    assert trouble["kind"] == "process"
+    assert "silent has said nothing for 5 s" in trouble["what"]
+    assert len(merged([silent], NOW + 60.0)["processes"]) == 0
+
+
+async def test_process_without_its_coordinator_is_named() -> None:
+    """It sends at a share of the quota, and double clicks ring twice."""
+    (trouble,) = merged([await part(coordinator="away")], NOW)["troubles"]
+    assert trouble["kind"] == "coordinator"
+
+
+async def test_doubts_are_newest_first_over_all() -> None:
+    """Who looks them up begins with those that may still ring."""
+    said = {"account": "a", "action": "x", "who": "…1", "reason": "r", "handover": ""}
+    one = await part(in_doubt=[{**said, "age": 5.0}])
+    other = await part(in_doubt=[{**said, "age": 1.0}, {**said, "age": 9.0}])
+    ages = [doubt["age"] for doubt in merged([one, other], NOW)["in_doubt"]]
+    assert ages == [1.0, 5.0, 9.0]

@@ -1,0 +1,287 @@
+"""The page in a real browser: true, quick with an alarm, and honest when it is old."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Final
+
+import attrs
+import pytest
+from aiohttp import web
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from aiophlo import CustomerOnHoldError, PhloError, SessionPool, WarmTransfer
+from aiophlo.simulator import Simulator
+from aiophlo.wallboard import Wallboard, aiohttp_app
+from tests.support.doubles import pool_of
+from tests.support.handover_stage import AGENT, CUSTOMER, FIRST, Stage, set_stage
+from tests.support.ports import free_port
+
+TRANSFER: Final = WarmTransfer(
+    phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550101"
+)
+WALL: Final = {"width": 1920, "height": 1080}
+PHONE: Final = {"width": 390, "height": 844}
+
+
+@attrs.define
+class Screen:
+    """A page that is open, and what went wrong in it.
+
+    Attributes:
+        page: The page.
+        wrong: What its console said.
+        hosts: Whom it asked for anything.
+    """
+
+    page: Page
+    wrong: list[str] = attrs.field(factory=list)
+    hosts: set[str] = attrs.field(factory=set)
+
+    async def figure(self, name: str) -> str:
+        """Return a figure of the first account."""
+        tile = self.page.locator(f'#accounts dd[data-name="{name}"]').first
+        return await tile.inner_text()
+
+    async def is_wider_than_the_screen(self) -> bool:
+        """Say whether it is to be scrolled sideways."""
+        script = "document.documentElement.scrollWidth > window.innerWidth + 1"
+        return bool(await self.page.evaluate(script))
+
+
+@contextlib.asynccontextmanager
+async def serving(board: Wallboard, port: int = 0) -> AsyncIterator[str]:
+    """Serve a wallboard below a path."""
+    app = web.Application()
+    app.add_subapp("/team/wall", aiohttp_app(board))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/team/wall/"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def shown(
+    browser: Browser,
+    url: str,
+    size: dict[str, int] = WALL,
+    **options: Any,  # noqa: ANN401 -- Playwright's own
+) -> AsyncIterator[Screen]:
+    """Open a page, and wait until it is live."""
+    context = await browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
+    screen = Screen(await context.new_page())
+    page = screen.page
+    page.on("console", lambda said: screen.wrong.append(said.text))
+    page.on("pageerror", lambda error: screen.wrong.append(str(error)))
+    page.on("request", lambda asked: screen.hosts.add(asked.url.split("/")[2]))
+    await page.goto(url)
+    await expect(page.locator("#live")).to_have_text("Live")
+    yield screen
+    await context.close()
+
+
+async def transfers(pool: SessionPool, number: int) -> None:
+    """Send some, each to a number of its own."""
+
+    async def send(index: int) -> None:
+        with suppress(PhloError):
+            await pool.send(attrs.evolve(TRANSFER, to=f"+1415556{index:04}"))
+
+    await asyncio.gather(*map(send, range(number)))
+
+
+async def leave_on_hold(stage: Stage) -> None:
+    """Let a customer be on hold with nobody on the line."""
+    stage.people_are("ignores", FIRST)
+    stage.simulator.answer_next(503, action="abort_transfer", times=None)
+    with pytest.raises(CustomerOnHoldError):
+        async with stage.consult(bring_back_within=0.1):
+            pass
+
+
+async def test_every_figure_is_the_ledgers(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """A wall that is wrong is worse than none."""
+    simulator.answer_next(429, times=2)
+    simulator.answer_next(400, to="+14155560003", times=None)
+    simulator.fault_next("drop_after_read", to="+14155560007")
+    async with (
+        pool_of(simulator) as pool,
+        serving(board := Wallboard(pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        await transfers(pool, 40)
+        await expect(screen.page.locator('dd[data-name="accepted"]')).to_have_text("38")
+        ledger = simulator.ledger.as_json()
+        requests = ledger["requests"]
+        refused = sum(row["answered"] == 429 for row in requests)
+        said = {
+            name: await screen.figure(name)
+            for name in ("accepted", "rejected", "not sent", "in doubt", "429s")
+        }
+        assert said == {
+            "accepted": str(len(ledger["dials"]) - 1),  # but the one in doubt
+            "rejected": "1",
+            "not sent": "0",
+            "in doubt": "1",
+            "429s": str(refused),
+        }
+        chart = await screen.page.locator("#accounts svg title").text_content()
+        assert f"{len(requests)} in all" in str(chart)
+        assert f"{refused} refused" in str(chart)
+        for lane in ("urgent", "awaited", "streamed"):
+            assert await screen.figure(f"waiting, {lane}") == "0"
+        row = screen.page.locator("#doubts tr")
+        await expect(row).to_have_count(1)
+        assert "…07" in await row.inner_text()
+        (account,) = board.snapshot()["accounts"]
+        shown_p50 = await screen.figure("answer p50")
+        assert shown_p50 == f"{round(account['answer']['p50'] * 1000)} ms"
+        assert screen.wrong == []
+        assert screen.hosts == {url.split("/")[2]}
+
+
+async def test_alarm_shows_within_a_second_at_the_top(browser: Browser) -> None:
+    """A customer listens to music meanwhile."""
+    loop = asyncio.get_running_loop()
+    async with (
+        set_stage() as stage,
+        serving(Wallboard(stage.pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        alarm = screen.page.locator("#alarms .alarm")
+        seen = asyncio.ensure_future(alarm.wait_for(timeout=10_000))
+        await leave_on_hold(stage)
+        raised = loop.time()
+        await seen
+        assert loop.time() - raised < 1.0
+        text = await alarm.inner_text()
+        assert "on hold" in text
+        assert "Call the customer back" in text
+        colour = "e => getComputedStyle(e).backgroundColor"
+        red, green, blue = map(
+            int, (await alarm.evaluate(colour)).strip("rgb()").split(",")
+        )
+        assert red > 3 * max(green, blue)
+        box = await alarm.bounding_box()
+        assert box is not None
+        assert box["y"] < 150
+        whole = await screen.page.content()
+        assert all(number[-6:] not in whole for number in (AGENT, CUSTOMER, FIRST))
+        assert "ON HOLD" in await screen.page.title()
+
+
+async def test_old_data_says_so_within_three_seconds_and_recovers(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Yesterday's green wall would be believed."""
+    loop, port = asyncio.get_running_loop(), free_port()
+    async with pool_of(simulator) as pool:
+        server = contextlib.AsyncExitStack()
+        url = await server.enter_async_context(serving(Wallboard(pool), port))
+        async with shown(browser, url) as screen:
+            stale = screen.page.locator("#stale")
+            gone = loop.time()
+            await server.aclose()
+            await stale.wait_for(timeout=10_000)
+            assert loop.time() - gone < 3.0
+            assert "OLD DATA" in await stale.inner_text()
+            async with serving(Wallboard(pool), port):
+                await expect(stale).to_be_hidden(timeout=10_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WALL, PHONE], ids=["wall", "phone"])
+async def test_page_can_be_used_by_everybody(
+    browser: Browser, scheme: str, size: dict[str, int]
+) -> None:
+    """Contrast, names, order, regions: as axe-core checks them, with an alarm on."""
+    async with (
+        set_stage() as stage,
+        serving(Wallboard(stage.pool)) as url,
+        shown(
+            browser, url, size, color_scheme=scheme, reduced_motion="reduce"
+        ) as screen,
+    ):
+        await leave_on_hold(stage)
+        await screen.page.locator("#alarms .alarm").wait_for()
+        found = await Axe().run(screen.page)
+        assert found.violations_count == 0, found.generate_report()
+        assert not await screen.is_wider_than_the_screen()
+        assert screen.wrong == []
+
+
+async def test_theme_is_switched_by_keyboard_and_kept(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """A wall in a bright room, and one at night."""
+    async with (
+        pool_of(simulator) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url, color_scheme="light") as screen,
+    ):
+        page = screen.page
+        colour = "getComputedStyle(document.body).backgroundColor"
+        light = await page.evaluate(colour)
+        await page.keyboard.press("Tab")
+        assert "Skip" in await page.locator(":focus").inner_text()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        dark = await page.evaluate(colour)
+        assert dark != light
+        await page.reload()
+        await expect(page.locator("#live")).to_have_text("Live")
+        assert await page.evaluate(colour) == dark
+
+
+async def test_figures_are_legible_from_five_metres(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """On a wall of full HD, 1.2 m wide, 25 mm high are some 40 pixels."""
+    async with (
+        pool_of(simulator) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        size = "e => parseFloat(getComputedStyle(e).fontSize)"
+        assert await screen.page.locator("#accounts dd").first.evaluate(size) >= 40
+        assert await screen.page.locator(".pace b").first.evaluate(size) >= 60
+        assert await screen.page.locator("body").evaluate(size) >= 24
+
+
+async def test_text_of_an_account_is_no_markup(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """An error of somebody's would run in every control room."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool, name="<img src=x onerror=document.title='owned'>")
+        async with serving(board) as url, shown(browser, url) as screen:
+            await expect(screen.page.locator("#processes")).to_contain_text("<img")
+            assert await screen.page.title() == "aiophlo wallboard"
+
+
+async def test_screen_reader_is_not_told_the_same_again(browser: Browser) -> None:
+    """An alarm that is announced every second is switched off."""
+    async with (
+        set_stage() as stage,
+        serving(Wallboard(stage.pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        await leave_on_hold(stage)
+        page = screen.page
+        await page.locator("#alarms .alarm").wait_for()
+        await page.evaluate(
+            "() => { window.changes = 0; new MutationObserver(() => window.changes++)"
+            ".observe(document.getElementById('alarms'), {childList: true}); }"
+        )
+        at = await page.locator("#alarms time").get_attribute("data-age")
+        await expect(page.locator("#alarms time")).not_to_have_attribute(
+            "data-age", str(at)
+        )
+        assert await page.evaluate("window.changes") == 0

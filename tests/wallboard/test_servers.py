@@ -1,0 +1,240 @@
+"""The page over HTTP: mounted anywhere, behind a proxy, strict, and read-only."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import aiohttp
+import attrs
+import pytest
+import uvicorn
+from aiohttp import web
+from starlette.applications import Starlette
+
+from aiophlo import SessionPool
+from aiophlo.simulator import Simulator
+from aiophlo.wallboard import Wallboard, aiohttp_app, asgi_app
+from tests.support.doubles import pool_of
+from tests.support.ports import free_port
+
+TOKEN: Final = "a token/that nobody&guesses"  # noqa: S105 -- made up
+
+
+@attrs.frozen
+class Site:
+    """A wallboard that is served.
+
+    Attributes:
+        url: Where, with a slash at its end.
+        board: The wallboard.
+        session: Asks it.
+    """
+
+    url: str
+    board: Wallboard
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str = "", **options: Any) -> aiohttp.ClientResponse:  # noqa: ANN401 -- aiohttp's own
+        """Return an answer, read to its end."""
+        options.setdefault("allow_redirects", False)
+        async with self.session.get(self.url + path, **options) as answer:
+            await answer.read()
+            return answer
+
+
+@contextlib.asynccontextmanager
+async def by_aiohttp(board: Wallboard, token: str | None) -> AsyncIterator[str]:
+    """Serve it below a path of an aiohttp application."""
+    app = web.Application()
+    app.add_subapp("/team/wall", aiohttp_app(board, token=token))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/team/wall/"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def by_uvicorn(board: Wallboard, token: str | None) -> AsyncIterator[str]:
+    """Serve it below a path of a Starlette application."""
+    app = Starlette()
+    app.mount("/team/wall", asgi_app(board, token=token))
+    port = free_port()
+    config = uvicorn.Config(
+        app, port=port, log_level="error", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:  # noqa: ASYNC110 -- uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}/team/wall/"
+    finally:
+        board.feed.close()
+        server.should_exit = True
+        await serving
+
+
+SERVERS: Final = pytest.mark.parametrize("serve", [by_aiohttp, by_uvicorn])
+
+
+@pytest.fixture
+async def open_pool(simulator: Simulator) -> AsyncIterator[SessionPool]:
+    """Give a pool."""
+    async with pool_of(simulator) as pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def served(
+    serve: Callable[..., Any], pool: SessionPool, token: str | None = None
+) -> AsyncIterator[Site]:
+    """Serve a pool's wallboard."""
+    board = Wallboard(pool)
+    jar = aiohttp.CookieJar(unsafe=True)  # of an IP address, too
+    async with (
+        serve(board, token) as url,
+        aiohttp.ClientSession(cookie_jar=jar) as session,
+    ):
+        yield Site(url, board, session)
+
+
+@SERVERS
+async def test_page_comes_with_its_files_and_no_other_host(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """A wall in a locked network shows all the same."""
+    async with served(serve, open_pool) as site:
+        for path, kind in (
+            ("", "text/html"),
+            ("wallboard.css", "text/css"),
+            ("wallboard.js", "text/javascript"),
+        ):
+            answer = await site.get(path)
+            text = await answer.text()
+            assert (answer.status, answer.content_type) == (200, kind)
+            policy = answer.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace(
+                "// ", ""
+            )
+            assert "style=" not in text
+            assert "innerHTML" not in text
+
+
+@SERVERS
+async def test_snapshots_come_by_themselves(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """Nobody presses a key on a wall."""
+    async with (
+        served(serve, open_pool) as site,
+        site.session.get(f"{site.url}events") as answer,
+    ):
+        assert answer.content_type == "text/event-stream"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        assert await answer.content.readuntil(b"\n\n") == b"retry: 1000\n\n"
+        times = []
+        for _ in range(2):
+            event = await answer.content.readuntil(b"\n\n")
+            times.append(json.loads(event.removeprefix(b"data: "))["at"])
+        assert 0.5 < times[1] - times[0] < 2.5
+
+
+@SERVERS
+async def test_watcher_that_leaves_is_forgotten(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """A wall that reconnects for weeks would fill the process."""
+    async with served(serve, open_pool) as site:
+        async with site.session.get(f"{site.url}events") as answer:
+            await answer.content.readuntil(b"data")
+            assert site.board.feed.watchers == 1
+        async with asyncio.timeout(5.0):
+            while site.board.feed.watchers:  # noqa: ASYNC110 -- until it is noticed
+                await asyncio.sleep(0.01)
+
+
+@SERVERS
+async def test_page_is_read_only_and_has_no_other_pages(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """Whoever finds it can change nothing by it."""
+    async with served(serve, open_pool) as site:
+        async with site.session.post(site.url) as answer:
+            assert answer.status == 405
+        assert (await site.get("../../etc/passwd")).status == 404
+        assert (await site.get("board.py")).status == 404
+        snapshot = await (await site.get("snapshot")).json()
+        assert snapshot["troubles"] == []
+        async with site.session.head(f"{site.url}events") as answer:
+            assert answer.status == 200
+
+
+async def test_path_without_its_slash_leads_to_the_page(open_pool: SessionPool) -> None:
+    """Its files are beside it, also behind a proxy that adds to the path."""
+    async with served(by_aiohttp, open_pool, TOKEN) as site:
+        url = site.url.rstrip("/")
+        async with site.session.get(
+            url, params={"token": TOKEN}, allow_redirects=False
+        ) as answer:
+            assert answer.headers["Location"].startswith("wall/?token=")
+        async with site.session.get(url, params={"token": TOKEN}) as answer:
+            assert (answer.status, str(answer.url)) == (200, site.url)
+
+
+@SERVERS
+async def test_token_becomes_a_cookie_and_leaves_the_url(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """What is in a URL is in histories, logs and on the wall."""
+    async with served(serve, open_pool, TOKEN) as site:
+        for path in ("", "events", "snapshot", "wallboard.js"):
+            assert (await site.get(path)).status == 403
+        answer = await site.get("", params={"token": TOKEN})
+        assert (answer.status, answer.headers["Location"]) == (302, "./")
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert TOKEN not in cookie
+        assert (await site.get("snapshot")).status == 200
+
+
+@SERVERS
+async def test_bearer_may_ask_too(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """`aiophlo top` has no cookies."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with served(serve, open_pool, TOKEN) as site:
+        assert (await site.get("snapshot", headers=headers)).status == 200
+        wrong = {"Authorization": "Bearer no"}
+        assert (await site.get("snapshot", headers=wrong)).status == 403
+
+
+@SERVERS
+async def test_request_of_a_proxy_is_refused_without_a_token(
+    serve: Callable[..., Any], open_pool: SessionPool
+) -> None:
+    """It speaks for the world, from this machine."""
+    headers = {"X-Forwarded-For": "192.0.2.1"}
+    async with served(serve, open_pool) as site:
+        answer = await site.get("", headers=headers)
+        assert answer.status == 403
+        assert "token" in await answer.text()
+
+
+async def test_server_that_stops_waits_for_no_wall(open_pool: SessionPool) -> None:
+    """A deploy would take a minute longer."""
+    loop = asyncio.get_running_loop()
+    async with served(by_aiohttp, open_pool) as site:
+        answer = await site.session.get(f"{site.url}events")
+        await answer.content.readuntil(b"data")
+        began = loop.time()
+    assert loop.time() - began < 3.0
+    answer.close()

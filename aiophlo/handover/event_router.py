@@ -107,9 +107,9 @@ class EventRouter:
             refuse("coordinator", "a PostgresCoordinator", coordinator)
         self._coordinator = coordinator
         self._shared = None if coordinator is None else coordinator.calls(self._hear)
-        # When each watch, and each ring of it, began: events may be told later.
+        # When each watch, and each ring of it, began: what was before may come late.
         self._begun: dict[Watch, list[tuple[float, int]]] = {}
-        self._last_begun = -math.inf
+        self._late_before = -math.inf
 
     def __repr__(self) -> str:
         return (
@@ -165,7 +165,10 @@ class EventRouter:
     def _take(self, event: CallEvent) -> Watch | None:
         """Return the handover that an event is about, which has been told."""
         keys, call_uuid, memory = event.keys, event.call_uuid, self._memory
-        number = self._number(event)
+        memory.number += 1
+        number = memory.number
+        if event.at < self._late_before:
+            number = self._number_then(event.at)
         heard, where = number, event.conference_uuid
         if call_uuid:
             heard, where = memory.first_heard(call_uuid, keys, where, number)
@@ -191,17 +194,14 @@ class EventRouter:
         self._tell(watch, person)
         return watch
 
-    def _number(self, event: CallEvent) -> int:
-        """Return the number of an event; told late, that of the next ring after it."""
-        self._memory.number += 1
-        if event.at >= self._last_begun - _UNSURE:
-            return self._memory.number
+    def _number_then(self, at: float) -> int:
+        """Return the number of the first watch or ring that began after a time."""
         return min(
             (
                 number
                 for moments in self._begun.values()
                 for moment, number in moments
-                if event.at < moment - _UNSURE
+                if at < moment
             ),
             default=self._memory.number,
         )
@@ -296,9 +296,9 @@ class EventRouter:
 
     def _note_beginning(self, watch: Watch) -> None:
         if self._shared is not None:
-            self._last_begun = self._shared.now()
+            self._late_before = self._shared.now() - _UNSURE
             begun = self._begun.setdefault(watch, [])
-            begun.append((self._last_begun, self._memory.number))
+            begun.append((self._late_before, self._memory.number))
 
     def _keep_to_this_loop(self) -> None:
         if self._guard is not None:
@@ -475,7 +475,7 @@ def _call_key(call_uuid: str) -> str:
 
 
 def _note(call: SeenCall, event: CallEvent, heard: int, number: int) -> None:
-    """Note what an event tells of a call."""
+    """Note what an event tells of a call; one that comes late changes nothing newer."""
     call.heard = min(call.heard, heard)
     call.unanswered = event.unanswered or call.unanswered
     if event.left:

@@ -152,8 +152,8 @@ class PostgresCalls:
         if not self._has_dropped:
             self._has_dropped = True
             logger.warning(
-                "more than %d events couldn't be told to other pools: the oldest are"
-                " dropped",
+                "the oldest events that couldn't be told to other pools are dropped:"
+                " there were more than %d",
                 _UNTOLD,
             )
 

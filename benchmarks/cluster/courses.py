@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -19,6 +20,7 @@ from aiophlo import (
     Account,
     EventRouter,
     Outcome,
+    Quota,
     SessionPool,
     WarmTransfer,
 )
@@ -33,6 +35,7 @@ from benchmarks.cluster.handovers import (
 from benchmarks.harness.figures import quantile
 from benchmarks.harness.lab import ROOT
 from tests.support.doubles import outcome_of
+from tests.support.relay import Relay
 
 LATENCY: Final = 0.05  # seconds of the simulator's answers
 PHLO_ID, NODE_ID = "my-phlo", "my-node"
@@ -49,12 +52,16 @@ class Course:
         kind: What each does: see `WORK`; or `handovers`.
         seconds: How long.
         per_second: How often, all processes together; 0 for as often as may be.
+        limit: Requests of the quota, in 5 seconds.
+        round_trip: Seconds to the database and back, besides its own.
     """
 
     processes: int
     kind: str
     seconds: float
     per_second: float = 0.0
+    limit: int = 300
+    round_trip: float = 0.0
 
     @property
     def handovers(self) -> int:
@@ -70,9 +77,15 @@ COURSES: Final = {
     "50/s by 18": Course(18, "awaited", 20, 50),
     "90/s by 18": Course(18, "awaited", 20, 90),
     "urgent beside 18 streams": Course(18, "urgent", 20, 3),
+    "one beside 18 streams": Course(19, "beside", 30, 1),
     "double clicks on 2": Course(2, "clicks", 50),
     "idle": Course(4, "idle", 15, 10),
     "cost": Course(1, "idle", 15, 50),
+    "fast awaited": Course(1, "workers", 5, limit=100_000),
+    "fast streamed": Course(1, "stream", 5, limit=100_000),
+    "20 ms away, saturated 4": Course(4, "stream", 15, round_trip=0.02),
+    "20 ms away, 50/s by 4": Course(4, "awaited", 20, 50, round_trip=0.02),
+    "20 ms away, idle": Course(4, "idle", 15, 10, round_trip=0.02),
     "200 handovers by 1": Course(1, "handovers", 10, 20),
     "200 handovers by 3": Course(3, "handovers", 10, 20),
 }
@@ -134,6 +147,29 @@ async def _urgent(pool: SessionPool, process: int, course: Course) -> list[Outco
     return outcomes
 
 
+async def _beside(pool: SessionPool, process: int, course: Course) -> list[Outcome]:
+    """Stream, but for one, which sends now and then; its outcomes alone count."""
+    if process:
+        await _stream(pool, process, course)
+        return []
+    return await _awaited(pool, process, attrs.evolve(course, processes=1))
+
+
+async def _workers(pool: SessionPool, process: int, course: Course) -> list[Outcome]:
+    """Send as fast as may be, a hundred at a time."""
+    ends = time.monotonic() + course.seconds
+    numbers = itertools.count()
+    outcomes = []
+
+    async def send_again_and_again() -> None:
+        while time.monotonic() < ends:
+            sending = pool.send(transfer(process, next(numbers)))
+            outcomes.append(await outcome_of(sending))
+
+    await asyncio.gather(*(send_again_and_again() for _ in range(100)))
+    return outcomes
+
+
 async def _clicks(pool: SessionPool, _: int, course: Course) -> list[Outcome]:
     """Send what every other process sends at the same moment."""
     begun = math.ceil(time.time())
@@ -152,6 +188,8 @@ WORK: Final[
     "awaited": _awaited,
     "urgent": _urgent,
     "clicks": _clicks,
+    "beside": _beside,
+    "workers": _workers,
     "idle": _awaited,
 }
 
@@ -160,7 +198,7 @@ async def work(
     base_url: str, database: str | None, process: int, course: Course
 ) -> dict[str, Any]:
     """Be one of the processes."""
-    account = Account(AUTH_ID, AUTH_TOKEN)
+    account = Account(AUTH_ID, AUTH_TOKEN, quota=Quota(course.limit))
     coordinator = PostgresCoordinator(database) if database else None
     router = EventRouter(coordinator=coordinator)
     outcomes: list[Outcome] = []
@@ -216,9 +254,13 @@ async def _said(process: asyncio.subprocess.Process) -> str:
 async def measure(course: Course, database: str | None) -> dict[str, Any]:
     """Run a course, and say what came of it."""
     async with (
-        Simulator(latency=LATENCY) as simulator,
+        Simulator(latency=LATENCY, quota=(course.limit, 5.0)) as simulator,
         contextlib.AsyncExitStack() as stack,
     ):
+        if database and course.round_trip:
+            port = urlsplit(database).port or 0
+            relay = Relay(port, course.round_trip / 2)
+            database = (await stack.enter_async_context(relay)).url
         processes = []
         for number in range(course.processes):
             arguments = (simulator.base_url, database, number, attrs.asdict(course))
@@ -227,27 +269,25 @@ async def measure(course: Course, database: str | None) -> dict[str, Any]:
         if course.handovers:
             placing = calls_placed(simulator, course.handovers, urls)
             await stack.enter_async_context(placing)
-        begun = time.monotonic()
         for process in processes:
             assert process.stdin is not None  # noqa: S101 -- PIPE
             process.stdin.write(b"\n")
         for process in processes:
             await _said(process)
-        seconds = time.monotonic() - begun
         said = [
             json.loads(output or "{}")
             for output, _ in await asyncio.gather(
                 *(process.communicate(b"\n") for process in processes)
             )
         ]
-        figures = _figures(said, simulator, seconds)
+        figures = _figures(said, simulator, course)
         if course.handovers:
             figures["came off"] = came_off(simulator, course.handovers)
         return figures
 
 
 def _figures(
-    said: Sequence[dict[str, Any]], simulator: Simulator, seconds: float
+    said: Sequence[dict[str, Any]], simulator: Simulator, course: Course
 ) -> dict[str, Any]:
     waited = sorted(itertools.chain.from_iterable(it["waited"] for it in said))
     accepted = [it["accepted"] for it in said]
@@ -259,7 +299,7 @@ def _figures(
         "429": ledger.refused_429,
         "rung twice": len(ledger.rung_twice()),
         "joined": sum(it["joined"] for it in said),
-        "per second": round(ledger.received / seconds, 1),
+        "% of quota": round(ledger.rate_per_second() / course.limit * 500.0, 1),
         "least and most": f"{min(accepted)}-{max(accepted)}",
         "p50 ms": round(quantile(waited, 0.5) * 1e3, 1) if waited else None,
         "p99 ms": round(quantile(waited, 0.99) * 1e3, 1) if waited else None,

@@ -20,6 +20,16 @@ async def test_course_is_run_by_processes(kind: str, postgres: Postgres) -> None
     assert figures["CPU us"] > 0
 
 
+async def test_database_that_is_far_away_is_so_for_processes(
+    postgres: Postgres,
+) -> None:
+    """Figures of one 20 ms away would be those of one that is near."""
+    await migrate(postgres.url)
+    course = Course(1, "idle", 3.0, per_second=2.0, round_trip=0.2)
+    figures = await measure(course, postgres.url)
+    assert figures["p50 ms"] > 200
+
+
 @pytest.mark.parametrize("processes", [1, 3])
 async def test_handovers_come_off_whichever_process_gets_their_events(
     processes: int, postgres: Postgres

@@ -17,6 +17,7 @@ from tests.postgres.conftest import send
 from tests.support.doubles import account_of, act, pool_of
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+from tests.support.relay import Relay
 
 
 @asynccontextmanager
@@ -243,60 +244,14 @@ async def test_pool_that_only_does_not_hear_draws_no_429(
         await until(lambda: len(warnings_in(caplog)) == 2)
 
 
-class Cable:
-    """A way to the server that can be cut, so that neither end is told."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_cut = False
-
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        return f"postgresql://postgres@127.0.0.1:{port}/postgres"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def cut(self) -> None:
-        """Pass nothing on any more."""
-        self._is_cut = True
-
-    async def _join(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        theirs = await asyncio.open_connection("127.0.0.1", self._port)
-        for one, other in ((reader, theirs[1]), (theirs[0], writer)):
-            self._tasks.add(asyncio.create_task(self._pass_on(one, other)))
-
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            while True:
-                data = await reader.read(65_536)
-                if not data and not self._is_cut:
-                    return
-                if not self._is_cut:
-                    writer.write(data)
-                await asyncio.sleep(0 if data else 0.1)
-        finally:
-            writer.close()
-
-
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
     own_postgres: Postgres, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its phone rings, and "not sent" would have the agent dial again."""
     await migrate(own_postgres.url)
-    cable = Cable(own_postgres.port)
-    async with cable as url, AsyncExitStack() as stack:
+    async with Relay(own_postgres.port) as relay, AsyncExitStack() as stack:
         pools = []
-        for its_url in (url, own_postgres.url):
+        for its_url in (relay.url, own_postgres.url):
             coordinator = PostgresCoordinator(its_url)
             pool = pool_of(simulator, coordinator=coordinator)
             pools.append(await stack.enter_async_context(pool))
@@ -304,7 +259,7 @@ async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
         held = simulator.hold_answers()
         leader = asyncio.create_task(send(one, act(WarmTransfer, 1)))
         await simulator.wait_for(requests=1)
-        cable.cut()
+        relay.cut()
         await until(lambda: bool(warnings_in(caplog)))
         assert not one.state().coordinated
         await asyncio.sleep(2.0)

@@ -97,13 +97,16 @@ def _default(parameter: Any) -> str:  # noqa: ANN401 -- the same
     return "" if default in (None, "") or default is False else f"`{default}`"
 
 
+_ARGUMENTS = {"file": "FILE", "url": "URL"}
+
+
 def _rows(command: str) -> list[str]:
     """Return the rows of a command's table, as the command itself describes them."""
     rows = []
     for parameter in _COMMANDS[command].params:
         if not getattr(parameter, "hidden", False):
             is_option = parameter.opts[0].startswith("-")
-            name = parameter.opts[0] if is_option else "FILE"
+            name = parameter.opts[0] if is_option else _ARGUMENTS[parameter.name]
             cells = f"`{name}`", _default(parameter), parameter.help
             rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return rows
@@ -118,7 +121,7 @@ def test_every_command_and_option_is_documented() -> None:
     assert sections.keys() == _COMMANDS.keys()
     for command in _COMMANDS:
         shown = re.findall(
-            r"^\| `(?:--[a-z-]+|FILE)`.*$", sections[command], re.MULTILINE
+            r"^\| `(?:--[a-z-]+|FILE|URL)`.*$", sections[command], re.MULTILINE
         )
         assert shown == _rows(command)
 

@@ -17,6 +17,7 @@ from aiophlo.cli.options import option_named, with_options_named
 from aiophlo.cli.output import forgiving_output, say, say_error
 from aiophlo.cli.postgres import postgres
 from aiophlo.cli.simulate import simulate
+from aiophlo.cli.top import top
 from aiophlo.cli.transfer import transfer
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.redaction import mask_error, mask_text
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they can show locals, and with these a token
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, transfer, batch, check, simulate):
+for command in (demo, transfer, batch, check, simulate, top):
     app.command()(command)
 app.add_typer(postgres, name="postgres")
 

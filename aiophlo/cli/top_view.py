@@ -1,0 +1,182 @@
+"""A wallboard's snapshot as text for a terminal. Pure but for rich."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+STALE_AFTER: Final = 2.5  # seconds without a snapshot; one comes every second
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_CELLS: Final = 40  # of the drawing: three slices each
+_VERDICTS: Final = {
+    "accepted": "accepted",
+    "rejected": "rejected",
+    "not_sent": "not sent",
+    "in_doubt": "in doubt",
+}
+_SHOWN: Final = 8
+
+
+def render(view: Mapping[str, Any] | None, age: float, source: str) -> RenderableType:
+    """Return what `aiophlo top` shows.
+
+    Args:
+        view: A snapshot; None before the first one.
+        age: Seconds since it came.
+        source: Where it comes from.
+    """
+    if view is None:
+        return _band(f"No data from {source} yet", "bold white on red")
+    parts: list[RenderableType] = [_head(view, age, source)]
+    parts += [_trouble(one, age) for one in view["troubles"]]
+    if not view["troubles"]:
+        parts.append(Text("Nothing known is wrong.", "green"))
+    parts += [_account(one) for one in view["accounts"]]
+    parts += _handovers(view, age)
+    parts += _doubts(view, age)
+    return Group(*parts)
+
+
+def _head(view: Mapping[str, Any], age: float, source: str) -> RenderableType:
+    if age > STALE_AFTER:
+        return _band(
+            f"OLD DATA: nothing has come from {source} for {age:.0f} s",
+            "bold white on red",
+        )
+    names = ", ".join(str(one["name"]) for one in view["processes"])
+    return Text.assemble(("Live ", "bold green"), f"{source}: {names}")
+
+
+def _band(text: str, style: str) -> RenderableType:
+    return Text(f" {text} ", style)
+
+
+def _trouble(one: Mapping[str, Any], age: float) -> RenderableType:
+    alarm = one["level"] == "alarm"
+    text = Text(one["what"], "bold")
+    if "age" in one:
+        text.append(f" — for {duration(one['age'] + age)}")
+    text.append(f"\n{one['todo']}", "not bold")
+    return Panel(
+        text,
+        style="white on red" if alarm else "yellow",
+        border_style="bold red" if alarm else "yellow",
+    )
+
+
+def _account(one: Mapping[str, Any]) -> RenderableType:
+    limit, seconds = one["limit"], one["slice_seconds"]
+    rate = one["requests"][-2] / seconds  # the last slice that is over
+    granted = "no quota" if limit is None else f"of {limit:.1f}"
+    title = Text.assemble(
+        (f"{one['account']}  ", "bold"), (f"{rate:.1f}", "bold cyan"), f" {granted}/s  "
+    )
+    if one["paused_for"] > 0:
+        title.append(f"paused {one['paused_for']:.0f} s", "bold red")
+    elif limit is not None and one["pace"] < limit * 0.995:
+        title.append(f"slowed to {one['pace']:.1f}/s", "yellow")
+    top = None if limit is None else limit * seconds
+    rows = (_counts(one), _states(one), _times(one))
+    return Panel(
+        Group(Text(_bars(one["requests"], top), "cyan"), *map(Text("  ").join, rows)),
+        title=title,
+        title_align="left",
+    )
+
+
+def _counts(one: Mapping[str, Any]) -> Iterator[Text]:
+    yield Text("10 min:", "dim")
+    for verdict, name in _VERDICTS.items():
+        number = one["verdicts"][verdict]
+        yield _cell(name, str(number), bad=verdict == "in_doubt" and number > 0)
+    refused = sum(one["refused"])
+    yield _cell("429s", str(refused), bad=refused > 0)
+    yield _cell("requests", str(sum(one["requests"])))
+    yield _cell("double clicks", str(one["joined"]))
+
+
+def _states(one: Mapping[str, Any]) -> Iterator[Text]:
+    yield Text("now:", "dim")
+    yield _cell("in flight", str(one["in_flight"]))
+    for lane in ("urgent", "awaited", "streamed"):
+        yield _cell(f"waiting, {lane}", str(one["waiting"].get(lane, 0)))
+
+
+def _times(one: Mapping[str, Any]) -> Iterator[Text]:
+    yield Text("times:", "dim")
+    for name in ("wait", "answer"):
+        for share, seconds in one[name].items():
+            yield _cell(f"{name} {share}", _seconds(seconds))
+
+
+def _cell(name: str, value: str, *, bad: bool = False) -> Text:
+    style = "bold red" if bad else "bold"
+    return Text.assemble((f"{name} ", "dim"), (value, style))
+
+
+def _bars(requests: Sequence[int], top: float | None) -> str:
+    """Draw a row of slices; a full bar is the quota, or the highest without one."""
+    each = len(requests) // _CELLS
+    cells = [
+        max(requests[start : start + each]) for start in range(0, len(requests), each)
+    ]
+    highest = max(top or 0, *cells, 1)
+    return "".join(
+        " " if not cell else _BARS[min(int(cell / highest * 8), 7)] for cell in cells
+    )
+
+
+def _handovers(view: Mapping[str, Any], age: float) -> list[RenderableType]:
+    if not view["handovers"]:
+        return []
+    phases = "  ".join(
+        f"{phase.replace('_', ' ')} {told['number']}"
+        for phase, told in view["phases"].items()
+    )
+    table = Table(
+        *("phase", "in it", "in all", "agent", "partner", "handover"),
+        title=f"Handovers: {phases}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        expand=True,
+    )
+    for one in view["handovers"][:_SHOWN]:
+        table.add_row(
+            one["phase"].replace("_", " "),
+            duration(one["phase_age"] + age),
+            duration(one["age"] + age),
+            *(one[name] for name in ("agent", "partner", "id")),
+        )
+    return [table]
+
+
+def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
+    if not view["in_doubt"]:
+        return []
+    table = Table(
+        *("ago", "action", "whom", "why", "account"),
+        title="In doubt: a phone may have rung",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        expand=True,
+    )
+    for one in view["in_doubt"][:_SHOWN]:
+        names = ("action", "who", "reason", "account")
+        table.add_row(duration(one["age"] + age), *(one[name] for name in names))
+    return [table]
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"  # noqa: RUF001 -- none
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"  # noqa: PLR2004 -- a second
+
+
+def duration(seconds: float) -> str:
+    """Return an age as the page has it, such as 59 s or 1:02."""
+    whole = max(int(seconds), 0)
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02}"  # noqa: PLR2004 -- a minute

@@ -1,0 +1,198 @@
+"""`aiophlo top`: the wallboard's figures in a terminal, honest when they are old."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Final
+
+import attrs
+import pytest
+from aiohttp import web
+from rich.console import Console
+
+from aiophlo import PhloError, WarmTransfer
+from aiophlo.cli import main
+from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.top import Latest, snapshots
+from aiophlo.cli.top_view import duration, render
+from aiophlo.simulator import Simulator
+from aiophlo.wallboard import Wallboard, aiohttp_app
+from tests.support.doubles import pool_of
+from tests.support.ports import free_port
+
+TOKEN: Final = "a token that nobody guesses"  # noqa: S105 -- made up
+TRANSFER: Final = WarmTransfer(
+    phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550101"
+)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    board: Wallboard, token: str | None = None, port: int = 0
+) -> AsyncIterator[str]:
+    """Serve a wallboard."""
+    app = web.Application()
+    app.add_subapp("/wall", aiohttp_app(board, token=token))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/wall"
+    finally:
+        await runner.cleanup()
+
+
+def drawn(view: dict[str, Any] | None, age: float = 0.0, width: int = 200) -> str:
+    """Return what is shown, as text."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(render(view, age, "http://wall/"))
+    shown = console.file
+    assert isinstance(shown, io.StringIO)
+    return shown.getvalue()
+
+
+async def first(url: str) -> dict[str, Any]:
+    """Return the first snapshot that comes."""
+    async with contextlib.aclosing(snapshots(url)) as views:
+        return await anext(views)
+
+
+async def test_every_figure_is_the_ledgers(simulator: Simulator) -> None:
+    """An operator believes the terminal that is open."""
+    simulator.answer_next(429, times=2)
+    simulator.answer_next(400, to="+14155560003", times=None)
+    simulator.fault_next("drop_after_read", to="+14155560007")
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+
+        async def send(index: int) -> None:
+            with suppress(PhloError):
+                await pool.send(attrs.evolve(TRANSFER, to=f"+1415556{index:04}"))
+
+        await asyncio.gather(*map(send, range(40)))
+        async with serving(board) as url:
+            text = drawn(await first(url))
+    ledger = simulator.ledger.as_json()
+    dials, requests = len(ledger["dials"]), len(ledger["requests"])
+    assert f"accepted {dials - 1}  rejected 1  not sent 0  in doubt 1  429s 2" in text
+    assert f"requests {requests}" in text
+    assert "in flight 0  waiting, urgent 0  waiting, awaited 0" in text
+    assert "…07" in text
+    assert "4155560007" not in text
+
+
+async def test_token_is_taken_from_the_environment(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An argument is read by everybody who lists processes."""
+    async with pool_of(simulator) as pool, serving(Wallboard(pool), TOKEN) as url:
+        with pytest.raises(UnusableError, match="AIOPHLO_WALLBOARD_TOKEN"):
+            await first(url)
+        monkeypatch.setenv("AIOPHLO_WALLBOARD_TOKEN", TOKEN)
+        assert (await first(url))["troubles"] == []
+
+
+async def test_it_goes_on_when_the_wallboard_is_back(simulator: Simulator) -> None:
+    """A deploy must not leave an operator with yesterday's figures."""
+    port = free_port()
+    async with pool_of(simulator) as pool:
+        latest = Latest()
+        following = asyncio.ensure_future(
+            latest.follow(f"http://127.0.0.1:{port}/wall/")
+        )
+        for _ in range(2):
+            latest.view = None
+            async with serving(Wallboard(pool), port=port), asyncio.timeout(10.0):
+                while latest.view is None:  # noqa: ASYNC110 -- until it comes
+                    await asyncio.sleep(0.02)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def view_of(simulator: Simulator, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 -- any of its fields
+    """Return the snapshot of a pool that has done nothing."""
+    async with pool_of(simulator) as pool:
+        return {**Wallboard(pool).snapshot(), **changes}
+
+
+async def test_old_data_says_so(simulator: Simulator) -> None:
+    """Figures that stand still look like a quiet day."""
+    view = await view_of(simulator)
+    assert "OLD DATA" not in drawn(view, 2.0)
+    assert "OLD DATA: nothing has come from http://wall/ for 3 s" in drawn(view, 3.0)
+    assert "No data from http://wall/ yet" in drawn(None)
+
+
+async def test_customer_on_hold_is_first_and_ages(simulator: Simulator) -> None:
+    """They wait while somebody scrolls."""
+    trouble = {"level": "alarm", "what": "on hold", "todo": "Call back.", "age": 58.0}
+    text = drawn(await view_of(simulator, troubles=[trouble]), 2.0)
+    assert "on hold — for 1:00" in text.splitlines()[2]
+    assert "Call back." in text
+
+
+async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:
+    """Operators have 80 columns."""
+    text = drawn(await view_of(simulator), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "in doubt 0" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.4, "0 s"), (59.9, "59 s"), (62, "1:02")]
+)
+def test_ages(seconds: float, shown: str) -> None:
+    """They are the page's."""
+    assert duration(seconds) == shown
+
+
+async def test_once_is_for_scripts(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A check asks every minute, and reads JSON."""
+    async with pool_of(simulator) as pool, serving(Wallboard(pool)) as url:
+        code = await asyncio.to_thread(main, ["top", "--once", "--json", url])
+        assert code == Exit.ACCEPTED
+        assert json.loads(capsys.readouterr().out)["troubles"] == []
+        assert await asyncio.to_thread(main, ["top", "--once", url]) == Exit.ACCEPTED
+        assert "Nothing known is wrong." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["top", "--once", "ftp://host/"], "expected one such as"),
+        (["top", "nonsense"], "expected one such as"),
+        (["top", "--json"], "--once"),
+        (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "no wallboard"),
+    ],
+)
+def test_what_cannot_work_says_so(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal that stays empty tells nothing."""
+    assert main(arguments) == Exit.UNUSABLE
+    told = capsys.readouterr().err
+    assert said in told
+    assert "secret" not in told
+
+
+async def test_page_that_is_no_wallboard_says_so() -> None:
+    """A URL without its path leads to some other page."""
+    async with Simulator(quota=None) as simulator:
+        url = simulator.base_url.removesuffix("/v1")
+        with pytest.raises(UnusableError, match="expected the URL of a wallboard"):
+            await first(url)
+
+
+async def test_what_would_steer_the_terminal_is_not_passed_on(
+    simulator: Simulator,
+) -> None:
+    """A process's name comes from another machine."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool, name="evil\x1b]0;owned\x07")
+        async with serving(board) as url:
+            assert "\x1b" not in drawn(await first(url))

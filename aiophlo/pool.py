@@ -57,6 +57,7 @@ from aiophlo.shielding import shield_from_cancelled_scope
 
 if TYPE_CHECKING:
     from aiophlo.handover.registry import HandoverRegistry
+    from aiophlo.handover.sighted_hangup import Look
     from aiophlo.looking.looking import Looking
 
 USER_AGENT = f"aiophlo/{__version__}"
@@ -580,6 +581,7 @@ class SessionPool:
         send_within: float = 10.0,
         told_within: float | None = None,
         bring_back_within: float = 30.0,
+        look: bool = False,
     ) -> aiophlo.Consult:
         """Return a warm transfer from first ring to last hang-up; nothing is sent yet.
 
@@ -624,6 +626,9 @@ class SessionPool:
                 is waited for what may still be told. None for the router's, which
                 is 2 unless you said otherwise.
             bring_back_within: Seconds for which an abort is tried again.
+            look: Look in Plivo's list of calls, as `SessionPool.look` does, while a
+                transfer in doubt may ring: a hang-up that is seen there ends the ring,
+                as `busy`, `declined`, `no_answer` or `failed`.
 
         Raises:
             InvalidInputError: An argument can't be right, or the pool isn't open.
@@ -646,6 +651,7 @@ class SessionPool:
             send_within=send_within,
             told_within=_told_within(told_within, router),
             bring_back_within=bring_back_within,
+            look=self._look_of(node) if check_type(look, bool, "look") else None,
         )
         if options.router is not None:
             options.router.check_coordinator(self._coordinator)
@@ -768,6 +774,11 @@ class SessionPool:
         registry = self._handovers()
         rescuer = Rescuer(registry, self._sender_for, not_older_than=300.0, within=30.0)
         registry.shared = coordinator.handovers(Takeovers(registry, rescuer))
+
+    def _look_of(self, node: MultiPartyCall) -> Look:
+        account = self._account(check_type(node, MultiPartyCall, "node").phlo.account)
+        self._sender_for(account)  # which raises unless the pool is open
+        return functools.partial(self._looks().look, account=account)
 
     def _handovers(self) -> HandoverRegistry:
         from aiophlo.handover.registry import HandoverRegistry  # noqa: PLC0415 -- see above

@@ -9,6 +9,7 @@ module imports only from those above it:
 `event_reading`   what an event tells of a call
 `event_router`    routes each event to the open handover that it is about
 `states`          the state machine: pure, drawn, no I/O
+`sighted_hangup`  looking whether the phone of a transfer in doubt was hung up
 `options`         the options of a handover, checked
 `alarm`           the CRITICAL record when a customer may be alone
 `registry`        the open handovers of a pool, and who is engaged

@@ -305,6 +305,10 @@ class Lifecycle:
     def _own(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         return self._registry.own(work, self.status.entry.id)
 
+    def beside(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run what asks, and changes nothing, beside the operation under way."""
+        return self._own(work)
+
     def abandon(self, work: "asyncio.Future[Any]") -> None:
         """Cancel `work`, and retrieve its exception instead of its waiter."""
         self._registry.abandon(work, self.status.entry.id)

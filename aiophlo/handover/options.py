@@ -7,6 +7,7 @@ import attrs
 
 from aiophlo.handles import AnyRole, MultiPartyCall
 from aiophlo.handover.event_router import EventRouter
+from aiophlo.handover.sighted_hangup import Look
 from aiophlo.journal.journal import Journal
 from aiophlo.model.actions import AbortTransfer, Hangup, Role, WarmTransfer, parse_role
 from aiophlo.model.address_matching import is_withheld, same_party
@@ -77,6 +78,7 @@ class ConsultOptions(TypedDict, total=False):
     send_within: float
     told_within: float | None
     bring_back_within: float
+    look: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +101,7 @@ class HandoverOptions:
     journal: Journal | None = None
     conference_uuid: str | None = attrs.field(default=None, repr=False)
     customer_call_uuid: str | None = attrs.field(default=None, repr=False)
+    look: Look | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         check_type(self.node, MultiPartyCall, "node")

@@ -21,6 +21,7 @@ from aiophlo.handover.requests import (
     input_of,
     kept_back,
 )
+from aiophlo.handover.sighted_hangup import look_for_hangup
 from aiophlo.handover.states import Input, Phase
 from aiophlo.model.handover_records import Ending, Tried
 from aiophlo.model.outcomes import InDoubt, NotSent, Outcome, Rejected
@@ -68,7 +69,7 @@ class Ringing:
                 self._tried.append(Tried(target, Ending.ENGAGED))
                 continue
             outcome = await self._ring(target)
-            await status.until(self._has_rung, status.options.ring_for)
+            await self._while_it_rings(outcome)
             self._go_on_after(outcome)
             if self._is_answered():
                 return
@@ -145,6 +146,8 @@ class Ringing:
         if watch is not None and watch.call_status is not None:
             return unanswered(watch.call_status)
         status = self._status
+        if status.sighted is not None:
+            return status.sighted
         if status.situation.partner is Presence.LEFT:
             return Ending.LEFT
         if watch is None or watch.heard or status.options.router is None:
@@ -153,8 +156,26 @@ class Ringing:
         status.unseen += 1
         return Ending.NOT_SEEN
 
+    async def _while_it_rings(self, outcome: Outcome) -> None:
+        """Wait until somebody has answered, or it is known that nobody does."""
+        status, look = self._status, self._status.options.look
+        status.sighted = None
+        looking = None
+        if look is not None and isinstance(outcome, InDoubt):
+            ring_for = status.options.ring_for
+            looking = self._lifecycle.beside(
+                look_for_hangup(look, outcome, look_for=ring_for, tell=status.sight)
+            )
+        try:
+            await status.until(self._has_rung, status.options.ring_for)
+        finally:
+            if looking is not None:
+                self._lifecycle.abandon(looking)
+
     def _has_rung(self) -> bool:
-        return self._status.giving_up or self._status.phase is not Phase.RINGING
+        status = self._status
+        over = status.giving_up or status.sighted is not None
+        return over or status.phase is not Phase.RINGING
 
     def _is_answered(self) -> bool:
         answered = self._status.phase in _ANSWERED

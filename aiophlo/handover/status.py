@@ -12,6 +12,7 @@ from aiophlo.handover.options import HandoverOptions
 from aiophlo.handover.registry import OwnLease
 from aiophlo.handover.states import Input, Phase, Situation
 from aiophlo.handover.watch import Party
+from aiophlo.model.handover_records import Ending
 from aiophlo.model.redaction import mask
 
 
@@ -30,6 +31,7 @@ class HandoverStatus:
         situation: What is known.
         partner: The one who is being rung, or has answered.
         giving_up: Whether nothing new may begin: the customer is to be brought back.
+        sighted: How the ring of a transfer in doubt has ended, as Plivo's list shows.
         transfer_in_doubt: Whether the outcome of the last transfer is in doubt.
         return_in_doubt: Whether the customer's return is only inferred.
         settling: A lock for what is sent to settle where the customer is: one
@@ -56,6 +58,7 @@ class HandoverStatus:
         "partner",
         "return_in_doubt",
         "settling",
+        "sighted",
         "situation",
         "transfer_in_doubt",
         "unseen",
@@ -71,6 +74,7 @@ class HandoverStatus:
         self.on_step: Callable[[Phase, Input], None] | None = None
         self.partner: str | None = None
         self.giving_up = False
+        self.sighted: Ending | None = None
         self.transfer_in_doubt = False
         self.return_in_doubt = False
         self.settling = asyncio.Lock()
@@ -128,6 +132,11 @@ class HandoverStatus:
         else:
             return
         self.first_left = self.first_left or left
+
+    def sight(self, ending: Ending) -> None:
+        """Note that the phone was hung up, and wake the task that waits for it."""
+        self.sighted = ending
+        self._wake()
 
     def give_up(self) -> None:
         """Let no new step begin, and wake the tasks that wait for a change."""

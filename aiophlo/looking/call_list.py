@@ -30,7 +30,7 @@ class Reading:
         records: Every call that was read.
         complete: All that was asked for was read, and understood.
         ahead: Seconds by which Plivo's clock is ahead of this machine's.
-        last: The last answer that was none, or made no sense; None if all was well.
+        last: The last answer to a list that didn't show it; None if there is none.
     """
 
     records: list[CallRecord] = attrs.field(factory=list)
@@ -143,7 +143,8 @@ class _Reader:
         outcome = await self._sender.run(delivery)
         if not isinstance(outcome, Accepted):
             self.reading.complete = False
-            self.reading.last = outcome
+            if isinstance(query, ListCalls):  # a call may end before it is described
+                self.reading.last = outcome
             return None
         if isinstance(delivery.answer, Answer):
             self._set_clock(delivery.answer.headers)

@@ -14,7 +14,7 @@ from aiophlo.looking.matching import Match, Window, match
 from aiophlo.looking.recent_dials import RecentDials
 from aiophlo.model.actions import DialAction
 from aiophlo.model.address_matching import phone_of
-from aiophlo.model.outcomes import Accepted, InDoubt
+from aiophlo.model.outcomes import Accepted, InDoubt, Rejected
 from aiophlo.model.redaction import mask_id, mask_text
 from aiophlo.model.sightings import CallState, Sighting
 from aiophlo.sending.sender import Sender
@@ -86,7 +86,7 @@ class Looker:
             await search.look(within=max(deadline - loop.time(), _LEAST))
             sighting = search.sighting
             settled = sighting.seen if wanted is None else wanted(sighting)
-            if settled or loop.time() >= deadline:
+            if settled or search.refused or loop.time() >= deadline:
                 _tell(sender, sighting)
                 return sighting
 
@@ -106,6 +106,7 @@ class _Search:
 
     Attributes:
         sighting: What they came to so far.
+        refused: Plivo won't show the list: asking again is no use.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class _Search:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._outcome = outcome
+        self.refused = False
         self.sighting = Sighting(
             state=CallState.UNSEEN, outcome=outcome, complete=False
         )
@@ -149,6 +151,7 @@ class _Search:
         reading = await self._calls.read(
             self._dial.phlo_id, self._dial.to, since=self._window.begin, within=within
         )
+        self.refused = isinstance(reading.last, Rejected)
         complete = reading.complete and was_late_enough
         found = self._match(reading, complete=complete)
         self.sighting = self._sighted(found, complete=complete)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aiophlo.simulator import call_actions
-from aiophlo.simulator.api import DIALLING, Asked, RefusedError
+from aiophlo.simulator.api import DIALLING, LISTING, Asked, RefusedError
 from aiophlo.simulator.call import Call, Member, State
 from aiophlo.simulator.call_list import CallList
 from aiophlo.simulator.people import Habit, People
@@ -98,6 +98,8 @@ class Switchboard:
 
     def refusal(self, asked: Asked) -> RefusedError | None:
         """Say why a request that is right in itself can't be carried out."""
+        if asked.action in LISTING:
+            return None
         if self._strict and not self._exists(asked):
             return RefusedError(404, "no such PHLO or node")
         who = asked.trigger_source or asked.member

@@ -206,9 +206,11 @@ async def test_list_that_can_not_be_read_leaves_it_in_doubt(
 ) -> None:
     """A refusal of the list says nothing about the call."""
     doubt = await lose(stranger, simulator, ago=LONG_AGO)
-    simulator.answer_next(403, action="list_calls")
-    sighting = await stranger.look(doubt, look_for=0)
+    simulator.answer_next(403, action="list_calls", times=None)
+    before = len(simulator.ledger.requests)
+    sighting = await stranger.look(doubt, look_for=30.0)
     assert (sighting.state, sighting.complete) == (Sighting.UNSEEN, False)
+    assert len(simulator.ledger.requests) - before == 3, "and isn't asked again"
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,18 @@ async def test_members_of_a_placed_call_are_legs(
     assert document["call_status"] == "in-progress"
 
 
+async def test_calls_are_listed_where_only_what_was_placed_exists() -> None:
+    """A strict simulator has a list, too."""
+    async with Simulator(quota=None, strict=True) as simulator:
+        auth = aiohttp.encode_basic_auth(simulator.auth_id, simulator.auth_token)
+        url = f"{simulator.base_url}/Account/{simulator.auth_id}/Call/"
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": auth}) as session,
+            session.get(url) as answer,
+        ):
+            assert answer.status == 200
+
+
 async def test_list_counts_against_the_quota_and_needs_credentials() -> None:
     """Looking isn't free, and nobody may look at another's calls."""
     async with Simulator(quota=(2, 60.0)) as simulator:

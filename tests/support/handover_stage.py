@@ -134,6 +134,7 @@ async def set_stage(
     delay: float = 0.0,
     observers: Sequence[Observer] = (),
     coordinator: Coordinator | None = None,
+    caller_ids: Sequence[str] = (),
 ) -> AsyncIterator[Stage]:
     """Place a call; its events come late by `delay` seconds."""
     router, alarms = EventRouter(), _Alarms()
@@ -156,6 +157,7 @@ async def set_stage(
             answer_within=1.0,
             retry=RetryPolicy(first_wait=0.01),
             observers=observers,
+            caller_ids=caller_ids,
             coordinator=coordinator,
         )
         await stack.enter_async_context(pool)

@@ -162,6 +162,25 @@ def test_event_that_another_process_got_is_heard() -> None:
     assert one.feed(leave(PARTNER)) == watch.id
 
 
+def test_event_that_two_processes_got_changes_nothing() -> None:
+    """Plivo repeats a post that wasn't answered in time, to whichever worker."""
+    _, one, two = two_routers()
+    for router in (one, two, two):
+        router.feed(enter(CUSTOMER))
+        router.feed(enter(AGENT))
+    watch, told = listen(one)
+    one.follow(watch, PARTNER)
+    for router in (two, one, two):
+        router.feed(enter(PARTNER))
+    assert {*told} == {(party, Presence.INSIDE) for party in Party} - {
+        (Party.FORMER, Presence.INSIDE)
+    }
+    for router in (one, two):
+        router.feed(leave(PARTNER))
+        router.feed(enter(PARTNER))  # again, and late
+    assert told[-1] == (Party.PARTNER, Presence.LEFT)
+
+
 @pytest.mark.parametrize("known", ["conference_uuid", "customer_call_uuid"])
 def test_call_that_the_caller_named_is_known(known: str) -> None:
     """Its id goes under a digest as well."""

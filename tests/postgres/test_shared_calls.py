@@ -1,6 +1,7 @@
 """Whichever process is fed an event, all hear of it, and one that starts later, too."""
 
 import asyncio
+import json
 import logging
 import random
 from collections import Counter
@@ -33,7 +34,9 @@ from tests.handover.test_event_router import (
 from tests.postgres.conftest import SharedPool
 from tests.postgres.test_outage import until
 from tests.support.doubles import pool_of
+from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+from tests.support.relay import Relay
 
 ACCOUNT = Account("MA" + "A" * 18, "t" * 40)
 OTHER = Account("MA" + "B" * 18, "u" * 40)
@@ -212,14 +215,77 @@ async def test_no_event_is_missed_when_every_connection_is_cut_at_once(
             told[which].add(some[which].tell(number, left=number % 3 == 0))
             await asyncio.sleep(0.002)
             if number % 400 == 399:
-                await rows(
-                    own_postgres.url,
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = 'aiophlo'",
-                )
+                await rows(own_postgres.url, CUT_ALL)
         everything = set.union(*told)
         for process, own in zip(some, told, strict=True):
             await process.has_heard(everything - own)
+
+
+CUT_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'aiophlo'"
+)
+
+
+async def test_no_event_is_missed_by_one_that_is_cut_off_without_a_word(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes three seconds to notice, and partners answer meanwhile."""
+    monkeypatch.setattr("aiophlo.postgres.shared_calls._OUT_OF_ORDER", 0.1)
+    await migrate(own_postgres.url)
+    async with (
+        Relay(own_postgres.port) as relay,
+        processes(relay.url) as (one,),
+        processes(own_postgres.url) as (two,),
+    ):
+        by_two = [two.tell(number) for number in range(10)]
+        await one.has_heard(by_two)
+        relay.cut()
+        by_one: list[int] = []
+        while one.coordinator.coordinated:
+            by_two.append(two.tell(len(by_two)))
+            by_one.append(one.tell(5_000 + len(by_one)))
+            await asyncio.sleep(0.02)
+        relay.mend()
+        await one.has_heard(by_two)
+        await two.has_heard(by_one)
+
+
+async def test_what_is_written_late_is_heard_by_one_that_was_cut_off(
+    own_postgres: Postgres,
+) -> None:
+    """What was asked first isn't always what is there first."""
+    await migrate(own_postgres.url)
+    async with (
+        processes(own_postgres.url, 2) as (one, two),
+        await psycopg.AsyncConnection.connect(own_postgres.url) as late,
+    ):
+        event = two.calls.tell(CallEvent(("+14150000000",), "call", "", False, False))  # noqa: FBT003 -- short
+        await one.has_heard([event.id])
+        row = json.dumps({"id": "late", "joined_id": 7})
+        await late.execute(
+            "INSERT INTO aiophlo.calls"
+            " SELECT (jsonb_populate_record(c, %s)).* FROM aiophlo.calls c",
+            (row,),
+        )
+        await late.execute(
+            "UPDATE aiophlo.calls SET joined_told = joined_told - 4 WHERE id = 'late'"
+        )
+        await rows(own_postgres.url, CUT_ALL)
+        await late.commit()
+        await until(lambda: one.ids[7] == 1)
+
+
+async def test_one_that_cannot_listen_is_heard(own_postgres: Postgres) -> None:
+    """Its events would be lost for the others, whose handovers they are about."""
+    await migrate(own_postgres.url)
+    deaf = f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
+    async with (
+        processes(own_postgres.url, listen_url=deaf) as (one,),
+        processes(own_postgres.url) as (two,),
+    ):
+        assert not one.coordinator.coordinated
+        await two.has_heard([one.tell(number) for number in range(150)])
 
 
 @pytest.mark.parametrize("is_told_before", [True, False])

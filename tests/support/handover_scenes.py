@@ -6,11 +6,12 @@ played on one event loop, at the same time, and hypothesis hears how each one en
 
 import asyncio
 import logging
+import random
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 from itertools import count
 
@@ -28,6 +29,7 @@ from aiophlo import (
     RetryPolicy,
     SessionPool,
 )
+from aiophlo.coordination import Coordinator
 from aiophlo.handles import MultiPartyCall
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Call, Callback, Simulator
 from aiophlo.webhooks.events import Event
@@ -196,40 +198,56 @@ async def _see_it_end(consult: Consult) -> None:
 
 @asynccontextmanager
 async def stage(
-    *, seed: int, told_within: float, bring_back_within: float = 30.0
+    *,
+    seed: int,
+    told_within: float,
+    bring_back_within: float = 30.0,
+    coordinators: Sequence[Coordinator | None] = (None,),
 ) -> AsyncIterator[Stage]:
-    """Set everything up, with events late, twice and out of order."""
-    router, lags = EventRouter(), Lags()
+    """Set everything up, with events late, twice and out of order.
+
+    Each coordinator has a pool and a router, as in a process of its own. The first's
+    handovers are played; each event comes to any of them.
+    """
+    chance, lags = random.Random(seed), Lags()  # noqa: S311 -- a test's
+    routers = [EventRouter(coordinator=one) for one in coordinators]
 
     def feed(event: Event) -> None:
         lags.tell(event)
-        router.feed(event)
+        chance.choice(routers).feed(event)
 
     simulator = Simulator(quota=None, strict=True, seed=seed)
-    async with simulator, webhook(feed) as url:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(simulator)
+        pools = [
+            await stack.enter_async_context(
+                SessionPool(
+                    Account(AUTH_ID, AUTH_TOKEN, quota=None),
+                    base_url=simulator.base_url,
+                    answer_within=1.0,
+                    retry=RetryPolicy(first_wait=0.02),
+                    coordinator=coordinator,
+                )
+            )
+            for coordinator in coordinators
+        ]
+        url = await stack.enter_async_context(webhook(feed))
         simulator.post_events(
             Callback(url=url, delay=0.005, late=0.3, late_by=0.05, twice=0.3)
         )
-        pool = SessionPool(
-            Account(AUTH_ID, AUTH_TOKEN, quota=None),
-            base_url=simulator.base_url,
-            answer_within=1.0,
-            retry=RetryPolicy(first_wait=0.02),
+        it = Stage(
+            simulator,
+            pools[0],
+            routers[0],
+            told_within=told_within,
+            bring_back_within=bring_back_within,
+            lags=lags,
         )
-        async with pool:
-            it = Stage(
-                simulator,
-                pool,
-                router,
-                told_within=told_within,
-                bring_back_within=bring_back_within,
-                lags=lags,
-            )
-            logging.getLogger("aiophlo").addHandler(it.alarms)
-            try:
-                yield it
-            finally:
-                logging.getLogger("aiophlo").removeHandler(it.alarms)
+        logging.getLogger("aiophlo").addHandler(it.alarms)
+        try:
+            yield it
+        finally:
+            logging.getLogger("aiophlo").removeHandler(it.alarms)
 
 
 @asynccontextmanager

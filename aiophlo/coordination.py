@@ -5,10 +5,10 @@ but its own is joined, and its handovers are `handover.registry.Unshared`. With 
 `Coordinator` all pools that it reaches keep the promise together.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -308,4 +308,27 @@ class Coordinator(Protocol):
 
         Args:
             take_over: Called with each that it has taken over from another pool.
+        """
+
+    def attach(self, pool: object) -> None:
+        """Hear which `SessionPool` it serves, once that is open."""
+
+    def exhibit(
+        self, part: Callable[[], Mapping[str, Any]], on_alarm: Callable[[], None]
+    ) -> None:
+        """Tell other pools' wallboards of this pool, while one of them is watched.
+
+        Args:
+            part: Gives what it does, masked.
+            on_alarm: Called when another pool has an alarm.
+        """
+
+    def hurry(self) -> None:
+        """Tell them at once: there is an alarm."""
+
+    async def exhibits(self) -> list[dict[str, Any]]:
+        """Return what other pools told lately, and ask them to go on.
+
+        Raises:
+            AwayError: It can't be reached.
         """

@@ -265,6 +265,7 @@ class SessionPool:
         )
         self._observers.attach(self)
         if self._coordinator is not None:
+            self._coordinator.attach(self)
             self._share_handovers(self._coordinator)
         return self
 

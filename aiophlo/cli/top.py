@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
@@ -15,8 +16,11 @@ from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.options import AsJson
 from aiophlo.cli.output import say, say_json
+from aiophlo.coordination import AwayError
+from aiophlo.wallboard.merging import merged
 
 TOKEN_VARIABLE: Final = "AIOPHLO_WALLBOARD_TOKEN"  # noqa: S105 -- its name
+_USUAL_NAMESPACE: Final = "aiophlo"
 _DEMO: Final = "http://127.0.0.1:8470/wall/"
 _BIGGEST: Final = 4 * 1024 * 1024  # bytes of a snapshot
 _AGAIN: Final = 1.0  # seconds until it is tried again
@@ -32,10 +36,14 @@ def top(
         str,
         typer.Argument(
             metavar="URL",
-            help="Of a wallboard. Its token is taken from AIOPHLO_WALLBOARD_TOKEN.",
+            help="Of a wallboard, its token being taken from AIOPHLO_WALLBOARD_TOKEN;"
+            " or of the database that pools share, with its password in PGPASSWORD.",
         ),
     ] = _DEMO,
     *,
+    namespace: Annotated[
+        str, typer.Option(help="Name of the schema in that database.")
+    ] = _USUAL_NAMESPACE,
     once: Annotated[
         bool, typer.Option("--once", help="Show it once, and end.")
     ] = False,
@@ -44,24 +52,27 @@ def top(
     """Show what a wallboard shows in this terminal, until Ctrl-C."""
     if as_json and not once:
         raise UnusableError("--json: expected --once with it")
-    _parsed(url)
+    if not _is_database(url):
+        _parsed(url)
+        if namespace != _USUAL_NAMESPACE:
+            raise UnusableError("--namespace: goes with the URL of a database")
     if once:
-        return asyncio.run(_show_once(url, as_json=as_json))
-    return asyncio.run(_show(url))
+        return asyncio.run(_show_once(url, namespace, as_json=as_json))
+    return asyncio.run(_show(url, namespace))
 
 
-async def _show_once(url: str, *, as_json: bool) -> int:
+async def _show_once(url: str, namespace: str, *, as_json: bool) -> int:
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
 
     from aiophlo.cli.top_view import render  # noqa: PLC0415 -- needs rich
 
     try:
         async with asyncio.timeout(_FIRST_WITHIN):
-            async with contextlib.aclosing(snapshots(url)) as views:
-                view = await anext(views)
+            async with contextlib.aclosing(snapshots(url, namespace)) as views:
+                view = await _first(views)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         kind = type(error).__name__
-        raise UnusableError(f"{_shown(url)}: no wallboard answers ({kind})") from error
+        raise UnusableError(f"{_shown(url)}: nothing answers there ({kind})") from error
     if as_json:
         say_json(view)
         return Exit.ACCEPTED
@@ -70,6 +81,16 @@ async def _show_once(url: str, *, as_json: bool) -> int:
         console.print(render(view, 0.0, _shown(url)))
     say(text.get().rstrip("\n"))
     return Exit.ACCEPTED
+
+
+async def _first(views: Snapshots) -> dict[str, Any]:
+    """Return the first snapshot of which some process has told; else the third one."""
+    tries = 3
+    async for view in views:
+        tries -= 1
+        if view["processes"] or not tries:
+            return view
+    raise ConnectionError("it ended")
 
 
 class Latest:
@@ -89,18 +110,18 @@ class Latest:
         """Seconds since it came."""
         return asyncio.get_running_loop().time() - self.at
 
-    async def follow(self, url: str) -> None:
+    async def follow(self, url: str, namespace: str = _USUAL_NAMESPACE) -> None:
         """Take each snapshot as it comes; try again where none does."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with contextlib.aclosing(snapshots(url)) as views:
+                async with contextlib.aclosing(snapshots(url, namespace)) as views:
                     async for view in views:
                         self.view = view
                         self.at = asyncio.get_running_loop().time()
             await asyncio.sleep(_AGAIN)
 
 
-async def _show(url: str) -> int:
+async def _show(url: str, namespace: str) -> int:
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
     from rich.live import Live  # noqa: PLC0415 -- same
 
@@ -108,7 +129,7 @@ async def _show(url: str) -> int:
 
     latest, ended = Latest(), asyncio.Event()
     console = Console(highlight=False)
-    following = asyncio.ensure_future(latest.follow(url))
+    following = asyncio.ensure_future(latest.follow(url, namespace))
     ending = asyncio.ensure_future(ended.wait())
     with (
         interrupts(lambda _: ended.set()),
@@ -129,13 +150,35 @@ async def _show(url: str) -> int:
     return Exit.ACCEPTED
 
 
-async def snapshots(url: str) -> Snapshots:
-    """Yield the snapshots of a wallboard as they come.
+def snapshots(url: str, namespace: str = _USUAL_NAMESPACE) -> Snapshots:
+    """Yield snapshots as they come: a wallboard's, or of all pools of a database.
 
     Raises:
         UnusableError: It isn't shown to us, or there is no wallboard at that URL.
-        aiohttp.ClientError: It can't be reached.
+        OSError, aiohttp.ClientError: It can't be reached.
     """
+    return _of_database(url, namespace) if _is_database(url) else _of_page(url)
+
+
+async def _of_database(url: str, namespace: str) -> Snapshots:
+    try:
+        from aiophlo.postgres.shared_snapshots import watch_snapshots  # noqa: PLC0415 -- needs the extra
+    except ImportError as error:
+        message = "postgres is an extra: pip install 'aiophlo[postgres]'"
+        raise UnusableError(message) from error
+    try:
+        async with contextlib.aclosing(
+            watch_snapshots(url, namespace=namespace)
+        ) as told:
+            async for parts in told:
+                now = time.time()
+                known = [{**part, "at": now - part["age"]} for part in parts]
+                yield _printable(merged(known, now))
+    except AwayError as error:
+        raise ConnectionError(str(error)) from error
+
+
+async def _of_page(url: str) -> Snapshots:
     where = _parsed(url)
     token = os.environ.get(TOKEN_VARIABLE) or where.query.get("token")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -154,6 +197,10 @@ async def snapshots(url: str) -> Snapshots:
         async for line in answer.content:
             if line.startswith(b"data: "):
                 yield _printable(json.loads(line.removeprefix(b"data: ")))
+
+
+def _is_database(url: str) -> bool:
+    return url.startswith(("postgres://", "postgresql://"))
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 -- JSON
@@ -181,5 +228,4 @@ def _parsed(url: str) -> URL:
 
 def _shown(url: str) -> str:
     """Return a URL without a token, and without a password."""
-    where = URL(url)
-    return str(where.with_query(None).with_user(None))
+    return str(URL(url).with_query(None).with_user(None))

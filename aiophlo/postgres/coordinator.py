@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +22,7 @@ from aiophlo.postgres.shared_actions import PostgresActions
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
 from aiophlo.postgres.shared_handovers import LOCK, PostgresHandovers
 from aiophlo.postgres.shared_meter import SharedMeter
+from aiophlo.postgres.shared_snapshots import SharedSnapshots
 from aiophlo.postgres.validation import (
     check_lease,
     check_namespace,
@@ -94,6 +95,7 @@ class PostgresCoordinator:
         self._actions: list[PostgresActions] = []
         self._calls: list[PostgresCalls] = []
         self._handovers: PostgresHandovers | None = None
+        self._snapshots = SharedSnapshots(self._url, self._schema, self._number)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = self._closing = False
 
@@ -154,6 +156,7 @@ class PostgresCoordinator:
     async def close(self) -> None:
         """Say goodbye, and close both connections."""
         self._closing = True
+        await self._snapshots.close()
         for calls in self._calls:
             await calls.close()
         if self._operations.open:
@@ -210,6 +213,24 @@ class PostgresCoordinator:
             seconds=self._lease,
         )
         return self._handovers
+
+    def attach(self, pool: object) -> None:
+        """Hear which pool it serves, as `coordination.Coordinator` says."""
+        self._snapshots.attach(pool)
+
+    def exhibit(
+        self, part: Callable[[], Mapping[str, Any]], on_alarm: Callable[[], None]
+    ) -> None:
+        """Tell wallboards of this pool, as `coordination.Coordinator` says."""
+        self._snapshots.exhibit(part, on_alarm)
+
+    def hurry(self) -> None:
+        """Tell them at once, as `coordination.Coordinator` says."""
+        self._snapshots.hurry()
+
+    async def exhibits(self) -> list[dict[str, Any]]:
+        """Return what other pools told, as `coordination.Coordinator` says."""
+        return await self._snapshots.others()
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -326,17 +347,14 @@ class PostgresCoordinator:
         )
 
     def _told(self, kind: str, details: list[Any]) -> None:
-        if kind == "paused":
+        if kind in {"paused", "taken"}:
             name, news = details
             for meter in self._meters:
                 if meter.name == name:
-                    meter.told(news)
+                    (meter.told if kind == "paused" else meter.taken)(news)
             return
-        if kind == "taken":
-            name, slots = details
-            for meter in self._meters:
-                if meter.name == name:
-                    meter.taken(slots)
+        if kind in {"watched", "shown"}:
+            self._snapshots.hear(kind, details)
             return
         if kind == "call":
             for calls in self._calls:

@@ -1,11 +1,13 @@
 """An observer that counts what a wallboard shows of one pool, and gives snapshots."""
 
+import asyncio
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aiophlo.coordination import AwayError, Coordinator
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Lane
@@ -58,7 +60,9 @@ class Wallboard:
         self._handovers = Handovers()
         self._doubts = Doubts()
         self._webhooks = Webhooks()
-        self.feed = Feed(self.snapshot)
+        self._others: list[dict[str, Any]] = []  # what other processes told
+        self._asking: asyncio.Task[None] | None = None
+        self.feed = Feed(self.snapshot, before=self._ask_others)
         self._heard: Mapping[type, Callable[[Any], None]] = {
             ActionBegun: self._begun,
             AttemptEnded: self._attempt,
@@ -69,6 +73,8 @@ class Wallboard:
             WebhookReceived: self._webhook,
         }
         pool.add_observer(self)
+        if pool.coordinator is not None:
+            pool.coordinator.exhibit(self.part, self._alarm_elsewhere)
 
     def __repr__(self) -> str:
         return f"<Wallboard of {self.pool!r}>"
@@ -98,10 +104,42 @@ class Wallboard:
 
     def _step(self, event: HandoverStep) -> None:
         if self._handovers.step(event, self._clock()):
-            self.feed.hurry()
+            self._alarm()
 
     def _handover_ended(self, event: HandoverEnded) -> None:
         if self._handovers.ended(event, self._clock()):
+            self._alarm()
+
+    def _alarm(self) -> None:
+        self.feed.hurry()
+        if self.pool.coordinator is not None:
+            self.pool.coordinator.hurry()
+
+    def _alarm_elsewhere(self) -> None:
+        if self.feed.watchers:
+            self._ask_others(hurry=True)
+
+    def _ask_others(self, *, hurry: bool = False) -> None:
+        """Ask the other processes, if there is a coordinator, and don't wait."""
+        coordinator = self.pool.coordinator
+        if coordinator is None or (self._asking is not None and not hurry):
+            return
+        loop = asyncio.get_running_loop()
+        self._asking = task = loop.create_task(self._ask(coordinator, hurry=hurry))
+        task.add_done_callback(self._asked)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        if self._asking is task:
+            self._asking = None
+
+    async def _ask(self, coordinator: Coordinator, *, hurry: bool) -> None:
+        try:
+            told = await coordinator.exhibits()
+        except AwayError:
+            return  # what they told last says how old it is
+        now = self._clock()
+        self._others = [{**part, "at": now - part["age"]} for part in told]
+        if hurry:
             self.feed.hurry()
 
     def _webhook(self, event: WebhookReceived) -> None:
@@ -109,7 +147,7 @@ class Wallboard:
 
     def snapshot(self) -> dict[str, Any]:
         """Return what the page shows at this moment, as JSON has it."""
-        return merged([self.part()], self._clock())
+        return merged([self.part(), *self._others], self._clock())
 
     def part(self) -> dict[str, Any]:
         """Return what this process knows, masked and small, for `snapshot`."""

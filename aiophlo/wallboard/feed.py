@@ -37,15 +37,21 @@ class Feed:
     Args:
         snapshot: Makes one.
         every: Seconds from one to the next.
+        before: Called as often, before each: asks for what the next ones will show.
 
     Attributes:
         watchers: How many watch.
     """
 
     def __init__(
-        self, snapshot: Callable[[], dict[str, Any]], *, every: float = EVERY
+        self,
+        snapshot: Callable[[], dict[str, Any]],
+        *,
+        every: float = EVERY,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._snapshot = snapshot
+        self._before = before
         self._every = every
         self._watchers: dict[_Watcher, None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -121,6 +127,7 @@ class Feed:
             if begun >= due:
                 due = max(due + self._every, begun)
             try:
+                self._before()
                 self._latest = self.encoded()
                 await self._hand_out(self._latest)
             except Exception as error:  # noqa: BLE001 -- the next one may be good

@@ -167,7 +167,9 @@ async def test_once_is_for_scripts(
         (["top", "--once", "ftp://host/"], "expected one such as"),
         (["top", "nonsense"], "expected one such as"),
         (["top", "--json"], "--once"),
-        (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "no wallboard"),
+        (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "nothing answers"),
+        (["top", "--once", "--namespace", "x"], "--namespace"),
+        (["top", "--once", "postgresql://127.0.0.1:1/x"], "nothing answers"),
     ],
 )
 def test_what_cannot_work_says_so(

@@ -56,6 +56,7 @@ from aiophlo.sending.sender import AccountState, Sender
 from aiophlo.shielding import shield_from_cancelled_scope
 
 if TYPE_CHECKING:
+    from aiophlo.batch.unseen import Unseen
     from aiophlo.handover.registry import HandoverRegistry
     from aiophlo.handover.sighted_hangup import Look
     from aiophlo.looking.looking import Looking
@@ -442,7 +443,8 @@ class SessionPool:
         concurrency: int = 200,
         send_within: float | None = None,
         journal: aiophlo.Journal | None = None,
-        include_in_doubt: bool = False,
+        include_in_doubt: bool | Literal["unseen"] = False,
+        unseen_after: float = 300.0,
         on_duplicate: Literal["skip", "send"] = "skip",
         account: Account | str | Callable[[Action], Account | str] | None = None,
     ) -> aiophlo.Stream:
@@ -467,7 +469,12 @@ class SessionPool:
             journal: An open journal, which remembers what was sent through
                 kills, so that nothing is sent twice.
             include_in_doubt: Send again what an earlier run left in doubt, at
-                the risk that a phone rings twice.
+                the risk that a phone rings twice. `"unseen"` looks for it first, as
+                `look` does: what is seen is accepted, and only that is sent again of
+                which no call could be seen in lists that were read whole. A call that
+                is never listed rings twice all the same.
+            unseen_after: Seconds since it left before which what is in doubt is left
+                alone, with `include_in_doubt="unseen"`.
             on_duplicate: What to do with a `WarmTransfer`, `ColdTransfer` or
                 `AddUser` that equals an earlier one of this stream in all but
                 its key, once addresses are in the form in which they are sent:
@@ -484,6 +491,10 @@ class SessionPool:
 
         if not callable(account):
             self._account(account)
+        again = bool(include_in_doubt)
+        if include_in_doubt != "unseen":
+            again = check_type(include_in_doubt, bool, "include_in_doubt")
+        check_seconds(unseen_after, "unseen_after")
         stream = Stream(
             actions,
             lambda action: self._sender_for(
@@ -493,14 +504,15 @@ class SessionPool:
                 concurrency=check_count(concurrency, "concurrency"),
                 send_within=check_send_within(send_within),
                 journal=journal,
-                include_in_doubt=check_type(include_in_doubt, bool, "include_in_doubt"),
+                include_in_doubt=again,
                 send_repeats=check_on_duplicate(on_duplicate, "skip"),
                 check_loop=self._check_loop,
+                unseen=(
+                    self._unseen(unseen_after) if include_in_doubt == "unseen" else None
+                ),
             ),
         )
-        if not self._opened:
-            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
-        self._check_loop()
+        self._check_opened()
         if include_in_doubt and journal is None:
             refuse("include_in_doubt", "a journal that knows what is in doubt")
         return stream
@@ -775,6 +787,17 @@ class SessionPool:
         registry = self._handovers()
         rescuer = Rescuer(registry, self._sender_for, not_older_than=300.0, within=30.0)
         registry.shared = coordinator.handovers(Takeovers(registry, rescuer))
+
+    def _check_opened(self) -> None:
+        if not self._opened:
+            raise InvalidInputError(f"pool: expected an open one, got {self!r}")
+        self._check_loop()
+
+    def _unseen(self, after: float) -> Unseen:
+        from aiophlo.batch.unseen import Unseen  # noqa: PLC0415 -- see above
+
+        self._check_opened()
+        return Unseen(self._looks().look_once, after)
 
     def _look_of(self, node: MultiPartyCall) -> Look:
         account = self._account(check_type(node, MultiPartyCall, "node").phlo.account)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from aiophlo.batch.circuit_breaker import CircuitBreakers
+from aiophlo.batch.unseen import Unseen
 from aiophlo.errors import PhloError
-from aiophlo.model.outcomes import NotSent, Outcome, Reason
+from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 
@@ -28,6 +29,11 @@ class Item:
         delivery: Makes the attempts at it.
         key: Its key in the journal.
         journal: The journal that has its key claimed, if there is one.
+        doubt: What an earlier run left of it, where it is looked for before it is sent
+            again.
+
+    Attributes:
+        kept: It was looked for, and not sent again.
     """
 
     __slots__ = (
@@ -37,6 +43,8 @@ class Item:
         "_turn",
         "_waits",
         "delivery",
+        "doubt",
+        "kept",
         "number",
         "sender",
     )
@@ -48,7 +56,11 @@ class Item:
         delivery: Delivery,
         key: str,
         journal: Journal | None,
+        *,
+        doubt: InDoubt | None = None,
     ) -> None:
+        self.doubt = doubt
+        self.kept = False
         self.number = number
         self.sender = sender
         self.delivery = delivery
@@ -85,6 +97,18 @@ class Item:
             delivery.on_slot = delivery.before_leaving = None
             self._end_turn()
 
+    async def look(self, unseen: Unseen) -> Outcome | None:
+        """Look for it; None if it is to be sent again."""
+        if self.doubt is None:
+            return None
+        self._waits = True
+        try:
+            outcome = await unseen.settle(self.doubt, self.sender.account)
+        finally:
+            self._waits = False
+        self.kept = outcome is not None
+        return outcome
+
     async def note(self, outcome: Outcome) -> Outcome:
         """Have the journal note the outcome; return it as it stands there.
 
@@ -92,6 +116,11 @@ class Item:
             JournalError: It could not be noted.
         """
         if self._journal is None:
+            return outcome
+        if self.kept and isinstance(outcome, Accepted):
+            return await self._journal.resolve(self._key, outcome)
+        if self.kept:
+            self._journal.release(self._key)
             return outcome
         if self._intended or not _is_untried(outcome):
             return await self._journal.settle(self._key, outcome)

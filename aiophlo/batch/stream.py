@@ -19,6 +19,7 @@ import attrs
 from aiophlo.batch.circuit_breaker import CircuitBreakers
 from aiophlo.batch.item import Item
 from aiophlo.batch.seen_dials import SeenDials
+from aiophlo.batch.unseen import Unseen
 from aiophlo.batch.workers import Workers
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
 from aiophlo.logs import let_end, logger
@@ -93,6 +94,7 @@ class StreamOptions:
     include_in_doubt: bool
     send_repeats: bool
     check_loop: Callable[[], None]
+    unseen: Unseen | None = None
 
 
 class Stream:
@@ -293,13 +295,18 @@ class Stream:
         delivery = Delivery(
             sender.context, action, options.send_within, lane=Lane.STREAMED
         )
-        item = Item(number, sender, delivery, key, options.journal)
+        doubt = None
+        if options.unseen is not None and options.journal is not None:
+            earlier = options.journal.earlier(key)
+            doubt = earlier if isinstance(earlier, InDoubt) else None
+        item = Item(number, sender, delivery, key, options.journal, doubt=doubt)
         self._workers.start(item, self._run_item, self._on_item_lost)
 
     async def _run_item(self, item: Item) -> None:
         outcome = await self._outcome_of(item)
         self._hand_out(item.number, outcome)
-        self._breakers.note(item.sender, outcome)
+        if not item.kept:
+            self._breakers.note(item.sender, outcome)
 
     def _on_item_lost(self, item: Item) -> None:
         """End an item whose task was cancelled before it began."""
@@ -324,6 +331,9 @@ class Stream:
     async def _sent(self, item: Item) -> Outcome:
         if self._given_up:
             return item.stopped()
+        unseen = self._options.unseen
+        if unseen is not None and (known := await item.look(unseen)) is not None:
+            return known
         auth_id = item.sender.account.auth_id
         turn = self._turns.get(auth_id)
         if turn is None:

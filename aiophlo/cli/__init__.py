@@ -38,6 +38,7 @@ module imports only from those above it:
 `finished_rows`      the rows that earlier runs have finished
 `row_actions`        the second pass: an action of each row, lazily
 `batch_run`          running a batch until it ends or is interrupted
+`batch_resolve`      `aiophlo batch --resolve`: looking for what is in doubt
 `batch_report`       `aiophlo batch --report`: how far a batch came
 `batch_end`          what is said when a batch has ended
 `batch`              `aiophlo batch`: a file of transfers

@@ -20,11 +20,14 @@ from aiophlo.cli.batch_options import (
     IncludeInDoubt,
     JournalPath,
     Report,
+    Resolve,
     ResultsPath,
     SendWithin,
     SkipInvalid,
+    UnseenAfter,
 )
 from aiophlo.cli.batch_report import show_report
+from aiophlo.cli.batch_resolve import resolve_batch
 from aiophlo.cli.batch_run import Order, send_batch
 from aiophlo.cli.batch_text import forecast, plan, repeats_left_out
 from aiophlo.cli.endpoint import Endpoint
@@ -56,6 +59,7 @@ def batch(
     calls_per_second: CallsPerSecond = None,
     send_within: SendWithin = None,
     include_in_doubt: IncludeInDoubt = False,
+    unseen_after: UnseenAfter = None,
     skip_invalid: SkipInvalid = False,
     allow_repeats: AllowRepeats = False,
     allow_empty: AllowEmpty = False,
@@ -63,6 +67,7 @@ def batch(
     assume_plus: AssumePlus = False,
     dry_run: DryRun = False,
     report: Report = False,
+    resolve: Resolve = False,
     as_json: AsJsonLines = False,
     base_url: BaseUrl = None,
     proxy: Proxy = None,
@@ -88,12 +93,22 @@ def batch(
         concurrency=concurrency,
         send_within=send_within,
         include_in_doubt=include_in_doubt,
+        unseen_after=unseen_after,
         skip_invalid=skip_invalid,
         allow_repeats=allow_repeats,
         allow_empty=allow_empty,
         as_json=as_json,
         endpoint=Endpoint(base_url, proxy, allow_plaintext),
     )
+    if unseen_after is not None and not include_in_doubt:
+        raise UnusableError("--unseen-after: expected --include-in-doubt with it")
+    if resolve:
+        if dry_run or include_in_doubt or results:
+            raise UnusableError(
+                "--resolve: expected without --dry-run, --include-in-doubt and"
+                " --results: it sends nothing, and the next run writes what it finds"
+            )
+        return _resolve(options)
     return _dry_run(options) if dry_run else _run(options)
 
 
@@ -144,6 +159,15 @@ def _run(options: BatchOptions) -> Exit:
             if tell_end(order, ending, console) and not ending.unfinished:
                 journal.needed = False
     return ending.exit
+
+
+def _resolve(options: BatchOptions) -> Exit:
+    from rich.console import Console  # noqa: PLC0415 -- the other commands need none
+
+    account = Account.from_env(quota=options.quota)
+    options.endpoint.check()
+    with opened(options.file) as source:
+        return resolve_batch(options, source, account, Console(stderr=True))
 
 
 def _check_paths(options: BatchOptions, source: Source) -> None:

@@ -50,6 +50,21 @@ IncludeInDoubt = Annotated[
         help="Send again what is in doubt: a phone may ring twice.",
     ),
 ]
+UnseenAfter = Annotated[
+    float | None,
+    typer.Option(
+        callback=positive,
+        help="With --include-in-doubt: send again only what is this many minutes old,"
+        " was looked for in Plivo's list of calls, and is unseen.",
+    ),
+]
+Resolve = Annotated[
+    bool,
+    typer.Option(
+        "--resolve",
+        help="Look for what is in doubt in Plivo's list of calls, send nothing.",
+    ),
+]
 SkipInvalid = Annotated[
     bool,
     typer.Option("--skip-invalid", help="Send the rows that can be sent."),
@@ -95,6 +110,7 @@ class BatchOptions:
     concurrency: int
     send_within: float | None
     include_in_doubt: bool
+    unseen_after: float | None
     skip_invalid: bool
     allow_repeats: bool
     allow_empty: bool

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -216,13 +216,18 @@ def _repeats(order: Order) -> Iterator[Repeats | None]:
 async def _stream(
     order: Order, journal: Journal, pool: SessionPool, rows: RowActions, totals: Totals
 ) -> None:
+    include: bool | Literal["unseen"] = order.options.include_in_doubt
+    after = order.options.unseen_after
+    if after is not None:
+        include = "unseen"
     async with contextlib.aclosing(rows.actions()) as actions:
         stream = pool.stream(
             actions,
             concurrency=order.options.concurrency,
             send_within=order.options.send_within,
             journal=journal,
-            include_in_doubt=order.options.include_in_doubt,
+            include_in_doubt=include,
+            unseen_after=300.0 if after is None else after * 60.0,
             on_duplicate="send",  # `rows` leaves out those that aren't wanted
         )
         try:

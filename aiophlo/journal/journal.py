@@ -25,7 +25,12 @@ from aiophlo.instrumentation import Observers, check_observers
 from aiophlo.journal.keys import default_key
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.journal.open_journal import OpenJournal
-from aiophlo.journal.reader import JournalReader, JournalRecord, JournalReport
+from aiophlo.journal.reader import (
+    JournalReader,
+    JournalRecord,
+    JournalReport,
+    KnownRow,
+)
 from aiophlo.model.actions import Action
 from aiophlo.model.outcomes import Outcome
 from aiophlo.observed_events import Observer
@@ -223,6 +228,38 @@ class Journal:
                 journal is closed or has failed.
         """
         return self._opened().settle(key, outcome)
+
+    def find_row(self, row: int, action: Action) -> tuple[str, KnownRow | None]:
+        """Return an action's key, as `recall_row` does, and its row; claims nothing.
+
+        Raises:
+            InvalidInputError: As for `recall`.
+            JournalError: As for `recall`.
+        """
+        return self._opened().find_row(row, action)
+
+    def earlier(self, key: str) -> Outcome | None:
+        """Return what an earlier run has left of a claimed key; None if it is new.
+
+        Raises:
+            JournalError: The journal is closed.
+        """
+        return self._opened().earlier(key)
+
+    def resolve(self, key: str, outcome: Outcome) -> asyncio.Future[Outcome]:
+        """Note what has become known of a claimed key that was left in doubt.
+
+        Nothing was sent for it: the time of its intent stays. Ends the claim.
+
+        Returns:
+            When awaited, the outcome.
+
+        Raises:
+            InvalidInputError: The key was not recalled in doubt, or has an intent.
+            JournalError: It could not be written (raised when awaited), or the
+                journal is closed or has failed.
+        """
+        return self._opened().resolve(key, outcome)
 
     def report(self) -> JournalReport:
         """Count what is on disk.

@@ -111,6 +111,21 @@ class OpenJournal:
             stored = self._digests.key(key)
         return key, self._recall(key, stored, digest, action, include_in_doubt)
 
+    def find_row(self, row: int, action: Action) -> tuple[str, KnownRow | None]:
+        """Do what `Journal.find_row` says."""
+        digest = self._digests.action(action)
+        key = default_key(row, digest) if action.key is None else action.key
+        stored = self._digests.key(key)
+        known = self.reader.find(stored, masked=stored != key)
+        if known is not None:
+            _compare(key, digest, known.digest)
+        return key, known
+
+    def earlier(self, key: str) -> Outcome | None:
+        """Do what `Journal.earlier` says."""
+        claim = self._claims.get(key)
+        return None if claim is None else claim.earlier
+
     def _recall(
         self,
         key: str,
@@ -193,6 +208,17 @@ class OpenJournal:
             self._intend(claim).cancel()  # written all the same, awaited by nobody
         claim.settled = True
         outcome = self.verdict_on(key, outcome)
+        values = (time.time(), *settled_values(outcome), claim.row)
+        return self._writer.settle(values, outcome, key)
+
+    def resolve(self, key: str, outcome: Outcome) -> asyncio.Future[Outcome]:
+        """Do what `Journal.resolve` says."""
+        self.guard.check()
+        self._writer.check()
+        claim = self._claims.get(key)
+        if claim is None or claim.intended or claim.settled or claim.row is None:
+            raise misused(key, "has no outcome of an earlier run in hand")
+        claim.settled = True
         values = (time.time(), *settled_values(outcome), claim.row)
         return self._writer.settle(values, outcome, key)
 

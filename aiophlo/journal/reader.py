@@ -47,6 +47,7 @@ class KnownRow(NamedTuple):
     error: str | None
     attempts: int | None
     seconds: float | None
+    intended_at: float
 
 
 @attrs.frozen

@@ -59,7 +59,8 @@ def outcome_of(known: KnownRow, action: Action) -> Outcome:
         return Rejected(**facts)
     if known.verdict == NotSent.verdict:
         return NotSent(reason=_reason(known.reason), **facts)
-    return InDoubt(reason=_reason(known.reason), **facts)
+    left_at = known.intended_at  # its intent is on disk when it leaves
+    return InDoubt(reason=_reason(known.reason), left_at=left_at, **facts)
 
 
 def is_final(outcome: Outcome, *, include_in_doubt: bool) -> bool:

@@ -65,6 +65,7 @@ class Looker:
         look_for: float = LOOK_FOR,
         is_alone: bool = True,
         wanted: Callable[[Sighting], bool] | None = None,
+        once: bool = False,
     ) -> Sighting:
         """Look for the call of a dial in doubt, until it is seen or the time is over.
 
@@ -76,17 +77,19 @@ class Looker:
                 sent at the same time.
             wanted: Says of a sighting whether it is what is looked for; None takes any
                 call that is seen.
+            once: Look once, once all calls are listed, in however much of `look_for`.
         """
         search = _Search(outcome, sender, self._options, self._recent, is_alone)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + look_for
         while True:
-            if await self._sleep(min(search.pause, deadline - loop.time())):
+            pause = search.until_listed if once else search.pause
+            if await self._sleep(min(pause, deadline - loop.time())):
                 return search.sighting
             await search.look(within=max(deadline - loop.time(), _LEAST))
             sighting = search.sighting
             settled = sighting.seen if wanted is None else wanted(sighting)
-            if settled or search.refused or loop.time() >= deadline:
+            if settled or once or search.refused or loop.time() >= deadline:
                 _tell(sender, sighting)
                 return sighting
 
@@ -134,11 +137,16 @@ class _Search:
         )
 
     @property
+    def until_listed(self) -> float:
+        """Seconds until all is listed that would be."""
+        return self._window.listed_by - self._options.now()
+
+    @property
     def pause(self) -> float:
         """Seconds until the next look is worth its requests."""
         if self._options.caller_ids and self._looks < len(_PAUSES):
             return _PAUSES[self._looks]
-        until_listed = self._window.listed_by - self._options.now()
+        until_listed = self.until_listed
         if self._options.caller_ids:
             return min(_PAUSES[-1], max(until_listed, _AGAIN))
         return max(until_listed, _AGAIN if self._looks else 0.0)

@@ -1,7 +1,7 @@
 """What a pool looks with: its looker, and what sends to the Voice API per account."""
 
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from aiophlo.looking.call_list import CallList, Reading
 from aiophlo.looking.looker import LOOK_FOR, Looker, LookOptions
@@ -13,6 +13,8 @@ from aiophlo.model.sightings import Sighting
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.sending.account_senders import AccountSenders
 from aiophlo.sending.sender import Sender
+
+PATIENCE: Final = 120.0  # seconds for which the questions of a batch wait their turn
 
 
 class Looking:
@@ -57,6 +59,7 @@ class Looking:
         look_for: float = LOOK_FOR,
         is_alone: bool = True,
         wanted: Callable[[Sighting], bool] | None = None,
+        once: bool = False,
     ) -> Sighting:
         """Look for a dial in doubt, as `Looker.look` does."""
         return await self._looker.look(
@@ -65,6 +68,15 @@ class Looking:
             look_for=look_for,
             is_alone=is_alone,
             wanted=wanted,
+            once=once,
+        )
+
+    async def look_once(
+        self, outcome: InDoubt, account: Account, *, is_alone: bool = True
+    ) -> Sighting:
+        """Look once, when all calls are listed and the questions have their turn."""
+        return await self.look(
+            outcome, account, look_for=PATIENCE, is_alone=is_alone, once=True
         )
 
     async def read(

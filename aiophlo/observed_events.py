@@ -199,7 +199,8 @@ class WebhookReceived:
         id: Of the conversation it is about, or else of the call; empty where it
             names neither. Other events of that call bear the same.
         handovers: Ids of the open handovers that it is about, as the receiver's
-            `feed` returned them: `Consult.id`.
+            `feed` returned them: `Consult.id`. Of this process alone, also where
+            several share events.
         result: What became of it.
     """
 

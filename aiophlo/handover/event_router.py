@@ -121,9 +121,10 @@ class EventRouter:
     def unmatched(self) -> int:
         """How many joins and leaves were about none of the handovers then open.
 
-        Those of other calls, too. If handovers hear nothing while it grows, their
-        events come, and are not recognised: compare how they spell the parties, and
-        whether they bear `direction` and `conference_uuid`.
+        Those of other calls, too, and of all processes that share events. If handovers
+        hear nothing while it grows, their events come, and are not recognised: compare
+        how they spell the parties, and whether they bear `direction` and
+        `conference_uuid`.
         """
         return self._unmatched
 
@@ -357,10 +358,10 @@ class EventRouter:
         logger.warning(
             "a phone was rung and no event of that call came: whether it was answered"
             " can't be known. Check that the multi-party call's events are posted to"
-            " this process and from the beginning of each call, that your webhook"
-            " feeds them to this router, and that they bear from, to, direction and"
-            " conference_uuid; if its unmatched ones grow in number, how they spell"
-            " agent, customer and partner (%r)",
+            " this process, or one that shares events with it, from the beginning of"
+            " each call, that your webhook feeds them to its router, and that they bear"
+            " from, to, direction and conference_uuid; if its unmatched ones grow in"
+            " number, how they spell agent, customer and partner (%r)",
             self,
             extra={"phlo_handover": watch.id},
         )

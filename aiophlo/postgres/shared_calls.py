@@ -56,16 +56,20 @@ class CallDigests:
         """Return those of a secret, or else of all tokens of a pool."""
         tokens = sorted(account.auth_token for account in accounts)
         text = "\0".join(tokens) if secret is None else secret
-        return cls(hashlib.sha256(f"calls\0{text}".encode()).digest())
+        return cls(hashlib.sha256(_encoded(f"calls\0{text}")).digest())
 
     def hide(self, text: str) -> str:
         """Return the digest of a text; of nothing, nothing."""
         if not text:
             return text
-        # A key may hold a lone surrogate: see `address_matching`.
-        raw = text.encode(errors="surrogatepass")
-        digest = hashlib.blake2b(raw, key=self._key, digest_size=12).digest()
+        raw, key = _encoded(text), self._key
+        digest = hashlib.blake2b(raw, key=key, digest_size=12).digest()
         return base64.urlsafe_b64encode(digest).decode()
+
+
+def _encoded(text: str) -> bytes:
+    # There may be lone surrogates: see `address_matching`; or in an environment.
+    return text.encode(errors="surrogatepass")
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from aiophlo.handover.conversations import Presence
 from aiophlo.handover.watch import Party
 from aiophlo.model.call_events import CallEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
-from aiophlo.postgres.shared_calls import PostgresCalls
+from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
 from aiophlo.simulator import Simulator
 from aiophlo.webhooks.events import Event, parse_event
 from tests.handover.test_event_router import (
@@ -361,6 +361,18 @@ async def test_secret_lets_other_accounts_share(
     ):
         told = one.tell()
         await until(lambda: two.ids == Counter([told]))
+
+
+def test_digests_are_made_of_any_text() -> None:
+    """A key holds a lone surrogate where an endpoint's user was no UTF-8."""
+    digests = CallDigests.of([ACCOUNT], "a secret \udcff of an environment")
+    hidden = {digests.hide(text) for text in ("\udcff@host", "é@host", "+14150000000")}
+    assert {len(text) for text in hidden} == {16}
+    assert len(hidden) == 3
+    assert digests.hide("") == ""
+    assert CallDigests.of([ACCOUNT, OTHER], None).fingerprint == (
+        CallDigests.of([OTHER, ACCOUNT], None).fingerprint
+    )
 
 
 @pytest.mark.parametrize("secret", ["", "short", b"0123456789abcdef"])

@@ -124,7 +124,7 @@ LANGUAGE sql AS $$
         LIMIT 5000 FOR UPDATE SKIP LOCKED);
     DELETE FROM {schema}.calls WHERE id IN (
         SELECT id FROM {schema}.calls
-        WHERE coalesce(joined_told, left_told) < p_now - 86400.0
-            AND coalesce(left_told, joined_told) < p_now - 86400.0
+        WHERE joined_told < p_now - 86400.0
+            AND (left_told IS NULL OR left_told < p_now - 86400.0)
         LIMIT 5000 FOR UPDATE SKIP LOCKED);
 $$;

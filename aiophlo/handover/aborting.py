@@ -87,6 +87,7 @@ async def bring_back(
     tell: Callable[[Input], bool],
     answers: AbortAnswers,
     *,
+    claim: Callable[[], Awaitable[object]],
     within: float,
     pause: float,
 ) -> None:
@@ -97,6 +98,8 @@ async def bring_back(
         tell: Called with what each abort proves, and with `TIME_OVER` when no
             more will be sent; says whether to go on.
         answers: Decides what they prove.
+        claim: Learns, after each abort, whether another process has taken over while
+            this one was stopped: what is known here is old then.
         within: Seconds after which none is sent any more.
         pause: Seconds between the first two; it doubles.
     """
@@ -104,6 +107,7 @@ async def bring_back(
     deadline = clock() + within
     for number in itertools.count():
         outcome = await abort(deadline - clock())
+        await claim()
         if not tell(answers.weigh(outcome)):
             return
         wait = min(pause * 2**number, _LONGEST_PAUSE)

@@ -45,6 +45,7 @@ async def _check(status: HandoverStatus, sender: Sender) -> None:
     await status.while_so()
     if status.situation.partner is Presence.LEFT:
         await status.while_so()  # has the customer left, too?
+    await status.lease.claim()  # has another process taken over meanwhile?
     status.tell(Input.TIME_OVER)
 
 
@@ -68,6 +69,7 @@ async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
         abort,
         tell,
         AbortAnswers(late=status.may_join_late),
+        claim=status.lease.claim,
         within=options.bring_back_within,
         pause=options.told_within / 4,
     )

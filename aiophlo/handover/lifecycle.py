@@ -68,9 +68,11 @@ class Lifecycle:
     __slots__ = (
         "_began_at",
         "_ending",
+        "_leased",
         "_may_be_cancelled",
         "_operation",
         "_registry",
+        "_unclaimed",
         "_written",
         "sender",
         "started",
@@ -92,6 +94,8 @@ class Lifecycle:
         self._began_at = 0.0  # by the loop's clock
         self.when_left: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._registry = registry
+        self._leased = False
+        self._unclaimed: list[Input] = []  # events that may be of a newer handover
         self._written = False  # the entry is, or may be, in the journal
         self.watch: Watch | None = None
         self._operation: asyncio.Task[Any] | None = None
@@ -197,6 +201,7 @@ class Lifecycle:
         if refusal is not None:
             engaged = {"agent": (options.agent,), "to": options.targets}
             raise engaged_error(refusal, *engaged.get(refusal, ()))
+        self._leased = True
 
     def _not_begun(self, reason: Reason, why: str) -> VerdictError:
         options = self.status.options
@@ -249,8 +254,29 @@ class Lifecycle:
 
     def _heard(self, party: Party, presence: Presence) -> None:
         what = _INPUTS.get((party, presence))
-        if what is not None:
-            self.status.tell(what)
+        if what is None:
+            return
+        status = self.status
+        over = self._leased and not (status.lease.holds or status.situation.ended)
+        if not over and not self._unclaimed:
+            self._take(what)
+            return
+        self._unclaimed.append(what)
+        if len(self._unclaimed) == 1:
+            _ = self._own(self._take_if_not_taken_over())
+
+    async def _take_if_not_taken_over(self) -> None:
+        """Claim a lease that is over, and only then take the events that came since.
+
+        Where another process has taken over, they may be of a newer handover.
+        """
+        await self.status.lease.claim()
+        unclaimed, self._unclaimed = self._unclaimed, []
+        for what in unclaimed:
+            self._take(what)
+
+    def _take(self, what: Input) -> None:
+        self.status.tell(what)
         if what is Input.FORMER_JOINED and self.status.phase not in _WITHOUT_AGENT:
             logger.warning(
                 "a phone given up was answered after all: %r ends",

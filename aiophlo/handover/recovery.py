@@ -187,7 +187,14 @@ class Rescuer:
         lease.when_taken_over = taken_over
         _tell_step(sender, handover, situation.phase, cause="recovered")
         answers = AbortAnswers(late=True)  # a killed process may just have asked
-        await bring_back(abort, tell, answers, within=self._within, pause=_PAUSE)
+        await bring_back(
+            abort,
+            tell,
+            answers,
+            claim=lease.claim,
+            within=self._within,
+            pause=_PAUSE,
+        )
         return recovery or Recovery.UNKNOWN
 
 

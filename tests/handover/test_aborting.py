@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from aiophlo.coordination import Claim
 from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.states import Input
 from aiophlo.model.actions import AbortTransfer
@@ -115,6 +116,9 @@ def test_nothing_is_repeated_once_the_pool_is_closed() -> None:
     """The alarm would come half a minute after nothing could be done any more."""
     told: list[Input] = []
 
+    async def claim() -> None:
+        """Find nothing new."""
+
     async def abort(_within: float) -> Outcome:
         return NotSent(action=ABORT, reason=Reason.CLOSED, attempts=0)
 
@@ -125,8 +129,31 @@ def test_nothing_is_repeated_once_the_pool_is_closed() -> None:
     async def main() -> float:
         clock = asyncio.get_running_loop().time
         began, answers = clock(), AbortAnswers(late=False)
-        await bring_back(abort, tell, answers, within=30.0, pause=0.5)
+        await bring_back(abort, tell, answers, claim=claim, within=30.0, pause=0.5)
         return clock() - began
 
     assert run_virtually(main()) == 0.0
     assert told == [Input.NOT_SENT, Input.TIME_OVER]
+
+
+def test_it_is_asked_who_has_the_handover_before_an_answer_counts() -> None:
+    """A process that was stopped meanwhile would alarm of a customer who is well."""
+    told: list[Input | Claim] = []
+
+    async def abort(within: float) -> Outcome:
+        await asyncio.sleep(within + 1.0)  # as one that was stopped finds it
+        return SILENT
+
+    def tell(what: Input) -> bool:
+        told.append(what)
+        return True
+
+    async def claim() -> None:
+        told.append(Claim.TAKEN_OVER)
+
+    async def main() -> None:
+        answers = AbortAnswers(late=False)
+        await bring_back(abort, tell, answers, claim=claim, within=30.0, pause=0.5)
+
+    run_virtually(main())
+    assert told == [Claim.TAKEN_OVER, Input.IN_DOUBT, Input.TIME_OVER]

@@ -19,11 +19,13 @@ from aiophlo import (
     Reason,
     Recovery,
     SessionPool,
+    TakenOverError,
 )
 from aiophlo.coordination import Claim, Lease
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.postgres.shared_handovers import PostgresLease
 from aiophlo.simulator import Habit, Simulator
 from tests.postgres.test_outage import until
 from tests.support.doubles import account_of, pool_of
@@ -33,9 +35,11 @@ from tests.support.handover_stage import (
     CONSULTING,
     CUSTOMER,
     FIRST,
+    LEFT,
     ON_HOLD,
     RINGING,
     SECOND,
+    TALKING,
     Stage,
     set_stage,
 )
@@ -233,6 +237,27 @@ async def test_process_that_was_stopped_does_nothing_once_it_wakes(
         assert b"on hold or alone" not in errors, "a false alarm"
         assert len(simulator.ledger.requests) == before
         assert stage.reached == {SECOND}
+
+
+async def test_events_of_a_newer_handover_are_not_taken_for_the_older_ones(
+    postgres: Postgres, namespace: str
+) -> None:
+    """A process that wakes hears that its agent has left, and that is well."""
+    async with two_pools(postgres, namespace) as (one, two):
+        consult = await one.consult().__aenter__()
+        lease = consult._status.lease  # noqa: SLF001 -- nothing else tells when
+        assert isinstance(lease, PostgresLease)
+        lease._handovers.forget(consult.id)  # noqa: SLF001 -- a stopped process prolongs nothing
+        await until(lambda: not lease.holds)
+        free = "SELECT count(*) = 0 FROM {schema}.engagements"
+        await until_it_says(postgres, free, namespace)
+        await two.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+        await two.node.member(AGENT).hangup()
+        await until(lambda: consult._status.situation.ended)  # noqa: SLF001 -- as above
+        with pytest.raises(TakenOverError):
+            await consult.complete()
+        assert one.alarms == []
+        assert one.states() == (LEFT, TALKING, LEFT, TALKING)
 
 
 async def test_handover_does_not_begin_where_other_pools_cannot_know_of_it(

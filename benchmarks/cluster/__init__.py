@@ -1,4 +1,6 @@
 """Many processes on one account, which share a Postgres: does the promise hold?
 
-`courses` sends actions, and `handovers` hands calls over.
+`courses` sends actions, and `handovers` hands calls over. Of what is judged, `clicks`
+begins handovers twice, `kills` kills their owners, and `stops` stops them: `worker` is
+such a process, and `scenes` holds handovers in a phase.
 """

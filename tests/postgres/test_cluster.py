@@ -3,8 +3,13 @@
 import pytest
 
 from aiophlo.postgres import migrate
+from benchmarks.cluster.clicks import click_twice
 from benchmarks.cluster.courses import Course, measure
+from benchmarks.cluster.kills import kill
+from benchmarks.cluster.stops import stop
 from tests.support.postgres import Postgres
+
+LEASE = 3.0  # seconds: as short as may be
 
 
 @pytest.mark.parametrize("kind", ["clicks", "urgent"])
@@ -46,3 +51,35 @@ async def test_handovers_do_not_come_off_where_nothing_is_shared() -> None:
     """What finds nothing would find nothing broken either."""
     figures = await measure(Course(3, "handovers", 1.0, per_second=9.0), None)
     assert figures["came off"] < 9
+
+
+async def test_double_clicks_on_handovers_are_refused_once_each(
+    own_postgres: Postgres,
+) -> None:
+    """Of 15 that shared nothing, 9 were false alarms and 3 live talks ended."""
+    await migrate(own_postgres.url)
+    report = await click_twice(own_postgres.url, 6, lease=LEASE)
+    assert report.wrong == []
+    assert report.rows[0]["one of two refused"] == report.rows[0]["came off"] == 6
+
+
+async def test_customers_of_killed_owners_are_brought_back(
+    own_postgres: Postgres,
+) -> None:
+    """A customer on hold of whom nobody knows stays there."""
+    await migrate(own_postgres.url)
+    report = await kill(own_postgres.url, lease=LEASE, within=8.0, rounds=1, at_once=1)
+    assert report.wrong == []
+    assert [row["times"] for row in report.rows] == [1] * 5
+    back = {str(row["killed while"]): row["brought back"] for row in report.rows}
+    assert back["ringing"] == back["consulting"] == 1
+
+
+async def test_stopped_owner_harms_no_newer_handover_and_alarms_of_nobody(
+    own_postgres: Postgres,
+) -> None:
+    """It would act on what it knew before, or on what is said of the newer one."""
+    await migrate(own_postgres.url)
+    report = await stop(own_postgres.url, lease=LEASE, seconds=8.0)
+    assert report.wrong == []
+    assert report.rows[0]["ended as taken over"] == 10

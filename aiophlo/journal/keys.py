@@ -76,8 +76,24 @@ class Digests:
             return key
         return f"{mask_text(key)}#{self._hash(key)[:_KEY_DIGITS]}"
 
+    def number(self, key: str) -> int:
+        """Return what names a key in 64 bits, signed, in every release.
+
+        It is the same number that ends a key which is kept masked.
+        """
+        return _signed(self._hash(key)[:_KEY_DIGITS])
+
     def _hash(self, text: str) -> str:
         return hashlib.sha256(self._salt + text.encode()).hexdigest()
+
+
+def number_at_end(stored: str) -> int:
+    """Return the `Digests.number` of a key that is kept masked."""
+    return _signed(stored[-_KEY_DIGITS:])
+
+
+def _signed(digits: str) -> int:
+    return int.from_bytes(bytes.fromhex(digits), signed=True)
 
 
 def has_digest(stored: str) -> bool:

@@ -12,11 +12,17 @@ from aiophlo.journal.keys import Digests, NewKeys, default_key, misused
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.journal.read_ahead import ReadAhead
 from aiophlo.journal.reader import JournalReader, KnownRow
-from aiophlo.journal.rows import is_final, masked_address, outcome_of, settled_values
+from aiophlo.journal.rows import (
+    is_final,
+    masked_address,
+    outcome_after,
+    outcome_of,
+    settled_values,
+)
 from aiophlo.journal.writer import JournalWriter
 from aiophlo.loop_guard import LoopGuard
 from aiophlo.model.actions import Action
-from aiophlo.model.outcomes import InDoubt, NotSent, Outcome, Reason, combine
+from aiophlo.model.outcomes import NotSent, Outcome, Reason
 from aiophlo.shielding import finish
 
 
@@ -155,10 +161,7 @@ class OpenJournal:
     def verdict_on(self, key: str, outcome: Outcome) -> Outcome:
         """Do what `Journal.verdict_on` says."""
         claim = self._claims.get(key)
-        if claim is None or not isinstance(claim.earlier, InDoubt):
-            return outcome
-        attempts = claim.earlier.attempts + outcome.attempts
-        return combine(claim.earlier, attrs.evolve(outcome, attempts=attempts))
+        return outcome if claim is None else outcome_after(claim.earlier, outcome)
 
     def release(self, key: str) -> None:
         """Do what `Journal.release` says."""

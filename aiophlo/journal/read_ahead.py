@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
-from aiophlo.journal.reader import JournalReader, KnownRow
+from aiophlo.journal.reader import JournalView, KnownRow
 
 _NEAR = 1_000  # rows; who skips fewer is walking through the file
 _MOST_LEFT = 2_000  # rows that were read ahead and not asked for
@@ -20,7 +20,7 @@ class ReadAhead:
     """
 
     def __init__(
-        self, reader: JournalReader, name: Callable[[str], Hashable] = str
+        self, reader: JournalView, name: Callable[[str], Hashable] = str
     ) -> None:
         self._reader = reader
         self._name = name

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import attrs
 
@@ -25,13 +25,13 @@ from aiophlo.journal.schema import MASKED_KEY, is_journal
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import VERDICTS
 
-_REPORT = """
+REPORT: Final = """
     SELECT verdict, reason, count(*) AS number, min(intended_at) AS first_at,
         max(coalesce(settled_at, intended_at)) AS last_at
     FROM actions GROUP BY verdict, reason
 """
 
-_PAGE_SIZE = 1_000  # rows read at a time
+PAGE_SIZE: Final = 1_000  # rows read at a time
 
 
 class KnownRow(NamedTuple):
@@ -94,7 +94,8 @@ _OF_ROW = select(
 )
 _PAGE = "FROM actions WHERE id > ? ORDER BY id LIMIT ?"
 _AFTER = select(KnownRow._fields, _PAGE)
-_RECORDS = select(fields_of(JournalRecord), _PAGE)
+RECORD_FIELDS: Final = fields_of(JournalRecord)
+_RECORDS = select(RECORD_FIELDS, _PAGE)
 _OPEN_HANDOVERS = select(fields_of(OpenHandover), "FROM handovers ORDER BY began_at")
 
 
@@ -116,6 +117,58 @@ class JournalReport:
     open: int
     first_at: float | None
     last_at: float | None
+
+
+def report_of(rows: Sequence[Mapping[str, Any]]) -> JournalReport:
+    """Return the report that the rows of `REPORT` make."""
+    verdicts = Counter(dict.fromkeys(VERDICTS, 0))
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        if row["verdict"] is not None:
+            verdicts[row["verdict"]] += row["number"]
+        if row["reason"] is not None:
+            reasons[row["reason"]] += row["number"]
+    return JournalReport(
+        verdicts=dict(verdicts),
+        reasons=dict(reasons),
+        open=sum(row["number"] for row in rows if row["verdict"] is None),
+        first_at=min((row["first_at"] for row in rows), default=None),
+        last_at=max((row["last_at"] for row in rows), default=None),
+    )
+
+
+class JournalView(Protocol):
+    """What can be read of a journal, wherever it is kept."""
+
+    def __enter__(self) -> Self:
+        """Return it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+    def report(self) -> JournalReport:
+        """Count what the journal holds."""
+
+    def outcomes(self) -> Iterator[JournalRecord]:
+        """Yield every key's record, in the order of their first intents."""
+
+    def count(self, *, besides: Sequence[str]) -> int:
+        """Return how many keys have another verdict than these, or none."""
+
+    def setting(self, name: str) -> Any:  # noqa: ANN401 -- as it was kept
+        """Return what the journal keeps beside its rows by a name, or None."""
+
+    def find(self, key: str, *, masked: bool) -> KnownRow | None:
+        """Return the row of a key as it is kept, if there is one."""
+
+    def find_default(self, row: int) -> KnownRow | None:
+        """Return the row whose key is the `default_key` of a list's row `row`."""
+
+    def after(self, row: int) -> list[KnownRow]:
+        """Return the next page of rows behind the one with id `row`."""
 
 
 class JournalReader:
@@ -154,21 +207,7 @@ class JournalReader:
         Raises:
             JournalError: It can't be read.
         """
-        rows = self._named(_REPORT)
-        verdicts = Counter(dict.fromkeys(VERDICTS, 0))
-        reasons: Counter[str] = Counter()
-        for row in rows:
-            if row["verdict"] is not None:
-                verdicts[row["verdict"]] += row["number"]
-            if row["reason"] is not None:
-                reasons[row["reason"]] += row["number"]
-        return JournalReport(
-            verdicts=dict(verdicts),
-            reasons=dict(reasons),
-            open=sum(row["number"] for row in rows if row["verdict"] is None),
-            first_at=min((row["first_at"] for row in rows), default=None),
-            last_at=max((row["last_at"] for row in rows), default=None),
-        )
+        return report_of(self._named(REPORT))
 
     def outcomes(self) -> Iterator[JournalRecord]:
         """Yield every key's record, in the order of their first intents.
@@ -180,7 +219,7 @@ class JournalReader:
             JournalError: It can't be read.
         """
         last = -1
-        while rows := self._named(_RECORDS, last, _PAGE_SIZE):
+        while rows := self._named(_RECORDS, last, PAGE_SIZE):
             for row in rows:
                 yield JournalRecord(**row)
             last = rows[-1]["id"]
@@ -229,7 +268,7 @@ class JournalReader:
 
     def after(self, row: int) -> list[KnownRow]:
         """Return the next page of rows behind the one with id `row`."""
-        return self._known(_AFTER, row, _PAGE_SIZE)
+        return self._known(_AFTER, row, PAGE_SIZE)
 
     def _named(self, query: str, *values: object) -> list[Any]:
         cursor = self._database.cursor()

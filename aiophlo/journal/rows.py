@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import attrs
+
 from aiophlo.journal.reader import KnownRow
 from aiophlo.model.actions import Action, DialAction, MemberAction
 from aiophlo.model.outcomes import (
@@ -11,6 +13,7 @@ from aiophlo.model.outcomes import (
     Outcome,
     Reason,
     Rejected,
+    combine,
     reason_of,
 )
 from aiophlo.model.redaction import mask, mask_id, mask_text
@@ -61,6 +64,17 @@ def outcome_of(known: KnownRow, action: Action) -> Outcome:
         return NotSent(reason=_reason(known.reason), **facts)
     left_at = known.intended_at  # its intent is on disk when it leaves
     return InDoubt(reason=_reason(known.reason), left_at=left_at, **facts)
+
+
+def outcome_after(earlier: Outcome | None, outcome: Outcome) -> Outcome:
+    """Return what an outcome comes to after an earlier run's of the same action.
+
+    What an earlier run left in doubt stays so unless it is accepted now.
+    """
+    if not isinstance(earlier, InDoubt):
+        return outcome
+    attempts = earlier.attempts + outcome.attempts
+    return combine(earlier, attrs.evolve(outcome, attempts=attempts))
 
 
 def is_final(outcome: Outcome, *, include_in_doubt: bool) -> bool:

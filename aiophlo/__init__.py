@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         JournalRecord,
         JournalReport,
     )
+    from aiophlo.journal.shared import SharedJournal
     from aiophlo.model.handover_records import Ending, OpenHandover, Tried
     from aiophlo.model.sightings import CallState, Sighting
     from aiophlo.observed_events import (
@@ -122,6 +123,7 @@ _LATER = {
     "Party": "aiophlo.handover.watch",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
+    "SharedJournal": "aiophlo.journal.shared",
     "Sighting": "aiophlo.model.sightings",
     "Stream": "aiophlo.batch.stream",
     "Tried": "aiophlo.model.handover_records",
@@ -226,6 +228,7 @@ __all__ = [
     "RunPhlo",
     "SendOptions",
     "SessionPool",
+    "SharedJournal",
     "Sighting",
     "Stream",
     "TakenOverError",

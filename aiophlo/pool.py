@@ -442,7 +442,7 @@ class SessionPool:
         *,
         concurrency: int = 200,
         send_within: float | None = None,
-        journal: aiophlo.Journal | None = None,
+        journal: aiophlo.Journal | aiophlo.SharedJournal | None = None,
         include_in_doubt: bool | Literal["unseen"] = False,
         unseen_after: float = 300.0,
         on_duplicate: Literal["skip", "send"] = "skip",
@@ -466,8 +466,9 @@ class SessionPool:
                 yet read.
             send_within: Seconds from taking an action after which sending it
                 is worthless; None waits for ever.
-            journal: An open journal, which remembers what was sent through
-                kills, so that nothing is sent twice.
+            journal: An open `Journal`, which remembers what was sent through
+                kills, so that nothing is sent twice; or, for several runners on one
+                list, `PostgresCoordinator.journal(…)`.
             include_in_doubt: Send again what an earlier run left in doubt, at
                 the risk that a phone rings twice. `"unseen"` looks for it first, as
                 `look` does: what is seen is accepted, and only that is sent again of

@@ -85,6 +85,7 @@ NAMES = [
     "RunPhlo",
     "SendOptions",
     "SessionPool",
+    "SharedJournal",
     "Sighting",
     "Stream",
     "TakenOverError",

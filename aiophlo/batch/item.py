@@ -9,13 +9,13 @@ import attrs
 
 from aiophlo.batch.circuit_breaker import CircuitBreakers
 from aiophlo.batch.unseen import Unseen
-from aiophlo.errors import PhloError
+from aiophlo.errors import JournalError, PhloError
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 
 if TYPE_CHECKING:
-    from aiophlo.journal.journal import Journal
+    from aiophlo.journal.shared import BatchJournal
 
 _UNTRIED = frozenset({Reason.STOPPED, Reason.CLOSED})
 
@@ -55,7 +55,7 @@ class Item:
         sender: Sender,
         delivery: Delivery,
         key: str,
-        journal: Journal | None,
+        journal: BatchJournal | None,
         *,
         doubt: InDoubt | None = None,
     ) -> None:
@@ -158,6 +158,9 @@ class Item:
         assert self._journal is not None  # noqa: S101 -- only then it is called
         self._intended = True
         await self._journal.intend(self._key, self.delivery.action)
+        may_leave = self.delivery.may_leave
+        if may_leave is not None and not may_leave():
+            raise JournalError("this runner's lease is over: it was stopped for long")
 
     def _end_turn(self) -> None:
         if self._turn is not None:

@@ -12,16 +12,18 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import attrs
 
 from aiophlo.batch.circuit_breaker import CircuitBreakers
 from aiophlo.batch.item import Item
 from aiophlo.batch.seen_dials import SeenDials
+from aiophlo.batch.shared_rows import ClaimedRow, SharedRows
 from aiophlo.batch.unseen import Unseen
 from aiophlo.batch.workers import Workers
 from aiophlo.errors import InDoubtError, InvalidInputError, JournalError
+from aiophlo.journal.shared import ClaimingJournal, SharedJournal
 from aiophlo.logs import let_end, logger
 from aiophlo.model.actions import Action, DialAction, Lane
 from aiophlo.model.invalid_input import refuse
@@ -33,6 +35,8 @@ from aiophlo.shielding import RepeatedCancels
 
 if TYPE_CHECKING:
     from aiophlo.journal.journal import Journal
+
+_T = TypeVar("_T")
 
 # Taken in one step of the event loop: more would hold up whoever is awaited, and be
 # more objects at once than the garbage collector lets pass, 7 % of a transfer.
@@ -90,7 +94,7 @@ class StreamOptions:
 
     concurrency: int
     send_within: float | None
-    journal: Journal | None
+    journal: Journal | SharedJournal | None
     include_in_doubt: bool
     send_repeats: bool
     check_loop: Callable[[], None]
@@ -123,6 +127,12 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self.unread: list[Outcome] = []
         self._take = _taker(actions)
+        self._own_journal: Journal | None = None
+        self._shared_journal: ClaimingJournal | None = None
+        if isinstance(options.journal, ClaimingJournal):
+            self._shared_journal = options.journal
+        else:
+            self._own_journal = cast("Journal | None", options.journal)
         self._sender_of = sender_of
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -146,7 +156,7 @@ class Stream:
         if self._options.journal is not None:
             self._options.journal.start_run()
         self._loop = asyncio.get_running_loop()
-        self._feeder = self._loop.create_task(self._feed())
+        self._feeder = self._loop.create_task(self._feeding())
         self._feeder.add_done_callback(self._on_fed)
         return self
 
@@ -218,12 +228,29 @@ class Stream:
             finally:
                 del error  # its traceback refers to this frame
 
-    async def _feed(self) -> None:
+    async def _feeding(self) -> None:
+        if self._shared_journal is None:
+            await self._feed(self._take, self._begin)
+            return
+        rows = SharedRows(
+            self._take,
+            self._shared_journal,
+            include_in_doubt=self._options.include_in_doubt,
+            is_repeat=self._is_repeat,
+        )
+        try:
+            await self._feed(rows.take, self._begin_claimed)
+        finally:
+            await rows.close()
+
+    async def _feed(
+        self, take: Callable[[], Awaitable[_T]], begin: Callable[[_T], None]
+    ) -> None:
         """Take one action after the other, while there are any and there is room."""
         with contextlib.suppress(StopAsyncIteration):
             while not self._exhausted:
                 if self._in_hand < self._options.concurrency:
-                    self._begin(await self._take())
+                    begin(await take())
                     if self.taken % _AT_ONCE == 0:
                         await asyncio.sleep(0)
                 else:
@@ -241,11 +268,24 @@ class Stream:
 
     def _begin(self, action: Action) -> None:
         """Begin an action: send it, unless its outcome is known."""
-        number = self.taken
+        self._begin_item(self.taken, action, None)
+
+    def _begin_claimed(self, claimed: ClaimedRow) -> None:
+        """Begin a row of a shared journal."""
+        self._begin_item(claimed.row.number, claimed.row.action, claimed)
+
+    def _begin_item(
+        self, number: int, action: Action, claimed: ClaimedRow | None
+    ) -> None:
         self.taken += 1
         self._in_hand += 1
         try:
-            outcome = self._recall_or_send(number, action)
+            if claimed is None:
+                outcome = self._recall_or_send(number, action)
+            else:
+                outcome = claimed.known or self._send_claimed(
+                    claimed.row.key, number, action, repeat=claimed.row.equal
+                )
         except JournalError as error:
             self._fail(error)
             outcome = _refused(action, Reason.STOPPED)
@@ -260,7 +300,7 @@ class Stream:
     def _recall_or_send(self, number: int, action: Action) -> Outcome | None:
         if not isinstance(action, Action):
             check_type(action, Action, "actions")  # which says what is wrong
-        journal = self._options.journal
+        journal = self._own_journal
         if journal is None:
             if self._is_repeat(action):
                 return _refused(action, Reason.DUPLICATE)
@@ -271,6 +311,13 @@ class Stream:
         repeat = self._is_repeat(action)
         if known is not None:
             return known
+        return self._send_claimed(key, number, action, repeat=repeat)
+
+    def _send_claimed(
+        self, key: str, number: int, action: Action, *, repeat: bool
+    ) -> Outcome | None:
+        journal = self._options.journal
+        assert journal is not None  # noqa: S101 -- it claimed the key
         if repeat:
             outcome = _refused(action, Reason.DUPLICATE)
             noted = journal.verdict_on(key, outcome)  # it may have rung last time
@@ -295,6 +342,8 @@ class Stream:
         delivery = Delivery(
             sender.context, action, options.send_within, lane=Lane.STREAMED
         )
+        if self._shared_journal is not None:
+            delivery.may_leave = self._shared_journal.may_leave
         doubt = None
         if options.unseen is not None and options.journal is not None:
             earlier = options.journal.earlier(key)

@@ -11,10 +11,21 @@ The modules, each imports only those above it:
 `shared_calls`    what events tell of calls, told to all and kept while calls last
 `listener`        what other pools tell, and that this one lives
 `migrate`         the schema, and its versions
+`batch_link`      what one runner asks of a batch's memory, in blocks
+`batch_reader`    reads a batch's memory, from any machine
+`batch_journal`   a batch's memory, for several runners
 `coordinator`     all of it, for one pool
 """
 
+from aiophlo.postgres.batch_journal import PostgresJournal
+from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.coordinator import PostgresCoordinator
 from aiophlo.postgres.migrate import MigrationError, migrate
 
-__all__ = ["MigrationError", "PostgresCoordinator", "migrate"]
+__all__ = [
+    "MigrationError",
+    "PostgresCoordinator",
+    "PostgresJournal",
+    "PostgresJournalReader",
+    "migrate",
+]

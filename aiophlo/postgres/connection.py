@@ -61,6 +61,11 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self.lost: asyncio.Future[Exception] = self._loop.create_future()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked something."""
+        return self._pgconn is not None
+
     async def open(self) -> None:
         """Connect.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -12,10 +12,13 @@ from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.call_events import CallEvent
-from aiophlo.model.validation import check_type
+from aiophlo.model.validation import check_seconds, check_type
+from aiophlo.observed_events import Observer
+from aiophlo.postgres.batch_journal import PostgresJournal
+from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.connection import Connection, said, unawaited
 from aiophlo.postgres.listener import Listener
-from aiophlo.postgres.migrate import MigrationError, migrate, newest, version_query
+from aiophlo.postgres.migrate import MigrationError, check_version, migrate
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_actions import PostgresActions
@@ -24,6 +27,7 @@ from aiophlo.postgres.shared_handovers import LOCK, PostgresHandovers
 from aiophlo.postgres.shared_meter import SharedMeter
 from aiophlo.postgres.shared_snapshots import SharedSnapshots
 from aiophlo.postgres.validation import (
+    check_journal_name,
     check_lease,
     check_namespace,
     check_secret,
@@ -232,6 +236,44 @@ class PostgresCoordinator:
         """Return what other pools told, as `coordination.Coordinator` says."""
         return await self._snapshots.others()
 
+    def journal(
+        self,
+        name: str,
+        *,
+        keep_days: float = 30.0,
+        observers: Iterable[Observer] = (),
+    ) -> PostgresJournal:
+        """Return a batch's memory in this database, for several runners at once.
+
+        It is used as a `Journal` is, over a connection of its own; the coordinator
+        needn't be open.
+
+        Args:
+            name: The batch's, such as `nightly-2026-11-28`: the same in all runners.
+            keep_days: Days without a runner after which it is deleted.
+            observers: Plain callables, told of every transaction with a
+                `JournalCommitted`.
+
+        Raises:
+            InvalidInputError: An argument can't be right.
+        """
+        return PostgresJournal(
+            self._url,
+            self._schema,
+            check_journal_name(name),
+            lease=self._lease,
+            keep_days=check_seconds(keep_days, "keep_days"),
+            observers=observers,
+        )
+
+    def read_journal(self, name: str) -> PostgresJournalReader:
+        """Open a batch's memory for reading, as `Journal.read` does; waits for it.
+
+        Raises:
+            JournalError: There is none of that name, or it can't be read.
+        """
+        return PostgresJournalReader(self._url, self._schema, check_journal_name(name))
+
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
@@ -252,12 +294,7 @@ class PostgresCoordinator:
         await self._books.open()
         if self._migrate:
             await self._make_schema()
-        version = await self._version()
-        if version < newest():  # a newer one serves, too: workers are renewed in turns
-            raise MigrationError(
-                f"postgres: schema {self._schema!r} has version {version}, and"
-                f" {newest()} is needed: run `aiophlo postgres migrate`"
-            )
+        await check_version(self._books, self._schema)
         self._clock.forget()
         beating = self._loop.create_task(self._beat())
         try:
@@ -274,12 +311,6 @@ class PostgresCoordinator:
             if isinstance(cause, (psycopg.OperationalError, OSError)):
                 raise AwayError(said(cause)) from error  # not the schema's fault
             raise
-
-    async def _version(self) -> int:
-        table = f'"{self._schema}".migrations'
-        if await self._books.fetch("SELECT to_regclass($1)::text", table) is None:
-            return 0
-        return int(await self._books.fetch(version_query(self._schema)) or 0)
 
     async def _beat(self) -> None:
         beats = 0

@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 
 from aiophlo.errors import PhloError
-from aiophlo.postgres.connection import said, shut
+from aiophlo.postgres.connection import Connection, said, shut
 from aiophlo.postgres.validation import check_namespace, check_url
 
 _PATIENCE: Final = 60.0  # seconds for all of it, other migrations' turns included
@@ -42,6 +42,24 @@ def newest() -> int:
 def version_query(schema: str) -> str:
     """Return the query for the version that the database has."""
     return f'SELECT max(number) FROM "{schema}".migrations'  # noqa: S608 -- a checked identifier
+
+
+async def check_version(connection: Connection, schema: str) -> None:
+    """Refuse a schema that isn't there, or is older than this release needs.
+
+    Raises:
+        AwayError: The database can't be reached.
+        MigrationError: Says what to do.
+    """
+    version = 0
+    table = f'"{schema}".migrations'
+    if await connection.fetch("SELECT to_regclass($1)::text", table) is not None:
+        version = int(await connection.fetch(version_query(schema)) or 0)
+    if version < newest():  # a newer one serves, too: workers are renewed in turns
+        raise MigrationError(
+            f"postgres: schema {schema!r} has version {version}, and {newest()} is"
+            " needed: run `aiophlo postgres migrate`"
+        )
 
 
 async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:

@@ -8,6 +8,7 @@ from aiophlo.model.validation import check_seconds
 
 SHORTEST_LEASE: Final = 3.0  # seconds: it is looked after once a second
 _NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_JOURNAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _SHORTEST_SECRET: Final = 16
 _URL: Final = re.compile(r"postgres(ql)?://\S+|\w+ ?=.+")
 
@@ -40,6 +41,21 @@ def check_namespace(value: str) -> str:
             " 48 of them"
         )
         raise InvalidInputError(message, field="namespace")
+    return value
+
+
+def check_journal_name(value: str) -> str:
+    """Return the name of a batch's memory.
+
+    Raises:
+        InvalidInputError: It can't be one.
+    """
+    if not isinstance(value, str) or not _JOURNAL.fullmatch(value):
+        message = (
+            "name: expected letters, digits and . _ : -, such as nightly-2026-11-28,"
+            " at most 100 of them"
+        )
+        raise InvalidInputError(message, field="name")
     return value
 
 

@@ -135,6 +135,7 @@ class Delivery(RegisteredDial):
         in_flight: A request of it is under way.
         left_elsewhere: Another pool's dial that this one waits for has left.
         on_slot: Called with each slot in hand, before `before_leaving`.
+        may_leave: Asked, if there is one, in the moment in which a request leaves.
         handover: Id of the handover that asks, if one does.
 
     Raises:
@@ -157,6 +158,7 @@ class Delivery(RegisteredDial):
         "lane",
         "left_elsewhere",
         "loop",
+        "may_leave",
         "no_budget",
         "on_slot",
         "over",
@@ -182,6 +184,7 @@ class Delivery(RegisteredDial):
         super().__init__()
         self.before_leaving = before_leaving
         self.on_slot: Callable[[], None] | None = None
+        self.may_leave: Callable[[], bool] | None = None
         self.handover: str | None = None
         self.in_flight = self.left_elsewhere = False
         self.tracked: TrackedRequest | None = None  # of a request without a verdict
@@ -375,6 +378,8 @@ class Delivery(RegisteredDial):
         self.tracked = tracked = TrackedRequest()
         if isinstance(self.verdict, InDoubt):
             tracked.may_leave = self._may_repeat  # asked again once connected
+        elif self.may_leave is not None:
+            tracked.may_leave = self.may_leave
         self.in_flight = True
         context.in_flight += 1
         if context.observers.listening:
@@ -538,7 +543,7 @@ class Delivery(RegisteredDial):
     def _may_repeat(self, wait: float = 0.0) -> bool:
         """Say whether one more request, `wait` seconds from now, is allowed."""
         assert self.verdict is not None  # noqa: S101 -- there was an attempt
-        if self.claim.superseded:
+        if self.claim.superseded or not (self.may_leave is None or self.may_leave()):
             return False
         return self.context.policy.may_send_again(
             self.verdict,

@@ -479,6 +479,7 @@ BEGIN
                         WHERE p.id = d.pool AND p.seen > p_now - 120.0)
                 LIMIT 1000 FOR UPDATE SKIP LOCKED);
             PERFORM {schema}.tidy_calls(p_now);
+            PERFORM {schema}.tidy_batches(p_now);
         WHEN 'bye' THEN
             DELETE FROM {schema}.pools WHERE id = (op->>'pool')::bigint;
         END CASE;

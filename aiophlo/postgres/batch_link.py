@@ -1,0 +1,339 @@
+"""What one runner asks of a batch's memory: in blocks, each a transaction.
+
+What is asked while a block is under way goes with the next one, so that many writes
+share a commit. A block whose answer was lost is asked again: each operation does
+nothing where it has been done.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from aiophlo.coordination import AwayError
+from aiophlo.errors import JournalError
+from aiophlo.instrumentation import Observers
+from aiophlo.logs import logger
+from aiophlo.postgres.connection import Connection
+
+_MOST: Final = 500  # intents in a block, and outcomes
+_AGAIN: Final = 0.3  # seconds to the next try to connect
+_BEATS: Final = 3  # signs of life in a lease
+_CLOSING: Final = 10.0  # seconds for what is still to be noted
+
+Answer = Mapping[str, Any]
+_Future = asyncio.Future[Any]
+_T = TypeVar("_T")
+
+
+@attrs.define
+class _Block:
+    """What goes out in one transaction.
+
+    Attributes:
+        intents: By name, what is about to leave.
+        outcomes: By name, the row's values.
+        releases: Names.
+        claims: Rows to claim, with whether those in doubt are; None for none.
+        futures: Done once the block is, each with its part of the answer.
+    """
+
+    intents: dict[int, _Future] = attrs.field(factory=dict)
+    outcomes: dict[int, tuple[Mapping[str, object], _Future]] = attrs.field(
+        factory=dict
+    )
+    releases: list[int] = attrs.field(factory=list)
+    claims: tuple[Sequence[Mapping[str, object]], bool, _Future] | None = None
+
+    @property
+    def writes(self) -> int:
+        """How many rows it writes, but for claims."""
+        return len(self.intents) + len(self.outcomes) + len(self.releases)
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.claims)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as the database takes it."""
+        asked: dict[str, object] = {}
+        if self.outcomes:
+            asked["outcomes"] = [values for values, _ in self.outcomes.values()]
+        if self.releases:
+            asked["releases"] = self.releases
+        if self.intents:
+            asked["intents"] = [*self.intents]
+        if self.claims is not None:
+            asked["claims"], asked["in_doubt"], _ = self.claims
+        return asked
+
+    def futures(self) -> list[_Future]:
+        """Return all that wait for it."""
+        waiting = [*self.intents.values()]
+        waiting += [future for _, future in self.outcomes.values()]
+        return waiting if self.claims is None else [*waiting, self.claims[2]]
+
+
+class BatchLink:
+    """A runner's connection to its batch, while it works.
+
+    Args:
+        connection: Its own.
+        schema: Of the tables.
+        name: What errors call the journal.
+        runner: Its number.
+        lease: Seconds for which it is taken for alive, unless it is heard of.
+        patience: Seconds for which the database may be away.
+        clock: Goes on while the machine sleeps.
+        observers: Who is told of each transaction.
+
+    Attributes:
+        until: When the lease is over, by `clock`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        schema: str,
+        name: str,
+        runner: int,
+        *,
+        lease: float,
+        patience: float,
+        clock: Callable[[], float],
+        observers: Observers,
+    ) -> None:
+        self._connection = connection
+        self._begin = f'SELECT "{schema}".begin_batch($1::jsonb)'
+        self._work = f'SELECT "{schema}".work_on_batch($1::jsonb)'
+        self._name = name
+        self._runner = runner
+        self._lease = lease
+        self._patience = patience
+        self._clock = clock
+        self._observers = observers
+        self._loop = asyncio.get_running_loop()
+        self._next = _Block()
+        self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._beat_due = self._closing = self._gone = False
+        self._away_since: float | None = None
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.until = 0.0
+
+    async def begin(self, details: Mapping[str, object]) -> Answer:
+        """Begin to work on the batch.
+
+        Raises:
+            AwayError: The database can't be reached.
+        """
+        asked_at = self._clock()
+        asked = {**details, "runner": self._runner, "lease": self._lease}
+        answer: Answer = json.loads(
+            await self._connection.fetch(self._begin, json.dumps(asked)) or "{}"
+        )
+        self.until = asked_at + self._lease
+        self._task = self._loop.create_task(self._run())
+        return answer
+
+    def check(self) -> None:
+        """Raise if nothing can be noted any more.
+
+        Raises:
+            JournalError: Says why.
+        """
+        if self._failure is not None:
+            raise JournalError(self._failure)
+
+    def intend(self, name: int) -> _Future:
+        """Note an intent; done when it is committed."""
+        self.check()
+        return self._put(self._next.intents, name)
+
+    def settle(self, values: Mapping[str, Any]) -> _Future:
+        """Note an outcome; done when it is committed.
+
+        One that comes after a failure is noted if that is possible still.
+        """
+        future: _Future = self._loop.create_future()
+        if not self._gone:
+            self._next.outcomes[values["name"]] = values, future
+            self._wake.set()
+        if self._failure is not None:
+            _refuse(future, JournalError(self._failure))
+        return future
+
+    def release(self, name: int) -> None:
+        """Give a claim back."""
+        self._next.releases.append(name)
+        self._wake.set()
+
+    async def claim(
+        self, rows: Sequence[Mapping[str, object]], *, in_doubt: bool
+    ) -> list[Answer | None]:
+        """Claim rows.
+
+        Raises:
+            JournalError: They can't be claimed.
+        """
+        async with self._claiming:
+            self.check()
+            future: _Future = self._loop.create_future()
+            self._next.claims = rows, in_doubt, future
+            self._wake.set()
+            answers: list[Answer | None] = await future
+            return answers
+
+    async def close(self) -> None:
+        """Note what is pending, and give all claims back."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSING)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        self._connection.close()
+        self._fail("it was closed before all was noted")
+
+    def _put(self, waiting: dict[int, _Future], name: int) -> _Future:
+        waiting[name] = future = self._loop.create_future()
+        self._wake.set()
+        return future
+
+    async def _run(self) -> None:
+        beat = self._loop.call_later(self._lease / _BEATS, self._beat)
+        try:
+            while not self._gone:
+                if not (self._next or self._beat_due or self._closing):
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                bye = self._closing and not self._next
+                if await self._exchange(bye=bye) and bye:
+                    return
+                if self._beat_due:
+                    self._beat_due = False
+                    beat = self._loop.call_later(self._lease / _BEATS, self._beat)
+        except Exception as error:
+            logger.failure("a shared journal failed", error=error)
+            self._gone = True
+            self._fail(f"of a fault: {type(error).__name__}")
+            raise
+        finally:
+            beat.cancel()
+
+    def _beat(self) -> None:
+        self._beat_due = True
+        self._wake.set()
+
+    async def _exchange(self, *, bye: bool) -> bool:
+        """Ask for what is next; False if the database is away."""
+        block = self._take()
+        asked = {"runner": self._runner, **block.as_json()}
+        if self._beat_due:
+            asked["beat"] = True
+        if bye:
+            asked["bye"] = True
+        began, asked_at = self._loop.time(), self._clock()
+        try:
+            answer = await self._ask(asked)
+        except AwayError as error:
+            self._put_back(block)
+            self._note_away(error)
+            await asyncio.sleep(_AGAIN)
+            return False
+        self._away_since = None
+        if "gone" in answer:
+            self._gone = True
+            self._put_back(block)
+            self._fail(
+                "this runner wasn't heard of in time: another one has taken over, and"
+                " what it had in flight is in doubt"
+            )
+            return False
+        self.until = asked_at + self._lease
+        if block.writes and self._observers.listening:
+            self._tell_commit(self._loop.time() - began, block.writes)
+        self._finish(block, answer)
+        return True
+
+    async def _ask(self, asked: Mapping[str, object]) -> Answer:
+        if not self._connection.is_open:
+            await self._connection.open()
+        text = await self._connection.fetch(self._work, json.dumps(asked))
+        answer: Answer = json.loads(text or "{}")
+        return answer
+
+    def _take(self) -> _Block:
+        block, self._next = self._next, _Block()
+        _move_rest(block.intents, self._next.intents)
+        _move_rest(block.outcomes, self._next.outcomes)
+        return block
+
+    def _put_back(self, block: _Block) -> None:
+        later = self._next
+        self._next = _Block(
+            {**block.intents, **later.intents},
+            {**block.outcomes, **later.outcomes},
+            block.releases + later.releases,
+            block.claims or later.claims,
+        )
+
+    def _note_away(self, error: AwayError) -> None:
+        now = self._clock()
+        if self._away_since is None:
+            self._away_since = now
+            logger.warning(
+                "the database of batch %s is away (%s): nothing new is sent",
+                self._name,
+                error,
+            )
+        elif now - self._away_since > self._patience and self._failure is None:
+            self._fail(f"its database is away: {error}")
+
+    def _fail(self, why: str) -> None:
+        """Refuse whoever waits, and will; outcomes are tried until it is closed."""
+        if self._failure is None:
+            self._failure = f"journal {self._name}: {why}"
+        block, self._next = self._next, _Block()
+        if not self._gone:
+            self._next.outcomes = block.outcomes
+        for future in block.futures():
+            _refuse(future, JournalError(self._failure))
+
+    def _finish(self, block: _Block, answer: Answer) -> None:
+        for _, future in block.outcomes.values():
+            _resolve(future, None)
+        intended = set(answer.get("intended", ()))
+        for name, future in block.intents.items():
+            if name in intended:
+                _resolve(future, None)
+            else:
+                what = f"journal {self._name}: a row is another runner's"
+                _refuse(future, JournalError(what))
+        if block.claims is not None:
+            _resolve(block.claims[2], answer["claims"] or [])
+
+    def _tell_commit(self, seconds: float, writes: int) -> None:
+        from aiophlo.observed_events import JournalCommitted  # noqa: PLC0415 -- for most, for nothing
+
+        self._observers.tell(JournalCommitted(seconds, writes))
+
+
+def _move_rest(block: dict[int, _T], later: dict[int, _T]) -> None:
+    while len(block) > _MOST:
+        name, item = block.popitem()
+        later[name] = item
+
+
+def _resolve(future: _Future, value: object) -> None:
+    if not future.done():  # whoever waited may have been cancelled
+        future.set_result(value)
+
+
+def _refuse(future: _Future, error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody has to: the next call raises as well

@@ -38,6 +38,8 @@ from aiophlo.postgres.validation import (
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
 _TIDY_EVERY: Final = 60  # signs of life
+_STEADY: Final = 10.0  # seconds after which it may be lost again
+_MUCH_LONGER: Final = 16.0  # times, where it is lost again and again: of a full disk
 _AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at random
 
 
@@ -275,20 +277,27 @@ class PostgresCoordinator:
         return PostgresJournalReader(self._url, self._schema, check_journal_name(name))
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        longer = 1.0
         while True:
+            began = self._loop.time()
             try:
                 await work()
-            except AwayError as error:
-                self._lost(work, error)
-            except MigrationError as error:
-                self._lost(work, error)
-                self._refused = error
-                self._reached.set()
             except Exception as error:  # noqa: BLE001 -- a fault must not end it for ever
-                logger.failure("coordinating pools failed", error=error)
-                self._lost(work, error)
+                if self._loop.time() - began > _STEADY:
+                    longer = 1.0
+                elif work in self._works:
+                    longer = min(longer * 2, _MUCH_LONGER)
+                self._ended(work, error)
             least, spread = _AGAIN
-            await asyncio.sleep(least + self._random() * spread)
+            await asyncio.sleep((least + self._random() * spread) * longer)
+
+    def _ended(self, work: Callable[[], Awaitable[None]], error: Exception) -> None:
+        if not isinstance(error, (AwayError, MigrationError)):
+            logger.failure("coordinating pools failed", error=error)
+        self._lost(work, error)
+        if isinstance(error, MigrationError):
+            self._refused = error
+            self._reached.set()
 
     async def _book(self) -> None:
         await self._books.open()

@@ -292,9 +292,13 @@ class SharedMeter:
                     if streamed:
                         self._streamed[server_time] = slot
                 if not math.isnan(self._last):
-                    gap = max(slot - self._last, 0.0)
+                    gap = min(max(slot - self._last, 0.0), self._longest_gap())
                     self._step += (gap - self._step) * _SMOOTHED
                 self._last = slot
+
+    def _longest_gap(self) -> float:
+        """Return what comes of many pools; what is longer is a pause, which ends."""
+        return 2 * self._shares.pools * self._interval / self.pace(self._time())
 
     def _ask(self, operation: dict[str, object]) -> None:
         self._operations.ask(operation).add_done_callback(self._answered)

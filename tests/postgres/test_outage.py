@@ -1,16 +1,19 @@
 """Without its database a pool goes on by itself, and says so."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import psycopg
 import pytest
 
 from aiophlo import Accepted, InDoubt, NotSent, Quota, Reason, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import send
@@ -282,3 +285,51 @@ async def test_fault_of_ours_does_not_end_coordination_for_ever(
             assert isinstance(await send(pool, act(WarmTransfer, 1)), Accepted)
         await until(lambda: pool.state().coordinated)
         assert isinstance(await send(pool, act(WarmTransfer, 2)), Accepted)
+
+
+async def test_driver_that_never_ends_its_connecting_holds_nobody_up(
+    own_postgres: Postgres, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Psycopg waits for a server that is silent, though it has been cancelled."""
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        own_connect = psycopg.AsyncConnection.connect
+        hanging = asyncio.Event()
+
+        async def hang(*arguments: object, **options: object) -> object:
+            while not hanging.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await hanging.wait()
+            return await own_connect(*arguments, **options)  # type: ignore[arg-type]  # passed on
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "connect", hang)
+        await asyncio.to_thread(own_postgres.kill)
+        await until(lambda: not pool.state().coordinated)
+        await asyncio.to_thread(own_postgres.start)
+        began = time.monotonic()
+        outcome = await send(pool, act(WarmTransfer, 1), send_within=2.0)
+        assert isinstance(outcome, Accepted)
+        await asyncio.sleep(2.5)
+        monkeypatch.undo()
+        await until(lambda: pool.state().coordinated)
+        assert time.monotonic() - began < 8.0
+        hanging.set()
+
+
+async def test_joiner_whose_pool_misses_all_notices_hears_the_outcome(
+    own_postgres: Postgres, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a notice tells is in the database, too: it is looked up."""
+    monkeypatch.setattr(Listener, "_hear", lambda *_: None)
+    async with coordinated(own_postgres.url, simulator, 2) as (one, two):
+        held = simulator.hold_answers()
+        leader = asyncio.create_task(send(one, act(WarmTransfer, 1)))
+        await simulator.wait_for(requests=1)
+        joiner = asyncio.create_task(send(two, act(WarmTransfer, 1)))
+        await asyncio.sleep(0.3)
+        held.release()
+        await leader
+        async with asyncio.timeout(1.5):
+            outcome = await joiner
+        assert isinstance(outcome, Accepted)
+        assert outcome.joined
+    assert simulator.ledger.dials() == 1

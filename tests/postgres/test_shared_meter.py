@@ -334,3 +334,13 @@ async def test_slot_is_not_to_be_taken(why: str) -> None:
     stage.database.coordinated = why != "deaf"
     stage.want(streamed=1, awaited=int(why == "awaited"))
     assert not stage.database.asked[-1][0]["streamed"]
+
+
+async def test_pause_between_two_slots_is_not_taken_for_the_pace() -> None:
+    """All who wait would be refused, though the rate is as ever."""
+    stage = Stage()
+    stage.want(awaited=50)
+    await stage.database.answer(slots=[100.0])
+    stage.want(awaited=49)
+    await stage.database.answer(slots=[103.0])
+    assert stage.meter.step(stage.now) < 0.3

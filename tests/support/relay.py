@@ -13,11 +13,12 @@ class Relay:
 
     Attributes:
         port: Its own.
+        to: Where to; may be changed, for new connections.
         delay: As given; may be changed.
     """
 
     def __init__(self, port: int, delay: float = 0.0) -> None:
-        self._to = port
+        self.to = port
         self.port = 0
         self.delay = delay
         self._tasks: set[asyncio.Task[None]] = set()
@@ -39,8 +40,7 @@ class Relay:
         self._server.close()
         for task in self._tasks:
             task.cancel()
-        for writer in self._writers:
-            writer.transport.abort()
+        self.hang_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
@@ -52,6 +52,12 @@ class Relay:
         """Pass on what comes by new connections."""
         self._is_cut = False
 
+    def hang_up(self) -> None:
+        """End all connections, with everybody told."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
     async def _join(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -59,7 +65,7 @@ class Relay:
         if self._is_cut:
             return
         try:
-            theirs = await asyncio.open_connection("127.0.0.1", self._to)
+            theirs = await asyncio.open_connection("127.0.0.1", self.to)
         except OSError:
             writer.close()
             return

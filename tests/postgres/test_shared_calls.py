@@ -19,7 +19,7 @@ from aiophlo.handover.watch import Party
 from aiophlo.model.call_events import CallEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
-from aiophlo.simulator import Simulator
+from aiophlo.simulator import Callback, Simulator, State
 from aiophlo.webhooks.events import Event, parse_event
 from tests.handover.test_event_router import (
     AGENT,
@@ -34,6 +34,7 @@ from tests.handover.test_event_router import (
 from tests.postgres.conftest import SharedPool
 from tests.postgres.test_outage import until
 from tests.support.doubles import pool_of
+from tests.support.handover_stage import webhook
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
@@ -174,6 +175,30 @@ async def test_process_that_starts_in_mid_call_knows_who_is_inside(
             assert (Party.AGENT, INSIDE) in told
             one.feed(refused("busy", "ring"))
             await until(lambda: told[-1] == (Party.PARTNER, LEFT))
+
+
+async def test_handover_comes_off_in_a_process_that_gets_none_of_its_events(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """It began after the call, and the proxy has another favourite."""
+    people = {AGENT: State.LEFT, CUSTOMER: State.TALKING, PARTNER: State.TALKING}
+    coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+    router = EventRouter(coordinator=coordinator)
+    async with (
+        workers(postgres, namespace, simulator, 1) as (other,),
+        webhook(other, simulator.auth_token) as url,
+    ):
+        simulator.post_events(Callback(url=url))
+        call = simulator.place_call("p", "n", agent=AGENT, customer=CUSTOMER)
+        await simulator.wait_for(lambda _: len(simulator.posts) == 2)
+        async with pool_of(simulator, coordinator=coordinator) as pool:
+            node = pool.phlo("p").multi_party_call("n")
+            options: dict[str, Any] = {"agent": AGENT, "customer": CUSTOMER}
+            async with pool.consult(
+                node, to=PARTNER, router=router, **options
+            ) as consult:
+                assert await consult.complete() == PARTNER
+            assert {it.address: it.state for it in call.members.values()} == people
 
 
 async def test_router_that_is_made_late_knows_who_is_inside(

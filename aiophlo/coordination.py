@@ -184,6 +184,7 @@ class Claim(Enum):
     UNCLAIMED = "unclaimed"  # it may, though nobody can be asked at present
     UNKNOWN = "unknown"  # it may not: another may have, and nobody can be asked
     TAKEN_OVER = "taken_over"  # it may not: another has
+    ENGAGED = "engaged"  # it may not: the agent is in a newer handover
 
 
 class Lease(Protocol):
@@ -197,11 +198,15 @@ class Lease(Protocol):
 
     @property
     def may_ring(self) -> bool:
-        """Whether somebody may be rung now."""
+        """Whether who was engaged last may be rung now."""
 
     @property
     def holds(self) -> bool:
-        """Whether the agent may be hung up now, and the customer brought back."""
+        """Whether the agent may be hung up now."""
+
+    @property
+    def may_bring_back(self) -> bool:
+        """Whether the customer may be brought back now, as `claim` has just said."""
 
     async def begin(
         self, *, targets: Sequence[str], conference_uuid: str | None
@@ -229,8 +234,12 @@ class Lease(Protocol):
     async def claim(self) -> Claim:
         """Claim it again, if it is over; say who may bring the customer back."""
 
-    def end(self) -> None:
-        """Give it up: there is nothing left to be done for the customer."""
+    def end(self, *, alarmed: bool = False) -> None:
+        """Give it up: no other pool has anything left to do for the customer.
+
+        Args:
+            alarmed: Who recovers a journal that has it may still try.
+        """
 
     async def ended(self) -> None:
         """Wait until other pools know of its end, for a second at most."""

@@ -165,21 +165,14 @@ class Lifecycle:
         for field, some in (("agent", (options.agent,)), ("to", options.targets)):
             if all(map(self._is_in_another, some)):
                 raise engaged_error(field, *some)
-        if options.router is not None:
-            self.watch = options.router.watch(
-                agent=options.agent,
-                customer=options.customer,
-                tell=self._heard,
-                conference_uuid=options.conference_uuid,
-                customer_call_uuid=options.customer_call_uuid,
-                handover=self.status.entry.id,
-            )
         self.started, self.when_left = True, when_left
         self._began_at = asyncio.get_running_loop().time()
         self._registry.begin(self)
         self._registry.engage(options.agent, self)
         try:
             await self._begin_elsewhere()
+            self._raise_if_ended_meanwhile()
+            self._listen()  # now: what happens in one that is refused alarms of nobody
         except BaseException as error:
             if self._ending is None:
                 self._leave()
@@ -203,6 +196,23 @@ class Lifecycle:
             raise engaged_error(refusal, *engaged.get(refusal, ()))
         self._leased = True
 
+    def _raise_if_ended_meanwhile(self) -> None:
+        if self._ending is not None:
+            message = f"the handover was ended from elsewhere ({self.status!r})"
+            raise HandoverError(message)
+
+    def _listen(self) -> None:
+        options = self.status.options
+        if options.router is not None:
+            self.watch = options.router.watch(
+                agent=options.agent,
+                customer=options.customer,
+                tell=self._heard,
+                conference_uuid=options.conference_uuid,
+                customer_call_uuid=options.customer_call_uuid,
+                handover=self.status.entry.id,
+            )
+
     def _not_begun(self, reason: Reason, why: str) -> VerdictError:
         options = self.status.options
         action = options.transfer(options.targets[0])
@@ -213,7 +223,7 @@ class Lifecycle:
         self._registry.leave(self)
         if self.watch is not None and self.status.options.router is not None:
             self.status.options.router.forget(self.watch)
-        self.status.lease.end()
+        self.status.lease.end(alarmed=self.status.alarm is not None)
 
     def _taken_over(self) -> None:
         logger.warning(

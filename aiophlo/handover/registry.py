@@ -35,10 +35,10 @@ class Open(Protocol):
 class OwnLease:
     """The lease of a handover that no other pool knows of: nobody takes it over."""
 
-    may_ring = holds = True
+    may_ring = holds = may_bring_back = True
 
     def __init__(self) -> None:
-        self.when_taken_over: Callable[[], None] = self.end
+        self.when_taken_over: Callable[[], None] = _nothing
 
     async def begin(
         self, *, targets: Sequence[str], conference_uuid: str | None
@@ -56,7 +56,7 @@ class OwnLease:
         """Claim it again: it is held."""
         return Claim.HELD
 
-    def end(self) -> None:
+    def end(self, *, alarmed: bool = False) -> None:
         """Give it up."""
 
     async def ended(self) -> None:
@@ -144,9 +144,10 @@ class HandoverRegistry:
         return True
 
     def release(self, address: str, handover: Open) -> None:
-        """Let other handovers engage an address."""
-        self._open[handover].discard(address)
-        del self._engaged[address]
+        """Let other handovers engage an address, unless this one has left already."""
+        if self._engaged.get(address) is handover:
+            self._open[handover].discard(address)
+            del self._engaged[address]
 
     def is_engaged(self, address: str) -> bool:
         """Say whether an open handover has engaged an address."""
@@ -201,3 +202,7 @@ class HandoverRegistry:
                 task.cancel()
             if left:
                 await asyncio.wait(left)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody can take it over."""

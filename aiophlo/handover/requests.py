@@ -53,6 +53,8 @@ class CheckedDelivery(Delivery):
     def begin_request(self) -> TrackedRequest:
         """Count one more request as under way, if it may leave.
 
+        It is checked again in the moment of leaving: connecting takes its time.
+
         Raises:
             NotNowError: It may not.
         """
@@ -61,7 +63,10 @@ class CheckedDelivery(Delivery):
             self._why = why
             self.prevented_by = NotNowError()
             raise self.prevented_by
-        return super().begin_request()
+        tracked = super().begin_request()
+        also = tracked.may_leave
+        tracked.may_leave = lambda: self._check() is None and (also is None or also())
+        return tracked
 
     def cancelled(self) -> Outcome:
         """Return the verdict on an action that was kept back, or whose caller left."""
@@ -92,14 +97,13 @@ async def abort_once(
         lease: Of the handover.
         handover: Its id.
     """
-    claim = await lease.claim()
-    if claim in {Claim.TAKEN_OVER, Claim.UNKNOWN}:
+    if await lease.claim() not in {Claim.HELD, Claim.UNCLAIMED}:
         return NotSent(action=action, reason=Reason.NOT_COORDINATED, attempts=0)
     delivery = CheckedDelivery(
         sender.context,
         action,
         within,
-        lambda: kept_back(wanted=True, leased=lease.holds or claim is Claim.UNCLAIMED),
+        lambda: kept_back(wanted=True, leased=lease.may_bring_back),
     )
     delivery.handover = handover
     try:

@@ -65,7 +65,9 @@ class Ringing:
         status = self._status
         while self._untried and status.situation.may_ask:
             target = self._untried.popleft()
-            if not await self._lifecycle.engage(target):
+            is_free = await self._lifecycle.engage(target)
+            self._raise_if_given_up()
+            if not is_free:
                 self._tried.append(Tried(target, Ending.ENGAGED))
                 continue
             outcome = await self._ring(target)
@@ -92,7 +94,9 @@ class Ringing:
             EngagedError: They are in another open handover.
         """
         target = self._untried.popleft()
-        if not await self._lifecycle.engage(target):
+        is_free = await self._lifecycle.engage(target)
+        self._raise_if_given_up()
+        if not is_free:
             raise engaged_error("to", target)
         outcome = await self._ring(target)
         if isinstance(outcome, InDoubt | NotSent | Rejected):

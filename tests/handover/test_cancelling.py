@@ -15,6 +15,7 @@ from aiophlo.simulator import Call, Callback, Habit, Simulator, State
 from tests.support.calm_time import CalmLoop, CalmSelector
 from tests.support.doubles import pool_of
 from tests.support.handover_stage import NODE, PHLO, webhook
+from tests.support.shared_leases import SharedLeases
 
 
 class StepLoop(CalmLoop):
@@ -107,7 +108,7 @@ class Placed:
 
 
 @asynccontextmanager
-async def switchboard() -> AsyncIterator[Switchboard]:
+async def switchboard(shared: SharedLeases | None) -> AsyncIterator[Switchboard]:
     """Set up what all the calls share."""
     router = EventRouter()
     async with (
@@ -116,6 +117,8 @@ async def switchboard() -> AsyncIterator[Switchboard]:
         pool_of(simulator) as pool,
     ):
         simulator.post_events(Callback(url=url))
+        if shared is not None:
+            pool._handovers().shared = shared  # noqa: SLF001 -- what a coordinator does
         yield Switchboard(simulator, pool, router)
 
 
@@ -150,10 +153,12 @@ async def settled(pool: SessionPool) -> None:
         await asyncio.wait(set(tasks))
 
 
-async def cancel_everywhere(then: tuple[int, ...]) -> int:
+async def cancel_everywhere(
+    then: tuple[int, ...], shared: SharedLeases | None = None
+) -> int:
     """Cancel a handover at step 1, 2, … until it is done; give their number."""
     beyond, step = 0, 0
-    async with switchboard() as board:
+    async with switchboard(shared) as board:
         while beyond < 3:  # how many steps there are varies a little
             step += 1
             placed = board.place(step)
@@ -161,6 +166,7 @@ async def cancel_everywhere(then: tuple[int, ...]) -> int:
             came_so_far = await cancelled_at(placed.hand_over(), steps)
             await settled(board.pool)
             placed.check()
+            assert shared is None or not (shared.open or shared.engaged)
             if not came_so_far:
                 beyond += 1
                 assert placed.call[placed.agent].state is State.LEFT  # handed over
@@ -182,3 +188,11 @@ def test_customer_is_well_when_cancelled_at_any_step() -> None:
 def test_customer_is_well_when_cancelled_twice(later: int) -> None:
     """Impatient frameworks cancel again, in the middle of the cleaning up."""
     assert run(cancel_everywhere((later,))) > 50
+
+
+@pytest.mark.parametrize("then", [(), (3,)])
+def test_nobody_stays_engaged_in_other_pools_when_cancelled(
+    then: tuple[int, ...],
+) -> None:
+    """Each question to the database is one more step to be cancelled at."""
+    assert run(cancel_everywhere(then, SharedLeases())) > 70

@@ -50,6 +50,11 @@ _LAST: Final = {
     Recovery.NO_TRANSFER: Phase.WITH_AGENT,
     Recovery.TAKEN_OVER: Phase.TAKEN_OVER,
 }  # phases; any other is the alarm
+_UNSETTLED: Final = frozenset({Recovery.UNKNOWN, Recovery.ENGAGED})
+_REFUSALS: Final = {
+    Claim.TAKEN_OVER: Recovery.TAKEN_OVER,
+    Claim.ENGAGED: Recovery.ENGAGED,
+}
 
 
 @attrs.frozen
@@ -123,13 +128,14 @@ class Rescuer:
     async def _recovery_of(
         self, handover: OpenHandover, lease: Lease, age: float
     ) -> Recovery:
-        if await lease.claim() is Claim.TAKEN_OVER:
-            return Recovery.TAKEN_OVER
+        refusal = _REFUSALS.get(await lease.claim())
+        if refusal is Recovery.TAKEN_OVER:
+            return refusal
         try:
             sender = self._sender_of(handover.account)
         except InvalidInputError:
             sender = None  # and so there are no observers of that account, either
-        reason = self._why_untouched(handover, age)
+        reason = refusal or self._why_untouched(handover, age)
         if sender is None:
             return reason or Recovery.UNKNOWN
         if reason is not None:
@@ -237,8 +243,8 @@ class Rescue:
                 age = time.time() - handover.began_at
                 recovery = await self._rescuer.recover(handover, lease, age)
         finally:
-            lease.end()
-            if recovery in {Recovery.UNKNOWN, Recovery.ENGAGED}:
+            lease.end(alarmed=recovery in _UNSETTLED)
+            if recovery in _UNSETTLED:
                 self._table.let_go(handover)
             else:
                 await self._table.end(handover)
@@ -269,6 +275,7 @@ class Takeovers:
     async def _recover(
         self, handover: OpenHandover, lease: Lease, overdue: float
     ) -> None:
+        recovery = Recovery.UNKNOWN
         try:
             recovery = await self._rescuer.recover(handover, lease, overdue)
             logger.warning(
@@ -278,7 +285,7 @@ class Takeovers:
                 extra={"phlo_handover": handover.id},
             )
         finally:
-            lease.end()
+            lease.end(alarmed=recovery in _UNSETTLED)
 
 
 def _tell_step(

@@ -33,6 +33,7 @@ class Operations:
 
     Attributes:
         open: Whether the database is asked, and nothing fails at once.
+        closed_at: Loop time at which that ended last.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Operations:
         self._due = math.inf  # loop time by which the next statement goes out
         self._timer: asyncio.Handle | None = None
         self.open = False
+        self.closed_at = -math.inf
 
     def ask(
         self, operation: Operation, *, within: float = 0.0
@@ -92,6 +94,7 @@ class Operations:
             raise lost.result()
         finally:
             self.open = False
+            self.closed_at = self._loop.time()
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._due = None, math.inf

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from aiophlo import (
+    CustomerOnHoldError,
+    EngagedError,
     Journal,
     NobodyAnsweredError,
     NotSentError,
@@ -414,7 +416,8 @@ async def test_owner_that_wakes_while_another_still_brings_back_has_lost(
     lease = own.lease(handover)
     assert await lease.begin(targets=[FIRST], conference_uuid=None) is None
     assert await lease.claim() is Claim.HELD
-    own.forget(handover.id)  # a stopped process prolongs nothing
+    own.forget(lease)  # a stopped process prolongs nothing
+    own.stop_taking_over()
     await two.open(lambda: 0.0, [account])
     two.handovers(lambda _, lease, __: taken.append(lease))
     try:
@@ -429,3 +432,44 @@ async def test_owner_that_wakes_while_another_still_brings_back_has_lost(
     finally:
         await one.close()
         await two.close()
+
+
+async def test_alarmed_handover_is_recovered_from_its_journal(
+    postgres: Postgres, namespace: str, tmp_path: Path
+) -> None:
+    """Somebody was told, and the customer is on hold until something is done."""
+    async with (
+        set_stage(coordinator=coordinator(postgres, namespace)) as stage,
+        Journal(tmp_path / "journal") as journal,
+    ):
+        with pytest.raises(CustomerOnHoldError):
+            async with stage.consult(journal=journal, bring_back_within=0.2):
+                stage.simulator.answer_next(502, action="abort_transfer", times=None)
+        stage.simulator.clear_script()
+        (found,) = await stage.pool.recover_handovers(journal)
+        assert found.recovery is Recovery.NO_TRANSFER  # the last one came through
+        assert stage.customer_is_with_agent
+
+
+async def test_clicks_at_the_same_moment_in_two_processes_begin_one_handover(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Nobody can say which was first, and neither may harm the other."""
+    async with two_pools(postgres, namespace) as stages:
+
+        async def hand_over(stage: Stage) -> bool:
+            try:
+                async with stage.consult():
+                    pass
+            except EngagedError:
+                return False
+            return True
+
+        for number in range(1, 51):
+            begun = await asyncio.gather(*map(hand_over, stages))
+            assert sum(begun) in {1, 2}  # both, one after the other
+            assert stages[0].customer_is_with_agent
+            assert len(stages[0].rung) >= number
+        assert stages[0].alarms == []
+        engaged = "SELECT count(*) = 0 FROM {schema}.engagements"
+        assert await rows(postgres, engaged, namespace) == [(True,)]

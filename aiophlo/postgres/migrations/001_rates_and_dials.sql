@@ -434,7 +434,7 @@ BEGIN
         WHEN 'read_calls' THEN
             answer := {schema}.read_calls(op, p_now);
         WHEN 'begin_handover', 'engage', 'release', 'prolong', 'claim', 'take_over',
-            'end_handover' THEN
+            'end_handover', 'restore' THEN
             -- One lock for them all, which sorts among those of dials by the same number.
             PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
             CASE op->>'do'
@@ -453,6 +453,8 @@ BEGIN
                 answer := {schema}.take_over(op, p_now);
             WHEN 'end_handover' THEN
                 PERFORM {schema}.end_handover(op, p_now);
+            WHEN 'restore' THEN
+                PERFORM {schema}.restore_engagements(op);
             END CASE;
         WHEN 'seen' THEN
             INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)

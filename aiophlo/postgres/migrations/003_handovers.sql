@@ -7,11 +7,14 @@ CREATE TABLE {schema}.handovers (
     epoch integer NOT NULL DEFAULT 1,
     until float8 NOT NULL,
     entry jsonb,
-    ended float8
+    ended float8,
+    alarmed boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX handovers_until ON {schema}.handovers (until) WHERE ended IS NULL;
 COMMENT ON TABLE {schema}.handovers IS
     'Handovers and their leases; entry has the agent''s address in clear while one is open';
+COMMENT ON COLUMN {schema}.handovers.alarmed IS
+    'It ended with an alarm, so that a journal that has it may still be recovered';
 
 CREATE TABLE {schema}.engagements (
     who bigint PRIMARY KEY,
@@ -89,38 +92,71 @@ LANGUAGE sql AS $$
     SELECT jsonb_build_object('mine', coalesce(jsonb_agg(id), '[]')) FROM mine
 $$;
 
+-- Engages again whom handovers of this pool had engaged before its connection was lost,
+-- and nobody else for them.
+CREATE FUNCTION {schema}.restore_engagements(p_op jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    its_id text;
+    engaged bigint[];
+BEGIN
+    FOR its_id, engaged IN
+        SELECT h.id, {schema}.integers(held.value->'engaged')
+            FROM jsonb_each(p_op->'held') held
+            JOIN {schema}.handovers h ON h.id = held.key
+            WHERE h.pool = (p_op->>'pool')::bigint AND h.ended IS NULL
+                AND h.epoch = (held.value->>'epoch')::integer
+    LOOP
+        DELETE FROM {schema}.engagements
+            WHERE handover = its_id AND who <> ALL(engaged);
+        PERFORM {schema}.engage(its_id, engaged);
+    END LOOP;
+END $$;
+
 -- Claims one handover: again, by its epoch, or, without, from a process that has died.
--- What is in no row was begun while the database was away, or lost by a crash of it.
+-- What is in no row, or in an older one, was lost by a crash of the server. Nobody may
+-- act where the agent is in a newer handover.
 CREATE FUNCTION {schema}.claim(p_op jsonb, p_now float8) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
     h {schema}.handovers;
     its_pool bigint := (p_op->>'pool')::bigint;
     its_epoch integer := (p_op->>'epoch')::integer;
-    its_until float8 := p_now + (p_op->>'lease')::float8;
+    is_new boolean := its_epoch IS NULL;
 BEGIN
     SELECT * INTO h FROM {schema}.handovers WHERE id = p_op->>'id';
     IF NOT FOUND THEN
-        INSERT INTO {schema}.handovers VALUES (
-            p_op->>'id', its_pool, coalesce(its_epoch, 2), its_until, p_op->'entry');
-        PERFORM {schema}.engage(p_op->>'id', {schema}.integers(p_op->'agent'));
-        RETURN jsonb_build_object('epoch', coalesce(its_epoch, 2));
-    ELSIF h.ended IS NOT NULL THEN
+        its_epoch := coalesce(its_epoch, 2);
+    ELSIF h.ended IS NOT NULL AND NOT (is_new AND h.alarmed) THEN
         RETURN '{"epoch": null}';
-    ELSIF its_epoch IS NULL THEN
-        IF h.epoch > 1 AND h.until > p_now THEN
+    ELSIF is_new THEN
+        IF h.epoch > 1 AND h.until > p_now AND h.ended IS NULL
+            AND NOT (h.pool = its_pool AND (p_op->>'again')::boolean)
+        THEN
             RETURN '{"epoch": null}';
         END IF;
         its_epoch := h.epoch + 1;
-    ELSIF h.epoch <> its_epoch OR h.pool <> its_pool THEN
+    ELSIF its_epoch < h.epoch OR its_epoch = h.epoch AND h.pool <> its_pool THEN
         RETURN '{"epoch": null}';
     END IF;
-    UPDATE {schema}.handovers SET pool = its_pool, epoch = its_epoch, until = its_until
-        WHERE id = h.id;
+    IF EXISTS (
+        SELECT FROM {schema}.engagements
+        WHERE who = ANY({schema}.integers(p_op->'agent')) AND handover <> p_op->>'id')
+    THEN
+        RETURN '{"epoch": null, "engaged": true}';
+    END IF;
+    INSERT INTO {schema}.handovers AS it (id, pool, epoch, until, entry) VALUES (
+        p_op->>'id', its_pool, its_epoch, p_now + (p_op->>'lease')::float8,
+        p_op->'entry')
+        ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, epoch = excluded.epoch,
+            until = excluded.until, entry = excluded.entry, ended = NULL,
+            alarmed = false;
+    PERFORM {schema}.engage(p_op->>'id', {schema}.integers(p_op->'engaged'));
     RETURN jsonb_build_object('epoch', its_epoch);
 END $$;
 
--- Takes over what has run out, some seconds after its owner knows it.
+-- Takes over what has run out, some seconds after its owner knows it. What is its own and
+-- has run out was taken over by an answer that was lost.
 CREATE FUNCTION {schema}.take_over(p_op jsonb, p_now float8) RETURNS jsonb
 LANGUAGE sql AS $$
     WITH mine AS (
@@ -130,24 +166,31 @@ LANGUAGE sql AS $$
             FROM (
                 SELECT id, until FROM {schema}.handovers
                 WHERE ended IS NULL AND until < p_now - (p_op->>'grace')::float8
-                    AND pool <> (p_op->>'pool')::bigint
+                    AND NOT p_op->'not' ? id
                     AND entry->>'account' IN (
                         SELECT jsonb_array_elements_text(p_op->'accounts'))
                 ORDER BY until LIMIT 100) overdue
             WHERE h.id = overdue.id
-            RETURNING h.epoch, h.entry, p_now - overdue.until AS overdue)
+            RETURNING h.id, h.epoch, h.entry, p_now - overdue.until AS overdue)
     SELECT jsonb_build_object('taken', coalesce(jsonb_agg(to_jsonb(mine)), '[]'))
         FROM mine
 $$;
 
--- Ends a handover, so that nobody takes it over or begins it late.
+-- Ends a handover, so that nobody takes it over or begins it late. Without an epoch it
+-- is one of a process that has died, or claimed by an answer that was lost.
 CREATE FUNCTION {schema}.end_handover(p_op jsonb, p_now float8) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    its_epoch integer := (p_op->>'epoch')::integer;
 BEGIN
-    INSERT INTO {schema}.handovers AS h (id, pool, until, ended)
-        VALUES (p_op->>'id', (p_op->>'pool')::bigint, p_now, p_now)
-        ON CONFLICT (id) DO UPDATE SET ended = p_now, entry = NULL
-            WHERE h.pool = excluded.pool AND h.ended IS NULL;
+    INSERT INTO {schema}.handovers AS h (id, pool, epoch, until, ended, alarmed)
+        VALUES (p_op->>'id', (p_op->>'pool')::bigint, coalesce(its_epoch, 1), p_now,
+            p_now, (p_op->>'alarmed')::boolean)
+        ON CONFLICT (id) DO UPDATE
+            SET ended = p_now, entry = NULL, alarmed = excluded.alarmed
+            WHERE h.ended IS NULL AND (h.epoch < excluded.epoch
+                OR h.pool = excluded.pool AND h.epoch = coalesce(its_epoch, h.epoch)
+                OR its_epoch IS NULL AND h.epoch = 1);
     IF FOUND THEN
         DELETE FROM {schema}.engagements WHERE handover = p_op->>'id';
     END IF;
@@ -158,7 +201,7 @@ CREATE FUNCTION {schema}.tidy_handovers(p_now float8) RETURNS void
 LANGUAGE sql AS $$
     DELETE FROM {schema}.handovers WHERE id IN (
         SELECT id FROM {schema}.handovers
-        WHERE ended < p_now - 3600.0 OR ended IS NULL AND until < p_now - 86400.0
+        WHERE ended < p_now - 86400.0 OR ended IS NULL AND until < p_now - 86400.0
         LIMIT 5000);
     DELETE FROM {schema}.engagements e WHERE NOT EXISTS (
         SELECT FROM {schema}.handovers h WHERE h.id = e.handover AND h.ended IS NULL)

@@ -27,7 +27,7 @@ from aiophlo.coordination import Claim, Lease
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
-from aiophlo.postgres.shared_handovers import PostgresLease
+from aiophlo.postgres.lease import PostgresLease
 from aiophlo.simulator import Habit, Simulator
 from tests.postgres.test_outage import until
 from tests.support.doubles import account_of, pool_of
@@ -249,7 +249,8 @@ async def test_events_of_a_newer_handover_are_not_taken_for_the_older_ones(
         consult = await one.consult().__aenter__()
         lease = consult._status.lease  # noqa: SLF001 -- nothing else tells when
         assert isinstance(lease, PostgresLease)
-        lease._handovers.forget(consult.id)  # noqa: SLF001 -- a stopped process prolongs nothing
+        lease._handovers.forget(lease)  # noqa: SLF001 -- a stopped process prolongs nothing
+        one.pool._handovers().shared.stop_taking_over()  # noqa: SLF001 -- as above
         await until(lambda: not lease.holds)
         free = "SELECT count(*) = 0 FROM {schema}.engagements"
         await until_it_says(postgres, free, namespace)

@@ -19,7 +19,7 @@ from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.connection import Connection, said, unawaited
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, check_version, migrate
-from aiophlo.postgres.operations import Operations
+from aiophlo.postgres.operations import Answer, Operations
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_actions import PostgresActions
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
@@ -323,6 +323,7 @@ class PostgresCoordinator:
 
     async def _beat(self) -> None:
         beats = 0
+        tidied: asyncio.Future[Answer] | None = None
         if self._handovers is not None:
             self._handovers.catch_up()
         while True:
@@ -336,8 +337,8 @@ class PostgresCoordinator:
             if self._handovers is not None:
                 self._handovers.beat()
             beats += 1
-            if beats % _TIDY_EVERY == 0:
-                self._operations.tell({"do": "tidy", "key": LOCK})
+            if beats % _TIDY_EVERY == 0 or _leaves_more(tidied):
+                tidied = self._operations.ask({"do": "tidy", "key": LOCK})
             await asyncio.sleep(_BEAT)
 
     def _hearing(self) -> None:
@@ -402,3 +403,11 @@ class PostgresCoordinator:
             return
         for actions in self._actions:
             actions.hear(kind, details)
+
+
+def _leaves_more(tidied: asyncio.Future[Answer] | None) -> bool:
+    """Say whether there was more to delete than one statement may."""
+    if tidied is None or not tidied.done() or tidied.exception() is not None:
+        return False
+    more: bool = tidied.result()["more"]
+    return more

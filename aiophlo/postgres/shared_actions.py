@@ -220,7 +220,9 @@ class PostgresActions:
                     return NotSent(
                         action=dial.action, reason=Reason.EXPIRED, attempts=0
                     )
-                await self._within(ended, min(pause, left))
+                if left > -_LAST_WORD:
+                    pause = min(pause, max(left, _LAST_WORD / 4))
+                await self._within(ended, pause)
                 pause = _LOOK_EVERY
         finally:
             dial.left_elsewhere = False
@@ -228,7 +230,7 @@ class PostgresActions:
 
     async def _within(self, ended: asyncio.Event, seconds: float) -> None:
         try:
-            async with asyncio.timeout(max(seconds, 0.05)):
+            async with asyncio.timeout(seconds):
                 await ended.wait()
         except TimeoutError:
             return

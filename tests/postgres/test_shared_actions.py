@@ -192,3 +192,25 @@ async def test_end_of_a_dial_is_told_at_once_only_to_who_waits_for_it(
     actions.finish(dial, Accepted(action=dial.action, attempts=1))
     assert asked.done()[-1] == "finish"
     assert (asked.within[-1] > 0) is not is_joined
+
+
+def test_joiner_past_its_deadline_looks_twice_a_second() -> None:
+    """A leader that rings for a minute would be asked for twelve hundred times."""
+
+    async def join() -> int:
+        asked = Asked()
+        loop = asyncio.get_running_loop()
+        dial = Dial(act(WarmTransfer), deadline=loop.time() + 1.0)
+        task = asyncio.create_task(actions_of(asked, []).begin(dial))
+        await asyncio.sleep(0)
+        asked.operations[0][1].set_result({"join": "5", "outcome": None})
+        rings = {"outcome": None, "ended": False, "has_left": True, "lives": True}
+        for _ in range(11_000):
+            for _, future in asked.operations[1:]:
+                if not future.done():
+                    future.set_result(rings)
+            await asyncio.sleep(0.001)
+        task.cancel()
+        return len(asked.operations) - 1
+
+    assert 18 <= run_virtually(join()) < 35

@@ -350,6 +350,7 @@ DECLARE
     made record;
     was_joined boolean;
     joins integer := 0;
+    deleted integer;
     keys bigint[];
     key_of_one bigint;
 BEGIN
@@ -472,7 +473,9 @@ BEGIN
             PERFORM {schema}.tidy_handovers(p_now);
             DELETE FROM {schema}.dials WHERE (key, id) IN (
                 SELECT key, id FROM {schema}.dials
-                WHERE until < p_now - 60.0 LIMIT 5000 FOR UPDATE SKIP LOCKED);
+                WHERE until < p_now - 60.0 LIMIT 2000 FOR UPDATE SKIP LOCKED);
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            answer := jsonb_build_object('more', deleted = 2000);
             DELETE FROM {schema}.dials WHERE (key, id) IN (
                 SELECT d.key, d.id FROM {schema}.dials d
                 WHERE d.until = 'Infinity' AND d.begun < p_now - 120.0

@@ -102,8 +102,8 @@ def _counts(one: Mapping[str, Any]) -> Iterator[Text]:
 def _states(one: Mapping[str, Any]) -> Iterator[Text]:
     yield Text("now:", "dim")
     yield _cell("in flight", str(one["in_flight"]))
-    for lane in ("urgent", "awaited", "streamed"):
-        yield _cell(f"waiting, {lane}", str(one["waiting"].get(lane, 0)))
+    for lane, number in one["waiting"].items():
+        yield _cell(f"waiting, {lane}", str(number))
 
 
 def _times(one: Mapping[str, Any]) -> Iterator[Text]:

@@ -8,7 +8,6 @@ const PHASES = {
   completing: "completing", checking: "checking", bringing_back: "bringing back",
   with_partner: "with partner", over: "over", on_hold: "on hold",
 };
-const LANES = { urgent: "urgent", awaited: "awaited", streamed: "streamed" };
 const VERDICTS = { accepted: "accepted", rejected: "rejected", not_sent: "not sent", in_doubt: "in doubt" };
 
 const at = (id) => document.getElementById(id);
@@ -130,7 +129,7 @@ function accountCard(account) {
   if (account.paused_for > 0) about.append(make("span", { class: "paused" }, `paused after a 429, ${Math.ceil(account.paused_for)} s more`));
   else if (lowered) about.append(make("span", {}, `slowed to ${account.pace.toFixed(1)}/s after a 429`));
   const own = account.owner === account.account ? "" : ` – shares the quota of ${account.owner}`;
-  const waiting = Object.entries(LANES).map(([lane, name]) => tile(`waiting, ${name}`, account.waiting[lane] || 0));
+  const waiting = Object.entries(account.waiting).map(([lane, number]) => tile(`waiting, ${lane}`, number));
   const verdicts = Object.entries(VERDICTS).map(([verdict, name]) =>
     tile(name, account.verdicts[verdict], verdict === "in_doubt" && account.verdicts[verdict] > 0));
   return make("article", { class: "card", "data-account": account.account, "aria-label": `Account ${account.account}` },

@@ -349,6 +349,8 @@ class PostgresCoordinator:
         if work == self._book:
             for meter in self._meters:
                 meter.share_again()
+            for calls in self._calls:
+                calls.tell_untold()  # also while others aren't heard
         if self.coordinated or len(self._works) < len(self._tasks):
             return
         self.coordinated = True

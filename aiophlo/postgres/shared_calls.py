@@ -91,7 +91,8 @@ class PostgresCalls:
     def __init__(self, hear: Callable[[CallEvent], object]) -> None:
         self._hear = hear
         self._digests: CallDigests | None = None
-        self._known: dict[int, None] = {}
+        self._known: set[int] = set()
+        self._known_in_order: deque[int] = deque()
         self._untold: deque[_Told] = deque()
         self._is_telling = False
         self._asked_at = -math.inf
@@ -146,7 +147,7 @@ class PostgresCalls:
             names = (hidden.conference_uuid, hidden.call_uuid, *hidden.keys)
             self._untold.append(_Told(hide("\0".join(names)), hidden))
             self._drop_oldest()
-            self._tell_soon()
+            self.tell_untold()
         return hidden
 
     def _drop_oldest(self) -> None:
@@ -161,7 +162,7 @@ class PostgresCalls:
                 _UNTOLD,
             )
 
-    def _tell_soon(self) -> None:
+    def tell_untold(self) -> None:
         """Tell a block, unless one is under way: the next follows it by itself."""
         if self._is_telling or not self._untold or not self._operations.open:
             return
@@ -179,7 +180,7 @@ class PostgresCalls:
                 self._untold.extendleft(reversed(block))  # told when it is back
                 return
             self._keep(block)
-            self._tell_soon()
+            self.tell_untold()
             if not self._is_telling:
                 self._has_dropped = False
                 self._all_told.set()
@@ -204,7 +205,7 @@ class PostgresCalls:
         """Tell what couldn't be told, and read what wasn't heard."""
         self._untold.extendleft(told for _, told in reversed(self._told_lately))
         self._told_lately.clear()
-        self._tell_soon()
+        self.tell_untold()
         if not self._hears_all:
             self._stop_reading()
             unawaited(self._read(), self._tasks)
@@ -289,9 +290,10 @@ class PostgresCalls:
     def _is_new(self, number: int) -> bool:
         if number in self._known:
             return False
-        self._known[number] = None
+        self._known.add(number)
+        self._known_in_order.append(number)
         if len(self._known) > _KNOWN:
-            del self._known[next(iter(self._known))]
+            self._known.remove(self._known_in_order.popleft())
         return True
 
     async def close(self) -> None:
@@ -300,7 +302,7 @@ class PostgresCalls:
             return
         self._closed = True
         self._stop_reading()
-        self._tell_soon()
+        self.tell_untold()
         if self._is_telling:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS):

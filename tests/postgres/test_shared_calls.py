@@ -310,7 +310,23 @@ async def test_one_that_cannot_listen_is_heard(own_postgres: Postgres) -> None:
         processes(own_postgres.url) as (two,),
     ):
         assert not one.coordinator.coordinated
-        await two.has_heard([one.tell(number) for number in range(150)])
+        told = [one.tell(number) for number in range(150)]
+        await two.has_heard(told)
+        await asyncio.to_thread(own_postgres.kill)
+        await until(lambda: not one.coordinator._operations.open)  # noqa: SLF001 -- said nowhere else
+        told += [one.tell(number) for number in range(150, 300)]
+        await asyncio.to_thread(own_postgres.start)
+        await two.has_heard(told)
+
+
+async def test_event_is_known_again_for_a_while(
+    postgres: Postgres, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of every event of a year would fill the memory."""
+    monkeypatch.setattr("aiophlo.postgres.shared_calls._KNOWN", 3)
+    async with processes(postgres.url, namespace=namespace) as (one,):
+        known = [one.tell(number) for number in range(5)][-3:]
+        assert one.calls._known == set(known)  # noqa: SLF001 -- no other sees it
 
 
 @pytest.mark.parametrize("is_told_before", [True, False])

@@ -5,6 +5,7 @@
     python -m benchmarks.cluster             # all but the soaks, some seven minutes
     python -m benchmarks.cluster idle cost   # these alone
     python -m benchmarks.cluster --alone     # what happens without the database
+    python -m benchmarks.cluster soak crashes --seconds 60   # 600 by default, each
 
 Starts a Postgres and the simulator, which keeps the quota strictly, and the processes.
 The ledger says what was rung and how many answers were a 429.
@@ -22,25 +23,35 @@ from benchmarks.cluster.clicks import click_twice
 from benchmarks.cluster.courses import COURSES, Course, measure, work
 from benchmarks.cluster.kills import kill
 from benchmarks.cluster.rows import Report, print_report
+from benchmarks.cluster.soak import soak
 from benchmarks.cluster.stops import stop
 from benchmarks.cluster.worker import run as hand_over
 from benchmarks.harness.lab import say
-from tests.support.postgres import find_binaries, running_postgres
+from tests.support.postgres import Postgres, find_binaries, running_postgres
 
 # Courses that are judged: what should be zero in them, and isn't, is the exit status.
-JUDGED: Final[dict[str, Callable[[str], Coroutine[Any, Any, Report]]]] = {
-    "double clicks on handovers": click_twice,
-    "kill": kill,
-    "stop": stop,
+JUDGED: Final[dict[str, Callable[[Postgres, float], Coroutine[Any, Any, Report]]]] = {
+    "double clicks on handovers": lambda postgres, _: click_twice(postgres.url),
+    "kill": lambda postgres, _: kill(postgres.url),
+    "stop": lambda postgres, _: stop(postgres.url),
+    "soak": soak,
+    "crashes": lambda postgres, seconds: soak(postgres, seconds, crashes=CRASHES),
 }
+CRASHES: Final = 5
+BY_NAME_ALONE: Final = "soak", "crashes"  # as they take long
 
 
 def _chosen(all_names: Iterable[str], given: Sequence[str]) -> list[str]:
-    return [name for name in all_names if not given or any(map(name.startswith, given))]
+    if not given:
+        return [name for name in all_names if name not in BY_NAME_ALONE]
+    return [name for name in all_names if any(map(name.startswith, given))]
 
 
-async def measure_all(names: Sequence[str], database: str | None) -> int:
+async def measure_all(
+    names: Sequence[str], postgres: Postgres | None, seconds: float
+) -> int:
     """Run the courses, and print a row for each; return how much was wrong."""
+    database = postgres.url if postgres else None
     if database:
         await migrate(database)
     head = None
@@ -51,8 +62,10 @@ async def measure_all(names: Sequence[str], database: str | None) -> int:
             print("|", " | ".join(head), "|\n|", "---|" * len(head), sep="")
         print("|", " | ".join([name, *map(str, figures.values())]), "|", flush=True)
     wrong = 0
-    for name in _chosen(JUDGED, names) if database else ():
-        report = await JUDGED[name](database or "")
+    if postgres is None:
+        return wrong
+    for name in _chosen(JUDGED, names):
+        report = await JUDGED[name](postgres, seconds)
         print(f"\n{name}")
         print_report(report)
         wrong += len(report.wrong)
@@ -65,6 +78,7 @@ def main() -> int:
     known = ", ".join([*COURSES, *JUDGED])
     parser.add_argument("courses", nargs="*", help=f"of: {known}")
     parser.add_argument("--alone", action="store_true", help="without the database")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of each soak")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--hand-over", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -77,13 +91,14 @@ def main() -> int:
         asyncio.run(hand_over(*given.hand_over))
         return 0
     if given.alone:
-        return min(asyncio.run(measure_all(given.courses, None)), 1)
+        return asyncio.run(measure_all(given.courses, None, given.seconds))
     binaries = find_binaries()
     if binaries is None:
         say("no Postgres server is installed")
         return 2
     with running_postgres(binaries) as postgres:
-        return min(asyncio.run(measure_all(given.courses, postgres.url)), 1)
+        wrong = asyncio.run(measure_all(given.courses, postgres, given.seconds))
+    return min(wrong, 1)
 
 
 if __name__ == "__main__":

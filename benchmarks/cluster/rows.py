@@ -1,6 +1,7 @@
 """What a course came to: rows to print, and what is wrong."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -14,7 +15,7 @@ class Report:
         wrong: What should be zero and isn't, in words.
     """
 
-    rows: Sequence[Mapping[str, object]]
+    rows: Sequence[Mapping[str, Any]]
     wrong: Sequence[str] = ()
 
 

@@ -6,6 +6,7 @@ from aiophlo.postgres import migrate
 from benchmarks.cluster.clicks import click_twice
 from benchmarks.cluster.courses import Course, measure
 from benchmarks.cluster.kills import kill
+from benchmarks.cluster.soak import soak
 from benchmarks.cluster.stops import stop
 from tests.support.postgres import Postgres
 
@@ -83,3 +84,28 @@ async def test_stopped_owner_harms_no_newer_handover_and_alarms_of_nobody(
     report = await stop(own_postgres.url, lease=LEASE, seconds=8.0)
     assert report.wrong == []
     assert report.rows[0]["ended as taken over"] == 10
+
+
+async def test_soak_of_killed_processes_finds_nothing_wrong(
+    own_postgres: Postgres,
+) -> None:
+    """The promise of four processes is kept by those that are left."""
+    await migrate(own_postgres.url)
+    report = await soak(own_postgres, 4.0)
+    assert report.wrong == []
+    assert report.rows[0]["killed"] >= 2
+
+
+async def test_soak_finds_nothing_wrong_though_the_database_crashes(
+    own_postgres: Postgres,
+) -> None:
+    """Each goes on by itself, and none takes what another one has."""
+    await migrate(own_postgres.url)
+    report = await soak(own_postgres, 4.0, crashes=1)
+    assert report.wrong == []
+
+
+async def test_soak_finds_much_wrong_where_nothing_is_shared() -> None:
+    """What finds nothing would find nothing broken either."""
+    report = await soak(None, 4.0)
+    assert report.rows[0]["429"] or report.rows[0]["while away"]

@@ -109,7 +109,8 @@ class SessionPool:
             Plivo's own; with another `base_url` than Plivo's, that one.
         caller_ids: Numbers that your PHLOs call from, where nothing else of the account
             does: `look` takes no call from another number for a dial's, and need not
-            wait until all calls are listed. None if they aren't known.
+            wait until all calls are listed. Without them a pool that looks learns them
+            from dials that it has made, if these agree.
         coordinator: What is shared with other pools, a
             `aiophlo.postgres.PostgresCoordinator`: the quota, one dial per double
             click, the last word to a party; and events of calls, if it is the
@@ -405,9 +406,10 @@ class SessionPool:
         Seen proves that it was; unseen proves nothing. By GETs alone, at the account's
         rate, behind everything else that waits for it: nothing rings. A call is taken
         for the dial's if it goes out to the address that was dialled, began when the
-        request was under way, and is the only such one, once all calls are listed that
-        would be; with the pool's `caller_ids`, if it calls from one of them, too, at
-        once. No other dial of this pool to that phone may have left at the same time.
+        request was under way, calls from the pool's `caller_ids`, given or learned, and
+        is the only such one; where these aren't known, once all calls are listed that
+        would be. No other dial of this pool to that phone may have left at the same
+        time.
 
         Args:
             outcome: Of a `WarmTransfer`, `ColdTransfer` or `AddUser`, with its

@@ -17,7 +17,9 @@ from aiophlo.cli.rows import Unusable, action_of, own_key, rows_of
 from aiophlo.cli.terminal_text import number_of
 from aiophlo.errors import InvalidInputError, JournalError
 from aiophlo.journal.journal import Journal
+from aiophlo.looking.caller_ids import Node
 from aiophlo.looking.matching import Window
+from aiophlo.looking.recent_dials import MadeDial
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import WarmTransfer
 from aiophlo.model.address_matching import phone_of
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _AT_ONCE = 50  # rows that are looked for
+_SAMPLES = 50  # accepted rows of a node by which its caller id may be learned
 _SLOW = 13.0  # seconds that another row's call may begin after it left
 _RUNG = ("accepted", "in_doubt")
 
@@ -126,6 +129,7 @@ async def _until_ended(
 async def _look(
     doubts: "_Doubts", pool: SessionPool, account: Account, resolved: Resolved
 ) -> None:
+    await doubts.learn(pool, account)
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def settle(row: _Row) -> None:
@@ -166,9 +170,13 @@ class _Doubts:
         ]
         phones = {phone_of(row.action.to) for row in self.rows}
         self._left: defaultdict[str, list[float]] = defaultdict(list)
-        for _, action, left_at, _ in self._rung() if phones else ():
+        self._made: defaultdict[Node, list[MadeDial]] = defaultdict(list)
+        for _, action, left_at, in_doubt in self._rung() if phones else ():
             if (phone := phone_of(action.to)) in phones:
                 self._left[phone].append(left_at)
+            made = self._made[action.phlo_id, action.node_id]
+            if not in_doubt and len(made) < _SAMPLES:
+                made.append(MadeDial(action.to, left_at))
 
     def _rung(self) -> Iterator[tuple[int, WarmTransfer, float, bool]]:
         """Yield the rows whose phones may have rung, and whether that is in doubt."""
@@ -186,6 +194,12 @@ class _Doubts:
             line, fields = row
             with contextlib.suppress(InvalidInputError):  # it was never sent
                 yield line, action_of(fields, defaults, own_key(fields) or None)
+
+    async def learn(self, pool: SessionPool, account: Account) -> None:
+        """Learn from what was accepted which numbers the rows are called from."""
+        looking = pool._looks()  # noqa: SLF001 -- its command
+        for node, made in self._made.items():
+            await looking.learn(account, node, made)
 
     async def settle(
         self, row: _Row, pool: SessionPool, account: Account, resolved: Resolved

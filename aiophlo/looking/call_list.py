@@ -52,7 +52,13 @@ class CallList:
         self._now = now
 
     async def read(
-        self, phlo_id: str, to: str | None, *, since: float, within: float
+        self,
+        phlo_id: str,
+        to: str | None,
+        *,
+        since: float,
+        within: float,
+        queued: bool = True,
     ) -> Reading:
         """Read the live, the queued and the finished calls to an address.
 
@@ -61,10 +67,12 @@ class CallList:
             to: Whom it has dialled; None for calls to anybody.
             since: Unix time, by this machine's clock, from which finished calls count.
             within: Seconds after which a question is worthless.
+            queued: Whether the queued ones are read, too.
         """
         reader = _Reader(self._sender, self._now, phlo_id, to, within)
         await reader.read_under_way("live")
-        await reader.read_under_way("queued")
+        if queued:
+            await reader.read_under_way("queued")
         await reader.read_finished(since)
         return reader.reading
 

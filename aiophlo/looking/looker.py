@@ -10,8 +10,9 @@ import attrs
 from aiophlo.logs import logger
 from aiophlo.looking.call_list import CallList, Reading
 from aiophlo.looking.call_records import CallRecord
+from aiophlo.looking.caller_ids import CallerIds, Node
 from aiophlo.looking.matching import Match, Window, match
-from aiophlo.looking.recent_dials import RecentDials
+from aiophlo.looking.recent_dials import MadeDial, RecentDials
 from aiophlo.model.actions import DialAction
 from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import Accepted, InDoubt, Rejected
@@ -22,7 +23,7 @@ from aiophlo.sending.sender import Sender
 LOOK_FOR: Final = 8.0  # seconds
 _LEAST: Final = 1.0  # seconds that the questions of one look have
 # Seconds from one look to the next, where one may settle it at any time.
-_PAUSES: Final = (0.5, 1.0, 1.5, 2.0)
+_PAUSES: Final = (0.5, 1.5, 2.0, 2.0)
 _AGAIN: Final = 1.0  # seconds, once all that would be listed is
 
 
@@ -46,12 +47,21 @@ class Looker:
     Args:
         options: How.
         recent: The pool's own dials, of late.
+
+    Attributes:
+        caller_ids: What dials call from, as far as it is known.
     """
 
     def __init__(self, options: LookOptions, recent: RecentDials) -> None:
         self._options = options
         self._recent = recent
+        self.caller_ids = CallerIds(options.caller_ids, recent, options.now)
         self._closing = asyncio.Event()
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """What gives Unix time."""
+        return self._options.now
 
     def close(self) -> None:
         """Let no look wait any longer."""
@@ -79,14 +89,18 @@ class Looker:
                 call that is seen.
             once: Look once, once all calls are listed, in however much of `look_for`.
         """
-        search = _Search(outcome, sender, self._options, self._recent, is_alone)
+        search = _Search(outcome, sender, self, self._recent, is_alone)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + look_for
         while True:
             pause = search.until_listed if once else search.pause
             if await self._sleep(min(pause, deadline - loop.time())):
                 return search.sighting
-            await search.look(within=max(deadline - loop.time(), _LEAST))
+            within = max(deadline - loop.time(), _LEAST)
+            await self.caller_ids.learn(search.node, search.read_sample)
+            if search.is_too_early and loop.time() < deadline:
+                continue
+            await search.look(within=within)
             sighting = search.sighting
             settled = sighting.seen if wanted is None else wanted(sighting)
             if settled or once or search.refused or loop.time() >= deadline:
@@ -116,17 +130,18 @@ class _Search:
         self,
         outcome: InDoubt,
         sender: Sender,
-        options: LookOptions,
+        looker: Looker,
         recent: RecentDials,
         is_alone: bool,  # noqa: FBT001 -- private
     ) -> None:
         assert isinstance(outcome.action, DialAction)  # noqa: S101 -- checked by callers
         self._dial = outcome.action
         self._window = Window.of(outcome)
-        self._options = options
+        self._looker = looker
+        self._now = looker.now
         self._recent = recent
         self._is_alone = is_alone
-        self._calls = CallList(sender, options.now)
+        self._calls = CallList(sender, looker.now)
         self._looks = 0
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -139,25 +154,53 @@ class _Search:
     @property
     def until_listed(self) -> float:
         """Seconds until all is listed that would be."""
-        return self._window.listed_by - self._options.now()
+        return self._window.listed_by - self._now()
+
+    @property
+    def node(self) -> Node:
+        """PHLO and node of the dial."""
+        return self._dial.phlo_id, self._dial.node_id
+
+    @property
+    def _caller_ids(self) -> frozenset[str]:
+        return self._looker.caller_ids.known(self.node)
+
+    async def read_sample(self, dial: MadeDial) -> Reading:
+        """Read the calls to the phone of another dial of the node."""
+        since = Window.around(dial.left_at).begin
+        return await self._calls.read(
+            self._dial.phlo_id, dial.to, since=since, within=_LEAST, queued=False
+        )
+
+    @property
+    def is_too_early(self) -> bool:
+        """Whether no call can be told from another's yet."""
+        return not self._caller_ids and self.until_listed > 0
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look is worth its requests."""
-        if self._options.caller_ids and self._looks < len(_PAUSES):
+        """Seconds until the next look is worth its requests, or may be."""
+        known, until_listed = bool(self._caller_ids), self.until_listed
+        if known and self._looks < len(_PAUSES):
             return _PAUSES[self._looks]
-        until_listed = self.until_listed
-        if self._options.caller_ids:
+        if known:
             return min(_PAUSES[-1], max(until_listed, _AGAIN))
-        return max(until_listed, _AGAIN if self._looks else 0.0)
+        if until_listed > 0:
+            return min(until_listed, _AGAIN)  # they may be learned meanwhile
+        return _AGAIN if self._looks else 0.0
 
     async def look(self, *, within: float) -> None:
         """Look once."""
         self._looks += 1
         listed_by = self._window.listed_by
-        was_late_enough = self._options.now() >= listed_by
+        was_late_enough = self._now() >= listed_by
         reading = await self._calls.read(
-            self._dial.phlo_id, self._dial.to, since=self._window.begin, within=within
+            self._dial.phlo_id,
+            self._dial.to,
+            since=self._window.begin,
+            within=within,
+            # An early look, which only a call from our own number can settle.
+            queued=was_late_enough or not self._caller_ids,
         )
         self.refused = isinstance(reading.last, Rejected)
         complete = reading.complete and was_late_enough
@@ -172,8 +215,8 @@ class _Search:
             reading.records,
             to=self._dial.to,
             window=self._window.moved(reading.ahead),
-            caller_ids=self._options.caller_ids,
-            complete=complete,
+            caller_ids=self._caller_ids,
+            complete=complete and not self._looker.caller_ids.may_learn(self.node),
             alone=alone and self._is_alone,
         )
 

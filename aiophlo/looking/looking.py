@@ -1,11 +1,13 @@
 """What a pool looks with: its looker, and what sends to the Voice API per account."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeGuard
 
 from aiophlo.looking.call_list import CallList, Reading
+from aiophlo.looking.caller_ids import Node
 from aiophlo.looking.looker import LOOK_FOR, Looker, LookOptions
-from aiophlo.looking.recent_dials import RecentDials
+from aiophlo.looking.matching import Window
+from aiophlo.looking.recent_dials import MadeDial, RecentDials
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import DialAction
 from aiophlo.model.outcomes import InDoubt, Outcome
@@ -78,6 +80,23 @@ class Looking:
         return await self.look(
             outcome, account, look_for=PATIENCE, is_alone=is_alone, once=True
         )
+
+    async def learn(
+        self, account: Account, node: Node, samples: Iterable[MadeDial]
+    ) -> None:
+        """Learn what a node's dials call from, by some of an earlier run."""
+        calls = CallList(self.voice_sender(account))
+
+        async def read(dial: MadeDial) -> Reading:
+            return await calls.read(
+                node[0],
+                dial.to,
+                since=Window.around(dial.left_at).begin,
+                within=PATIENCE,
+                queued=False,
+            )
+
+        await self._looker.caller_ids.learn(node, read, samples)
 
     async def read(
         self, account: Account, phlo_id: str, to: str, *, since: float, within: float

@@ -2,10 +2,10 @@
 
 By number alone nothing is proved: others call the same phone. A call is a candidate if
 it goes out, to the address that was dialled, from one of the caller ids where these are
-known, and began while the dial's request may have been carried out. One candidate is
-proof; two are none. Where no caller ids are known, a call of somebody else's may be the
-only one that is listed yet: then one candidate is proof only once everything that would
-be listed is.
+known (`caller_ids` learns them), and began while the dial's request may have been
+carried out. One candidate is proof; two are none. Where no caller ids are known, a call
+of somebody else's may be the only one that is listed yet: then one candidate is proof
+only once everything that would be listed is.
 """
 
 import math
@@ -44,6 +44,11 @@ class Window:
         waited = outcome.waited if outcome.attempts <= 1 else 0.0
         on_its_way = min(max(outcome.seconds - waited, 0.0), _LONGEST)
         return cls(left_at - _BEFORE, left_at + on_its_way + _AFTER)
+
+    @classmethod
+    def around(cls, left_at: float) -> "Window":
+        """Return the window of a dial that was answered at once."""
+        return cls(left_at - _BEFORE, left_at + _AFTER)
 
     @property
     def listed_by(self) -> float:

@@ -2,13 +2,37 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+import attrs
+
 from aiophlo.looking.matching import Window
+from aiophlo.model.actions import DialAction
+from aiophlo.model.address_matching import phone_of
+from aiophlo.model.redaction import mask
 
 MEMORY: Final = 600.0  # seconds
 _SLOW: Final = 13.0  # seconds that another dial's call may begin after it left
+_PER_NODE: Final = 50  # dials that are kept of a node, however long ago
+
+
+@attrs.frozen
+class MadeDial:
+    """A dial that has left.
+
+    Attributes:
+        to: Whom it dialled.
+        left_at: Unix time.
+    """
+
+    to: str = attrs.field(repr=mask)
+    left_at: float
+
+    @property
+    def phone(self) -> str:
+        """The phone behind the address."""
+        return phone_of(self.to)
 
 
 class RecentDials:
@@ -26,17 +50,28 @@ class RecentDials:
         self._since = now()
         self._order: deque[tuple[float, str]] = deque()
         self._by_phone: dict[str, list[float]] = {}
+        self._by_node: dict[tuple[str, str], deque[MadeDial]] = {}
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def note(self, phone: str) -> None:
+    def note(self, dial: DialAction) -> None:
         """Note that a dial leaves now."""
-        at = self._now()
+        at, phone = self._now(), phone_of(dial.to)
         while self._order and self._order[0][0] < at - MEMORY:
             self._forget(*self._order.popleft())
         self._order.append((at, phone))
         self._by_phone.setdefault(phone, []).append(at)
+        node = self._by_node.setdefault(
+            (dial.phlo_id, dial.node_id), deque(maxlen=_PER_NODE)
+        )
+        # Of a busy node, those that are long enough ago are needed, too.
+        if len(node) < _PER_NODE or at - node[0].left_at > _SLOW:
+            node.append(MadeDial(dial.to, at))
+
+    def made_by(self, node: tuple[str, str]) -> Iterable[MadeDial]:
+        """Return some dials of a node, the oldest first."""
+        return tuple(self._by_node.get(node, ()))
 
     def is_alone(self, phone: str, window: Window, left_at: float) -> bool:
         """Say whether no other dial to a phone can have made a call in a window.

@@ -15,7 +15,6 @@ from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, DialAction, Lane
-from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import (
     Accepted,
     InDoubt,
@@ -116,8 +115,8 @@ class DeliveryContext:
 class DialLog(Protocol):
     """What is told of every dial that leaves."""
 
-    def note(self, phone: str) -> None:
-        """Note that a dial to a phone leaves now."""
+    def note(self, dial: DialAction) -> None:
+        """Note that a dial leaves now."""
 
 
 class Delivery(RegisteredDial):
@@ -373,7 +372,7 @@ class Delivery(RegisteredDial):
         if not self.attempts:
             self.first_sent_at = self.sent
             if context.recent_dials is not None and isinstance(self.action, DialAction):
-                context.recent_dials.note(phone_of(self.action.to))
+                context.recent_dials.note(self.action)
         self.attempts += 1
         self.tracked = tracked = TrackedRequest()
         if isinstance(self.verdict, InDoubt):

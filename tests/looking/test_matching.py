@@ -12,6 +12,7 @@ from aiophlo.looking.recent_dials import MEMORY, RecentDials
 from tests.support.doubles import act, address
 
 TO = address(1)
+DIAL = WarmTransfer(phlo_id="p", node_id="n", trigger_source=address(9), to=TO)
 LEFT_AT = 1_000.0
 OURS = "+14155550100"
 DOUBT = InDoubt(
@@ -29,6 +30,11 @@ RECORD = CallRecord(
     state=CallState.RINGING,
     began_at=LEFT_AT,
 )
+
+
+def dial(number: int) -> WarmTransfer:
+    """Return a dial to a number."""
+    return attrs.evolve(DIAL, to=address(number))
 
 
 def judge(
@@ -113,18 +119,18 @@ def test_other_dials_to_the_phone_are_remembered_for_a_while() -> None:
     dials = RecentDials(lambda: now)
     window = Window.of(DOUBT)
     now = LEFT_AT
-    dials.note("a")
-    assert dials.is_alone("a", window, LEFT_AT)
-    assert dials.is_alone("b", window, LEFT_AT)
+    dials.note(dial(1))
+    assert dials.is_alone(address(1), window, LEFT_AT)
+    assert dials.is_alone(address(2), window, LEFT_AT)
     now = LEFT_AT + 1.0
-    dials.note("a")
-    dials.note("b")
-    assert not dials.is_alone("a", window, LEFT_AT)
-    assert not dials.is_alone("b", window, 900.0), "that one is another's own"
+    dials.note(dial(1))
+    dials.note(dial(2))
+    assert not dials.is_alone(address(1), window, LEFT_AT)
+    assert not dials.is_alone(address(2), window, 900.0), "that one is another's own"
     now += MEMORY
-    dials.note("c")
+    dials.note(dial(3))
     assert len(dials) == 3
     now += 0.5
-    dials.note("c")
+    dials.note(dial(3))
     assert len(dials) == 2
-    assert dials.is_alone("a", window, 900.0), "what is over is forgotten"
+    assert dials.is_alone(address(1), window, 900.0), "what is over is forgotten"

@@ -112,11 +112,11 @@ async def test_call_that_was_never_made_stays_in_doubt(
 
 
 async def test_queued_dial_without_a_time_is_no_proof(
-    pool: SessionPool, simulator: Simulator
+    stranger: SessionPool, simulator: Simulator
 ) -> None:
     """It may be anybody's: by number alone nothing is proved."""
     simulator.list_calls(Listing(queued=1000.0))
-    sighting = await pool.look(await lose(pool, simulator), look_for=0)
+    sighting = await stranger.look(await lose(stranger, simulator), look_for=0)
     assert (sighting.state, sighting.candidates) == (Sighting.UNSEEN, 1)
 
 

@@ -192,6 +192,7 @@ async def test_old_data_says_so_within_three_seconds_and_recovers(
             await stale.wait_for(timeout=10_000)
             assert loop.time() - gone < 3.0
             assert "OLD DATA" in await stale.inner_text()
+            await expect(screen.page.locator("#well")).to_be_hidden()
             async with serving(Wallboard(pool), port):
                 await expect(stale).to_be_hidden(timeout=10_000)
 

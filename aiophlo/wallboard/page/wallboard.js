@@ -147,6 +147,7 @@ function accountCard(account) {
 
 function showAccounts() {
   const key = JSON.stringify(view.accounts);
+  at("accounts").classList.toggle("many", view.accounts.length > 1);
   fill("accounts", key, () => view.accounts.map(accountCard));
 }
 

@@ -23,6 +23,7 @@ _APART: Final = 1.0  # seconds without slots once it is back: others may not kno
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
 _SOON: Final = 0.05  # seconds to a slot that can't be taken from a stream any more
 _NEAR: Final = 0.03  # seconds of a round trip by which that is told in time
+_REGAINED: Final = 0.02  # of the lateness, by each booking
 _HASTE: Final = 0.01  # seconds that a process may need to use one, at most
 _SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
 _WORSE: Final = 1.2  # times what was foretold
@@ -88,6 +89,7 @@ class SharedMeter:
         self._unsettled = False  # the row waits for an answer that isn't a 429
         self._booked: deque[float] = deque()  # loop times
         self._urgent: deque[float] = deque()
+        self._credit = 1.0  # share of the lateness that is asked for
         self._streamed: dict[float, float] = {}  # of the booked, by the server's time
         self._asking = 0
         self._asking_urgent = 0
@@ -273,15 +275,17 @@ class SharedMeter:
         """Return by how much a slot may be over already when it is booked.
 
         What is left of the time for which it is good has to do for its way here; that
-        a pool's own meter catches up by as much is why it is seldom idle.
+        a pool's own meter catches up by as much is why it is seldom idle. Where slots
+        come too late, as on a busy machine, less is asked for.
         """
         way = self._clock.round_trip + _HASTE
-        return max(self._rate.lateness - way, 0.0)
+        return max(self._rate.lateness - way, 0.0) * self._credit
 
     def _received(self, slots: list[float], *, urgent: bool, streamed: bool) -> None:
         if self._alone is not None:
             return
         self._received_at = self._time()
+        self._credit = min(self._credit + _REGAINED, 1.0)
         for server_time in slots:
             slot = self._clock.to_loop(server_time)
             if urgent:
@@ -341,6 +345,7 @@ class SharedMeter:
         for slots in (self._booked, self._urgent):
             while slots and slots[0] < oldest:
                 slots.popleft()
+                self._credit /= 2
         while self._streamed and next(iter(self._streamed.values())) < oldest:
             del self._streamed[next(iter(self._streamed))]
 

@@ -344,3 +344,22 @@ async def test_pause_between_two_slots_is_not_taken_for_the_pace() -> None:
     stage.want(awaited=49)
     await stage.database.answer(slots=[103.0])
     assert stage.meter.step(stage.now) < 0.3
+
+
+async def test_less_lateness_is_asked_for_while_slots_come_too_late() -> None:
+    """A busy machine would throw away what it could have used, and book again."""
+    stage = Stage()
+    for late in (0.014, 0.007, 0.0035):
+        stage.want(awaited=1)
+        operation = stage.database.asked[-1][0]
+        assert operation["late"] == pytest.approx(late, abs=0.0005)
+        await stage.database.answer(slots=[stage.now])
+        stage.now += 0.1
+        assert stage.meter.next_slot(stage.now) == math.inf
+    for _ in range(50):
+        stage.want(awaited=1)
+        await stage.database.answer(slots=[stage.now])
+        assert stage.meter.next_slot(stage.now) < math.inf
+        stage.meter.use(stage.now, Lane.AWAITED)
+    stage.want(awaited=1)
+    assert stage.database.asked[-1][0]["late"] == pytest.approx(0.014)

@@ -17,7 +17,6 @@ from tests.support.ports import free_port
 _FOLDERS: Final = "/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin"
 _SETTINGS: Final = {
     "fsync": "off",  # a test's database needn't survive the machine
-    "listen_addresses": "127.0.0.1",
     "max_connections": "200",
 }
 
@@ -73,13 +72,22 @@ class Postgres:
         settings: What it is started with.
     """
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        network: str = "",
+    ) -> None:
         self._binaries = binaries
         self.data = folder / "data"
         self.folder = folder
-        self.settings = dict(_SETTINGS)
+        self.settings = {**_SETTINGS, "listen_addresses": host}
+        self._host = host
+        self._inside = ["ip", "netns", "exec", network] if network else []
         self.port = free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://postgres@{host}:{self.port}/postgres"
         self._process: subprocess.Popen[bytes] | None = None
         self._user = _user()
         if self._user is not None:
@@ -97,22 +105,32 @@ class Postgres:
             env={**os.environ, "LC_ALL": "C"},
         )
 
+        if self._inside:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all trust\n")
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         settings = [f"-c{name}={value}" for name, value in self.settings.items()]
+        inside, user = self._inside, self._user
+        if inside and user:  # only root may go inside
+            become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+            inside, user = [*inside, *become], None
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- as above
                 [
+                    *inside,
                     self._binaries / "postgres",
                     *("-D", self.data, "-p", str(self.port), "-k", self.folder),
                     *settings,
                 ],
                 stdout=log,
                 stderr=log,
-                user=self._user,
+                user=user,
                 cwd=self.folder,
             )
-        ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1"]
+        program = str(self._binaries / "pg_isready")
+        ready = [*self._inside, program, "-q", "-h", self._host]
         for _ in range(600):
             found = subprocess.run([*ready, "-p", str(self.port)], check=False)  # noqa: S603 -- as above
             if found.returncode == 0:
@@ -151,10 +169,12 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[Postgres]:
-    """Give a server that is started, and ended."""
+def running_postgres(
+    binaries: Path, *, host: str = "127.0.0.1", network: str = ""
+) -> Iterator[Postgres]:
+    """Give a server that is started, and ended; in a network namespace, or in none."""
     with tempfile.TemporaryDirectory(prefix="aiophlo-postgres-") as folder:
-        postgres = Postgres(binaries, Path(folder))
+        postgres = Postgres(binaries, Path(folder), host=host, network=network)
         postgres.make()
         postgres.start()
         try:

@@ -372,11 +372,17 @@ class PostgresCoordinator:
             for calls in self._calls:
                 calls.cut_off(self._listener.heard_until)
         self.coordinated = False
-        if is_news:
+        if is_news and books:
             self._say_lost(str(error))
+        elif is_news:  # the other connection may be lost, too, and say so
+            self._loop.call_later(_BEAT, self._say_deaf, str(error))
         if books:  # one that only doesn't hear books as ever
             for meter in self._meters:
                 meter.go_alone(self._random)
+
+    def _say_deaf(self, why: str) -> None:
+        if self._book in self._works and not (self.coordinated or self._closing):
+            self._say_lost(why)
 
     def _say_lost(self, why: str) -> None:
         if self._book in self._works:

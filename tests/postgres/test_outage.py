@@ -105,6 +105,7 @@ async def test_killed_database_costs_no_transfer_and_no_429(
         assert simulator.ledger.refused_429 == 0
         assert simulator.ledger.dials() == len(sends)
     assert len(warnings_in(caplog)) == 2, "one of each pool"
+    assert not [it for it in caplog.records if "not heard" in it.message]
 
 
 @pytest.fixture

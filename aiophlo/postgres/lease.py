@@ -78,6 +78,7 @@ class PostgresLease:
         epoch: The same.
         until: The same.
         engaged: Hashes of those who are engaged for it.
+        changed_at: When somebody was engaged or released last, by the boot clock.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class PostgresLease:
         self._secret = secret
         self._agent = self._who(handover.agent)
         self.engaged = {self._agent}
+        self.changed_at = handovers.clock()
         self._is_known = True  # who was engaged last, or couldn't be
         self._may_be_written = epoch is not None and epoch > 1  # in the database
         self._may_be_claimed = False  # by an answer that was lost
@@ -152,6 +154,7 @@ class PostgresLease:
         """Engage a target in all pools; without an answer nobody is rung anyway."""
         who = self._who(target)
         self.engaged.add(who)
+        self.changed_at = self._handovers.clock()
         self._is_known = False
         try:
             answer, _ = await self._ask(self._about("engage", who))
@@ -166,6 +169,7 @@ class PostgresLease:
         """Let other handovers engage a target."""
         who = self._who(target)
         self.engaged.discard(who)
+        self.changed_at = self._handovers.clock()
         self._handovers.operations.tell(self._about("release", who))
 
     async def claim(self) -> Claim:

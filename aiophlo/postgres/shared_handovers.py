@@ -84,7 +84,7 @@ class PostgresHandovers:
         self._pool = pool
         self._leases: dict[str, PostgresLease] = {}
         self._ends: dict[str, _End] = {}
-        self._prolonged_at = -math.inf
+        self._prolonged_at = self._beat_at = -math.inf
         self._take_over_from = clock() + _RETURN
         self._back = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,20 +158,24 @@ class PostgresHandovers:
         """Say again what the database may not know, now that it is reached."""
         self._back.set()
         self._prolonged_at = -math.inf
-        # Owners that were away, too, still have to say that they are there.
-        self._take_over_from = self.clock() + _RETURN
+        away = asyncio.get_running_loop().time() - self.operations.closed_at
+        if away > _PROLONGED * self.seconds:
+            # Leases of owners that were away, too, may have run out meanwhile: they
+            # have to be back first.
+            self._take_over_from = self.clock() + _RETURN
         for handover, end in list(self._ends.items()):
             self._tell_end(handover, end.details)
-        if self._leases:
-            held = {
-                id_: {"epoch": lease.epoch, "engaged": list(lease.engaged)}
-                for id_, lease in self._leases.items()
-            }
+        held = {
+            id_: {"epoch": lease.epoch, "engaged": list(lease.engaged)}
+            for id_, lease in self._leases.items()
+            if lease.changed_at > self._beat_at - _FORGOTTEN
+        }
+        if held:
             _ = self.operations.ask(self.operation("restore") | {"held": held})
 
     def beat(self) -> None:
         """Prolong what is held, and look for what has run out; about once a second."""
-        now = self.clock()
+        self._beat_at = now = self.clock()
         for handover, end in list(self._ends.items()):
             if now > end.told_at + _FORGOTTEN:
                 del self._ends[handover]
@@ -188,9 +192,9 @@ class PostgresHandovers:
         def prolonged(asked: asyncio.Future[Answer]) -> None:
             if asked.exception():
                 return
-            mine = set(asked.result()["mine"])
+            lost = set(asked.result()["lost"])
             for handover, lease in held.items():
-                if handover in mine:
+                if handover not in lost:
                     lease.until = asked_at + self.seconds
                 elif self._leases.get(handover) is lease:
                     unawaited(lease.claim_anew(), self._tasks)

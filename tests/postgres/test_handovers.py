@@ -474,3 +474,41 @@ async def test_clicks_at_the_same_moment_in_two_processes_begin_one_handover(
         assert stages[0].alarms == []
         engaged = "SELECT count(*) = 0 FROM {schema}.engagements"
         assert await rows(postgres, engaged, namespace) == [(True,)]
+
+
+async def test_process_that_wakes_with_its_connection_lost_asks_before_it_acts(
+    postgres: Postgres, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine that slept has lost its connections, and the newer transfer goes on."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with (
+        Simulator(quota=None, strict=True) as simulator,
+        survivor(simulator, postgres, namespace) as pool,
+        child(simulator, tmp_path / "j", 2.0, postgres.url, namespace) as process,
+    ):
+        stage = stage_of(simulator)
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"talking\n"
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: "taken over: " in caplog.text, within=15.0)
+            await rows(
+                postgres,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'aiophlo'",
+            )
+            await until(lambda: pool.state().coordinated)
+            await (
+                pool.phlo("p")
+                .multi_party_call("n")
+                .warm_transfer(to=SECOND, trigger_source=AGENT)
+            )
+            await stage.until(CONSULTING, ON_HOLD)
+            before = len(simulator.ledger.requests)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        _, errors = await asyncio.wait_for(process.communicate(), 20.0)
+        assert b"TakenOverError" in errors
+        assert b"on hold or alone" not in errors, "a false alarm"
+        assert len(simulator.ledger.requests) == before
+        assert stage.reached == {SECOND}

@@ -370,6 +370,8 @@ async def test_talks_go_on_when_the_database_was_away_for_longer_than_a_lease(
     for it in (one, two):
         it.cut()
     await one.all_ran_out()
+    await until(lambda: not (one.handovers.reached or two.handovers.reached))
+    two.handovers.operations.closed_at -= 60.0
     await until(lambda: two.handovers.reached)
     two.handovers.beat()
     await two.done()
@@ -413,3 +415,24 @@ async def test_handover_that_another_version_wrote_harms_no_other(
     await one.all_ran_out()
     await until(lambda: len(two.taken) == 2)
     assert {it.id for it, _ in two.taken} == {newer.id, well.id}
+
+
+async def test_leases_of_thousands_are_prolonged_again_and_again(
+    desk: OpenDesk,
+) -> None:
+    """A plan for an empty table took a second for them, and all were taken over."""
+    one = await desk()
+    leases = [one.lease(handover(f"+1415{number:07}")) for number in range(3_000)]
+    for first in range(0, 3_000, 100):
+        begun = [
+            it.begin(targets=[], conference_uuid=None)
+            for it in leases[first : first + 100]
+        ]
+        assert not any(await asyncio.gather(*begun))
+    epochs = {it.handover.id: it.epoch for it in leases}
+    for _ in range(8):
+        answer = await one.handovers._set_until(epochs, 60.0)  # noqa: SLF001 -- as above
+        assert answer["lost"] == []
+    epochs["other"] = 1
+    answer = await one.handovers._set_until(epochs, 60.0)  # noqa: SLF001 -- as above
+    assert answer["lost"] == ["other"]

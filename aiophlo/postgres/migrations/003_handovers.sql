@@ -80,36 +80,43 @@ BEGIN
         p_op->>'id', ARRAY[(p_op->>'who')::bigint]) = '{}');
 END $$;
 
--- Prolongs the leases of a pool, and returns the handovers that are still its own.
+-- Prolongs the leases of a pool, and returns the handovers that aren't its own any more.
+-- One by one: a join would be planned for a table of another size.
 CREATE FUNCTION {schema}.prolong(p_op jsonb, p_now float8) RETURNS jsonb
-LANGUAGE sql AS $$
-    WITH mine AS (
-        UPDATE {schema}.handovers h SET until = p_now + (p_op->>'lease')::float8
-            FROM jsonb_each_text(p_op->'epochs') one
-            WHERE h.id = one.key AND h.epoch = one.value::integer AND h.ended IS NULL
-                AND h.pool = (p_op->>'pool')::bigint
-            RETURNING h.id)
-    SELECT jsonb_build_object('mine', coalesce(jsonb_agg(id), '[]')) FROM mine
-$$;
+LANGUAGE plpgsql AS $$
+DECLARE
+    one record;
+    lost text[] := '{}';
+BEGIN
+    FOR one IN SELECT key, value::integer FROM jsonb_each_text(p_op->'epochs') LOOP
+        UPDATE {schema}.handovers SET until = p_now + (p_op->>'lease')::float8
+            WHERE id = one.key AND epoch = one.value AND ended IS NULL
+                AND pool = (p_op->>'pool')::bigint;
+        IF NOT FOUND THEN
+            lost := lost || one.key;
+        END IF;
+    END LOOP;
+    RETURN jsonb_build_object('lost', lost);
+END $$;
 
 -- Engages again whom handovers of this pool had engaged before its connection was lost,
 -- and nobody else for them.
 CREATE FUNCTION {schema}.restore_engagements(p_op jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    its_id text;
+    held record;
     engaged bigint[];
 BEGIN
-    FOR its_id, engaged IN
-        SELECT h.id, {schema}.integers(held.value->'engaged')
-            FROM jsonb_each(p_op->'held') held
-            JOIN {schema}.handovers h ON h.id = held.key
-            WHERE h.pool = (p_op->>'pool')::bigint AND h.ended IS NULL
-                AND h.epoch = (held.value->>'epoch')::integer
-    LOOP
-        DELETE FROM {schema}.engagements
-            WHERE handover = its_id AND who <> ALL(engaged);
-        PERFORM {schema}.engage(its_id, engaged);
+    FOR held IN SELECT key, value FROM jsonb_each(p_op->'held') LOOP
+        PERFORM FROM {schema}.handovers
+            WHERE id = held.key AND pool = (p_op->>'pool')::bigint AND ended IS NULL
+                AND epoch = (held.value->>'epoch')::integer;
+        IF FOUND THEN
+            engaged := {schema}.integers(held.value->'engaged');
+            DELETE FROM {schema}.engagements
+                WHERE handover = held.key AND who <> ALL(engaged);
+            PERFORM {schema}.engage(held.key, engaged);
+        END IF;
     END LOOP;
 END $$;
 

@@ -210,7 +210,7 @@ class SharedMeter:
         if not others:
             self._last = math.nan
         elif not self._asking:
-            streams = others == waiting[Lane.STREAMED]
+            streams = others == sum(waiting[Lane.STREAMED :])  # and looks behind them
             without = others - len(self._booked)
             # A stream lets one wait at a time, and more come after it.
             most = _MOST_AHEAD if waiting[Lane.STREAMED] else without

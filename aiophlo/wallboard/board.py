@@ -97,6 +97,8 @@ class Wallboard:
 
     def _ended(self, event: ActionEnded | ActionJoined) -> None:
         now, outcome = self._clock(), event.outcome
+        if outcome.action.lane is Lane.LOOKED:
+            return  # a question for the list of calls: no phone rings for it
         self._figures[event.account.auth_id].ended(outcome, now)
         if isinstance(outcome, InDoubt) and not outcome.joined:
             handover = getattr(event, "handover", None)

@@ -62,7 +62,7 @@ class Course:
     """
 
     transfers: int = 100_000
-    per_second: float = 350.0
+    per_second: float = 200.0
     quota: int = 3_000
     lost: float = 0.05
     never: float = 0.005
@@ -256,7 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a course as told, print what came of it, and return the exit status."""
     parser = argparse.ArgumentParser("benchmarks.soak.looking", description=__doc__)
     parser.add_argument("--transfers", type=int, default=100_000)
-    parser.add_argument("--per-second", type=float, default=350.0)
+    parser.add_argument("--per-second", type=float, default=200.0)
+    parser.add_argument("--quota", type=int, default=3_000, help="in 5 seconds")
     parser.add_argument("--lost", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
@@ -271,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
             Course(
                 transfers=given.transfers,
                 per_second=given.per_second,
+                quota=given.quota,
                 lost=given.lost,
                 seed=given.seed,
                 knows_caller_ids=not given.without_caller_ids,

@@ -72,10 +72,16 @@ class Stage:
         )
 
     def want(
-        self, urgent: int = 0, awaited: int = 0, streamed: int = 0, coming: int = 0
+        self,
+        urgent: int = 0,
+        awaited: int = 0,
+        streamed: int = 0,
+        coming: int = 0,
+        looked: int = 0,
     ) -> None:
         """Say who waits, and how many awaited ones may come."""
-        self.meter.want(self.now, [urgent, awaited, streamed], [0, coming, 0])
+        waiting = [urgent, awaited, streamed, looked]
+        self.meter.want(self.now, waiting, [0, coming, 0, 0])
 
     @property
     def books(self) -> list[tuple[int, bool]]:
@@ -311,6 +317,17 @@ async def test_slot_of_a_stream_that_another_pool_took_is_given_up() -> None:
     assert stage.meter.next_slot(stage.now) == math.inf
     stage.want(streamed=1)
     assert len(stage.books) == 2
+
+
+async def test_slot_of_a_look_may_be_taken_as_a_stream_s() -> None:
+    """A question about a call must hold up no transfer of another pool."""
+    stage = Stage()
+    stage.want(looked=1)
+    assert stage.database.asked[-1][0]["streamed"]
+    await stage.database.answer(slots=[100.5])
+    stage.meter.taken([100.5])
+    stage.want(looked=2, awaited=1)
+    assert not stage.database.asked[-1][0]["streamed"]
 
 
 async def test_awaited_books_though_its_stream_has_a_slot_much_later() -> None:

@@ -50,6 +50,28 @@ def kinds(view: dict[str, Any]) -> list[str]:
     return [trouble["kind"] for trouble in view["troubles"]]
 
 
+async def test_questions_for_calls_are_no_actions_on_the_wall(
+    simulator: Simulator,
+) -> None:
+    """A list that can't be read is no phone that may be ringing."""
+    async with pool_of(simulator, caller_ids=["+14155550100"]) as pool:
+        board = Wallboard(pool)
+        simulator.fault_next("drop_after_read", action="warm_transfer")
+        simulator.answer_next(503, action="list_calls", times=None)
+        with suppress(PhloError):
+            await pool.send(TRANSFER, look=True, look_for=0)
+        view = board.snapshot()
+    (account,) = view["accounts"]
+    assert account["verdicts"] == {
+        "accepted": 0,
+        "rejected": 0,
+        "not_sent": 0,
+        "in_doubt": 1,
+    }
+    assert len(view["in_doubt"]) == 1
+    assert sum(account["requests"]) == len(simulator.ledger.requests)
+
+
 async def test_every_figure_is_the_ledgers(simulator: Simulator) -> None:
     """A wall that is wrong is worse than none."""
     simulator.answer_next(429, times=2)

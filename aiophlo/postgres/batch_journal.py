@@ -223,6 +223,8 @@ class PostgresJournal:
         try:
             return self._judge(row, answer)
         except InvalidInputError as error:
+            if answer is not None and answer["held"] == "own":
+                self._opened().release(row.name)
             return _refused(row.action, Reason.INVALID, str(error))
 
     def _judge(self, row: SharedRow, answer: Answer | None) -> Claimed:

@@ -20,22 +20,26 @@ from aiophlo.journal.reader import (
 )
 from aiophlo.postgres.connection import said
 
-_BEGUN: Final = "FROM {schema}.batch_rows WHERE batch = %s AND intended_at IS NOT NULL"
+_BEGUN: Final = (
+    "FROM {schema}.batch_rows WHERE batch + 0 = %s AND intended_at IS NOT NULL"
+)
+_PAGE: Final = f"{_BEGUN} AND id > %s ORDER BY id LIMIT %s"
 _REPORT: Final = f"""
     SELECT verdict, reason, count(*) AS number, min(intended_at) AS first_at,
         max(coalesce(settled_at, intended_at)) AS last_at
     {_BEGUN} GROUP BY verdict, reason
 """
-_RECORDS: Final = (
-    f"SELECT {', '.join(RECORD_FIELDS)} {_BEGUN} AND id > %s ORDER BY id LIMIT %s"
-)
-_KNOWN: Final = f"SELECT {', '.join(KnownRow._fields)} {_BEGUN}"
+_RECORDS: Final = f"SELECT {', '.join(RECORD_FIELDS)} {_PAGE}"
+_FIELDS: Final = ", ".join(KnownRow._fields)
+_KNOWN: Final = f"SELECT {_FIELDS} {_BEGUN}"
+_AFTER: Final = f"SELECT {_FIELDS} {_PAGE}"
 _SETTLE: Final = """
     UPDATE {schema}.batch_rows SET verdict = %s, reason = %s, status = %s, api_id = %s,
         error = %s, attempts = %s, seconds = %s
-    WHERE batch = %s AND id = %s AND verdict = 'in_doubt' AND reason = 'interrupted'
+    WHERE batch + 0 = %s AND id = %s AND verdict = 'in_doubt' AND reason = 'interrupted'
         AND runner IS NULL
 """
+_NO_SCHEMA: Final = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName
 _LISTS: Final = 0x6C697374  # lock of all sketches: "list"
 
 
@@ -165,7 +169,7 @@ class PostgresJournalReader:
         Raises:
             JournalError: They can't be read.
         """
-        return self._known(f"{_KNOWN} AND id > %s ORDER BY id LIMIT %s", row, PAGE_SIZE)
+        return self._known(_AFTER, row, PAGE_SIZE)
 
     def write(
         self, settings: Mapping[str, str], *, settled: Iterable[KnownRow] = ()
@@ -250,6 +254,11 @@ class PostgresJournalReader:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except _NO_SCHEMA as error:
+            raise JournalError(
+                f"journal {self._name}: its tables aren't there: run `aiophlo postgres"
+                " migrate`"
+            ) from error
         except (psycopg.Error, OSError) as error:
             raise JournalError(f"journal {self._name}: {said(error)}") from error
 

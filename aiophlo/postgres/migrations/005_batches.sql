@@ -42,12 +42,13 @@ CREATE TABLE {schema}.batch_rows (
     error text,
     attempts integer,
     seconds float8,
-    PRIMARY KEY (batch, name)
+    PRIMARY KEY (name, batch)  -- without statistics, the batch alone could be taken
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 5000, autovacuum_analyze_scale_factor = 0.02,
     autovacuum_analyze_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0.1,
     autovacuum_vacuum_insert_threshold = 10000);
-CREATE UNIQUE INDEX batch_rows_ids ON {schema}.batch_rows (batch, id);
+-- An expression, so that it is never taken where the key's own index is meant.
+CREATE UNIQUE INDEX batch_rows_ids ON {schema}.batch_rows ((batch + 0), id);
 CREATE INDEX batch_rows_in_hand ON {schema}.batch_rows (runner)
     WHERE runner IS NOT NULL;
 COMMENT ON TABLE {schema}.batch_rows IS
@@ -127,6 +128,8 @@ CREATE FUNCTION {schema}.claim_rows(
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
+    names bigint[] := ARRAY(
+        SELECT (item->>'name')::bigint FROM jsonb_array_elements(p_rows) item);
     answer jsonb;
 BEGIN
     INSERT INTO {schema}.batch_rows (batch, name, key, digest, kind, address, runner)
@@ -134,17 +137,16 @@ BEGIN
         FROM jsonb_to_recordset(p_rows)
             AS c(name bigint, key text, digest text, kind text, address text)
         ORDER BY c.name
-        ON CONFLICT (batch, name) DO NOTHING;
-    WITH free AS (
-        SELECT r.batch, r.name
-        FROM jsonb_to_recordset(p_rows) AS c(name bigint, digest text)
-        JOIN {schema}.batch_rows r
-            ON r.batch = p_runner.batch AND r.name = c.name AND r.digest = c.digest
-        WHERE r.runner IS NULL AND r.settled_at < p_runner.began_at
+        ON CONFLICT (name, batch) DO NOTHING;
+    PERFORM FROM {schema}.batch_rows r
+        WHERE r.batch = p_runner.batch AND r.name = ANY(names)
+            AND r.runner IS NULL AND r.settled_at < p_runner.began_at
             AND (r.verdict = 'not_sent' OR p_in_doubt AND r.verdict = 'in_doubt')
-        ORDER BY r.name FOR UPDATE OF r)
+        ORDER BY r.name + 0 FOR UPDATE;  -- not in the index's order: it would read all
     UPDATE {schema}.batch_rows r SET runner = p_runner.id
-        FROM free WHERE r.batch = free.batch AND r.name = free.name;
+        WHERE r.batch = p_runner.batch AND r.name = ANY(names)
+            AND r.runner IS NULL AND r.settled_at < p_runner.began_at
+            AND (r.verdict = 'not_sent' OR p_in_doubt AND r.verdict = 'in_doubt');
     SELECT jsonb_agg(CASE
             WHEN r.runner = p_runner.id AND r.intended_at IS NULL THEN NULL
             WHEN r.name IS NULL THEN '{"held": "other"}'
@@ -157,11 +159,10 @@ BEGIN
                 'intended_at', r.intended_at) END
         ORDER BY c.place)
         INTO answer
-        FROM (
-            SELECT (item->>'name')::bigint AS name, place
-            FROM jsonb_array_elements(p_rows) WITH ORDINALITY AS e(item, place)) c
-        LEFT JOIN {schema}.batch_rows r
-            ON r.batch = p_runner.batch AND r.name = c.name;
+        FROM unnest(names) WITH ORDINALITY AS c(name, place)
+        LEFT JOIN LATERAL (
+            SELECT * FROM {schema}.batch_rows one
+            WHERE one.batch = p_runner.batch AND one.name = c.name OFFSET 0) r ON true;
     RETURN answer;
 END $$;
 
@@ -173,6 +174,8 @@ DECLARE
     now float8 := extract(epoch FROM clock_timestamp());
     own {schema}.batch_runners;
     answer jsonb := '{}';
+    o record;
+    names bigint[];
 BEGIN
     PERFORM {schema}.commit_durably();
     UPDATE {schema}.batch_runners SET until = now + lease
@@ -180,35 +183,36 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '{"gone": true}';
     END IF;
-    IF p ? 'outcomes' THEN
+    -- One by one, or by arrays: what joins could be planned the wrong way round.
+    FOR o IN
+        SELECT * FROM jsonb_to_recordset(p->'outcomes') AS asked(
+            name bigint, verdict text, reason text, status integer, api_id text,
+            error text, attempts integer, seconds float8)
+    LOOP
         UPDATE {schema}.batch_rows r SET
             settled_at = now, intended_at = coalesce(r.intended_at, now),
             verdict = o.verdict, reason = o.reason, status = o.status,
             api_id = o.api_id, error = o.error, attempts = o.attempts,
             seconds = o.seconds, runner = NULL
-            FROM jsonb_to_recordset(p->'outcomes') AS o(
-                name bigint, verdict text, reason text, status integer, api_id text,
-                error text, attempts integer, seconds float8)
             WHERE r.batch = own.batch AND r.name = o.name AND r.runner = own.id;
-    END IF;
+    END LOOP;
     IF p ? 'releases' THEN
+        names := {schema}.integers(p->'releases');
         DELETE FROM {schema}.batch_rows r
-            USING jsonb_array_elements_text(p->'releases') AS asked
-            WHERE r.batch = own.batch AND r.name = asked::bigint AND r.runner = own.id
+            WHERE r.batch = own.batch AND r.name = ANY(names) AND r.runner = own.id
                 AND r.intended_at IS NULL;
         UPDATE {schema}.batch_rows r SET runner = NULL
-            FROM jsonb_array_elements_text(p->'releases') AS asked
-            WHERE r.batch = own.batch AND r.name = asked::bigint AND r.runner = own.id
+            WHERE r.batch = own.batch AND r.name = ANY(names) AND r.runner = own.id
                 AND r.verdict IS NOT NULL;
     END IF;
     IF p ? 'intents' THEN
+        names := {schema}.integers(p->'intents');
         WITH intended AS (
             UPDATE {schema}.batch_rows r SET
                 intended_at = now, settled_at = NULL, verdict = NULL, reason = NULL,
                 status = NULL, api_id = NULL, error = NULL, attempts = NULL,
                 seconds = NULL
-                FROM jsonb_array_elements_text(p->'intents') AS asked
-                WHERE r.batch = own.batch AND r.name = asked::bigint AND r.runner = own.id
+                WHERE r.batch = own.batch AND r.name = ANY(names) AND r.runner = own.id
                 RETURNING r.name)
         SELECT answer || jsonb_build_object('intended', coalesce(jsonb_agg(name), '[]'))
             INTO answer FROM intended;
@@ -239,10 +243,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    DELETE FROM {schema}.batch_rows WHERE batch = over AND name IN (
-        SELECT name FROM {schema}.batch_rows WHERE batch = over LIMIT 2000);
+    DELETE FROM {schema}.batch_rows WHERE batch + 0 = over AND id IN (
+        SELECT id FROM {schema}.batch_rows WHERE batch + 0 = over LIMIT 2000);
     SELECT count(*) INTO rest FROM (
-        SELECT FROM {schema}.batch_rows WHERE batch = over LIMIT 1) one;
+        SELECT FROM {schema}.batch_rows WHERE batch + 0 = over LIMIT 1) one;
     IF rest = 0 THEN
         DELETE FROM {schema}.batch_runners WHERE batch = over;
         DELETE FROM {schema}.batches WHERE id = over;

@@ -6,6 +6,7 @@
     python -m benchmarks.cluster idle cost   # these alone
     python -m benchmarks.cluster --alone     # what happens without the database
     python -m benchmarks.cluster soak crashes --seconds 60   # 600 by default, each
+    python -m benchmarks.cluster --batch     # one list in four processes: see `batch`
 
 Starts a Postgres and the simulator, which keeps the quota strictly, and the processes.
 The ledger says what was rung and how many answers were a 429.
@@ -19,6 +20,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from aiophlo.postgres import migrate
+from benchmarks.cluster.batch import Work, run_batch
+from benchmarks.cluster.batch import work as work_on_batch
 from benchmarks.cluster.clicks import click_twice
 from benchmarks.cluster.courses import COURSES, Course, measure, work
 from benchmarks.cluster.kills import kill
@@ -79,16 +82,19 @@ def main() -> int:
     parser.add_argument("courses", nargs="*", help=f"of: {known}")
     parser.add_argument("--alone", action="store_true", help="without the database")
     parser.add_argument("--seconds", type=float, default=600.0, help="of each soak")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="?",
+        const=100_000,
+        metavar="ROWS",
+        help="one list in four processes, of which one is killed every 5 s",
+    )
+    parser.add_argument("--batch-work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--hand-over", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.work:
-        base_url, database, process, course = given.work
-        done = work(base_url, database, process, Course(**course))
-        print(json.dumps(asyncio.run(done)))
-        return 0
-    if given.hand_over:
-        asyncio.run(hand_over(*given.hand_over))
+    if _worked(given):
         return 0
     if given.alone:
         return asyncio.run(measure_all(given.courses, None, given.seconds))
@@ -97,8 +103,28 @@ def main() -> int:
         say("no Postgres server is installed")
         return 2
     with running_postgres(binaries) as postgres:
-        wrong = asyncio.run(measure_all(given.courses, postgres, given.seconds))
+        if given.batch:
+            report = asyncio.run(run_batch(postgres, given.batch))
+            print_report(report)
+            wrong = len(report.wrong)
+        else:
+            wrong = asyncio.run(measure_all(given.courses, postgres, given.seconds))
     return min(wrong, 1)
+
+
+def _worked(given: argparse.Namespace) -> bool:
+    """Be one of the processes, if that is asked for."""
+    if given.work:
+        base_url, database, process, course = given.work
+        done = work(base_url, database, process, Course(**course))
+        print(json.dumps(asyncio.run(done)))
+    elif given.batch_work:
+        print(json.dumps(asyncio.run(work_on_batch(Work(**given.batch_work)))))
+    elif given.hand_over:
+        asyncio.run(hand_over(*given.hand_over))
+    else:
+        return False
+    return True
 
 
 if __name__ == "__main__":

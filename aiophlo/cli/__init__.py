@@ -27,6 +27,8 @@ module imports only from those above it:
 `row_source`         the rows' source: a file, or a copy of standard input
 `csv_header`         a CSV file's delimiter and columns
 `rows`               the rows of a file, read one at a time
+`journal_places`     where a batch's journal is kept
+`list_sketch`        whether most of a list's rows are those of another one
 `batch_options`      the options of `aiophlo batch`
 `batch_text`         what `aiophlo batch` prints before, during and after
 `batch_journal`      opening the batch's journal, or a temporary one

@@ -18,7 +18,9 @@ from aiophlo.cli.batch_options import (
     File,
     IgnoreColumns,
     IncludeInDoubt,
-    JournalPath,
+    JournalName,
+    Namespace,
+    PostgresUrl,
     Report,
     Resolve,
     ResultsPath,
@@ -33,6 +35,7 @@ from aiophlo.cli.batch_text import forecast, plan, repeats_left_out
 from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.fingerprint import Fingerprint
+from aiophlo.cli.journal_places import FilePlace, place_of
 from aiophlo.cli.options import (
     AllowPlaintext,
     AsJsonLines,
@@ -44,13 +47,16 @@ from aiophlo.cli.output import say, say_json
 from aiophlo.cli.results import check_place
 from aiophlo.cli.row_source import Source, opened
 from aiophlo.cli.rows import Defaults
+from aiophlo.errors import JournalError
 from aiophlo.model.accounts import Account, Quota
 
 
 def batch(
     file: File = None,
     *,
-    journal: JournalPath = None,
+    journal: JournalName = None,
+    postgres_url: PostgresUrl = None,
+    namespace: Namespace = "aiophlo",
     results: ResultsPath = None,
     phlo_id: DefaultPhloId = None,
     node_id: DefaultNodeId = None,
@@ -79,8 +85,9 @@ def batch(
     order; options stand in for the ids. Every row is checked before anything is
     sent.
     """
+    place = place_of(journal, postgres_url, namespace)
     if report:
-        return show_report(journal, file, as_json=as_json)
+        return show_report(place, file, as_json=as_json)
     if file is None:
         raise UnusableError("FILE: expected a file's name, or - for standard input")
     options = BatchOptions(
@@ -88,7 +95,7 @@ def batch(
         defaults=Defaults(phlo_id, node_id, assume_plus, ignore_columns),
         quota=Quota.parse(quota),
         calls_per_second=calls_per_second,
-        journal=journal,
+        journal=place,
         results=results,
         concurrency=concurrency,
         send_within=send_within,
@@ -153,7 +160,7 @@ def _run(options: BatchOptions) -> Exit:
                 found=found,
                 plan=_plan(options, found.fingerprint),
                 account=account,
-                journal=journal.path,
+                journal=journal.place,
             )
             ending = asyncio.run(send_batch(order, console))
             if tell_end(order, ending, console) and not ending.unfinished:
@@ -172,17 +179,19 @@ def _resolve(options: BatchOptions) -> Exit:
 
 def _check_paths(options: BatchOptions, source: Source) -> None:
     """Refuse to overwrite what is read."""
-    for option, path in (
-        ("--results", options.results),
-        ("--journal", options.journal),
-    ):
+    journal = options.journal.path if isinstance(options.journal, FilePlace) else None
+    for option, path in (("--results", options.results), ("--journal", journal)):
         if path is not None and source.is_same_file(path):
             raise UnusableError(f"{option}: is the file that the rows are read from")
-    if options.results is not None and options.results == options.journal:
+    if options.results is None:
+        return
+    if options.results == journal:
         raise UnusableError("--results: is the journal")
-    resumed = options.journal is not None and options.journal.exists()
-    if options.results is not None:
-        check_place(options.results, resumed=resumed)
+    try:
+        resumed = options.journal is not None and options.journal.exists
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
+    check_place(options.results, resumed=resumed)
 
 
 def _plan(options: BatchOptions, fingerprint: Fingerprint) -> list[str]:

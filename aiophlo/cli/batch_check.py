@@ -3,7 +3,6 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Self
 
 import attrs
@@ -17,13 +16,13 @@ from aiophlo.cli.fingerprint import (
     settled_in,
 )
 from aiophlo.cli.first_pass import validate_rows
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.known_rows import count_settled
 from aiophlo.cli.output import say_error
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults, Unusable
 from aiophlo.cli.terminal_text import number_of
 from aiophlo.errors import JournalError
-from aiophlo.journal.reader import find_journal
 
 
 @attrs.frozen
@@ -125,7 +124,7 @@ def _known_in_journal(
         return at < len(repeats) and repeats[at] == line
 
     try:
-        reader = find_journal(options.journal)
+        reader = options.journal.find()
         if reader is None:
             return 0, 0
         with reader:
@@ -137,7 +136,7 @@ def _known_in_journal(
     return settled, conflicts
 
 
-def settled_rows(journal: Path | None) -> int:
+def settled_rows(journal: JournalPlace | None) -> int:
     """Return how many transfers a journal has that will not be sent again."""
     try:
         return 0 if journal is None else settled_in(journal)

@@ -10,41 +10,47 @@ from typing import TYPE_CHECKING
 import attrs
 
 from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.journal_places import FilePlace, JournalPlace
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @attrs.define
-class JournalFile:
+class BatchMemory:
     """The journal of a batch.
 
     Attributes:
-        path: Of the journal.
+        place: Where it is.
         needed: Without it, somebody might be rung again.
     """
 
-    path: Path
+    place: JournalPlace
     needed: bool = True
 
 
 @contextlib.contextmanager
-def journal_for(path: Path | None, console: "Console") -> Iterator[JournalFile]:
+def journal_for(
+    place: JournalPlace | None, console: "Console"
+) -> Iterator[BatchMemory]:
     """Give a journal; a temporary one is removed once it isn't needed any more."""
-    file = JournalFile(path or _temporary())
-    if path is None:  # whoever is killed can't name it any more
-        print_plain(console, f"Journal, until this batch ends: {file.path}")
+    temporary = _temporary() if place is None else None
+    if temporary is not None:  # whoever is killed can't name it any more
+        print_plain(console, f"Journal, until this batch ends: {temporary}")
+        place = FilePlace(temporary)
+    assert place is not None  # noqa: S101 -- one or the other
+    file = BatchMemory(place)
     try:
         yield file
     except UnusableError:
         file.needed = False  # nothing was sent
         raise
     except BaseException:
-        print_plain(console, go_on(file.path))
+        print_plain(console, go_on(file.place))
         raise
     finally:
-        if path is None and not file.needed:
-            shutil.rmtree(file.path.parent, ignore_errors=True)
+        if temporary is not None and not file.needed:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
 
 
 def _temporary() -> Path:
@@ -58,7 +64,7 @@ def _temporary() -> Path:
         ) from error
 
 
-def go_on(journal: Path) -> str:
+def go_on(journal: JournalPlace) -> str:
     """Return what is said of a batch that isn't done."""
     return (
         f"The same command with --journal {journal} goes on; --report in place of the"

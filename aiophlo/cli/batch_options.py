@@ -7,7 +7,9 @@ import attrs
 import typer
 
 from aiophlo.cli.endpoint import Endpoint
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.options import positive
+from aiophlo.cli.postgres import URL_VARIABLE
 from aiophlo.cli.results import format_of
 from aiophlo.cli.rows import Defaults
 from aiophlo.model.accounts import Quota
@@ -19,12 +21,23 @@ File = Annotated[
         metavar="FILE|-", help="CSV with a header, or JSON lines; - is standard input."
     ),
 ]
-JournalPath = Annotated[
-    Path | None,
+JournalName = Annotated[
+    str | None,
     typer.Option(
-        help="File that remembers what was sent: the same command again sends the rest."
+        metavar="FILE|postgresql:NAME",
+        help="File that remembers what was sent: the same command again sends the rest;"
+        " or postgresql: and a name, for several machines at once.",
     ),
 ]
+PostgresUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar=URL_VARIABLE,
+        show_envvar=True,
+        help="Where the Postgres of such a journal is: postgresql://user@host/database.",
+    ),
+]
+Namespace = Annotated[str, typer.Option(help="Name of its schema.")]
 ResultsPath = Annotated[
     Path | None,
     typer.Option(help="File that says what came of each row; .csv or .jsonl."),
@@ -105,7 +118,7 @@ class BatchOptions:
     defaults: Defaults
     quota: Quota | None
     calls_per_second: float | None
-    journal: Path | None
+    journal: JournalPlace | None
     results: Path | None
     concurrency: int
     send_within: float | None

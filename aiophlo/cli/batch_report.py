@@ -2,27 +2,29 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from aiophlo.cli.batch_text import advice, counted
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import read_fingerprint
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.output import say, say_json
 from aiophlo.cli.terminal_text import harmless_id, number_of
 from aiophlo.errors import JournalError
-from aiophlo.journal.journal import Journal, JournalReader, JournalRecord, JournalReport
-from aiophlo.journal.private_files import stat_regular
+from aiophlo.journal.journal import JournalRecord, JournalReport
+from aiophlo.journal.reader import JournalView
 from aiophlo.model.redaction import mask_id
 
 _SHOWN = 50  # rows in doubt that a person is shown
 
 
-def show_report(journal: Path | None, file: str | None, *, as_json: bool) -> Exit:
+def show_report(
+    journal: JournalPlace | None, file: str | None, *, as_json: bool
+) -> Exit:
     """Show what a journal holds, also while a runner has it.
 
     Args:
-        journal: Its path.
+        journal: Where it is.
         file: What else was named, which is one thing too many.
         as_json: Put a JSON line for each row in doubt, and one for the whole.
 
@@ -32,14 +34,10 @@ def show_report(journal: Path | None, file: str | None, *, as_json: bool) -> Exi
     if journal is None or file is not None:
         raise UnusableError("--report: expected --journal with it, and no FILE")
     try:
-        if stat_regular(journal) is None:
+        if not journal.exists:
             raise UnusableError(f"--journal: {journal} does not exist")
-    except OSError as error:
-        why = error.strerror or error
-        raise UnusableError(f"--journal: {journal}: {why}") from error
-    try:
         fingerprint = read_fingerprint(journal)
-        with Journal.read(journal) as reader:
+        with journal.read() as reader:
             report = reader.report()
             rows = None if fingerprint is None else fingerprint.distinct
             show = _show_json if as_json else _show
@@ -50,7 +48,7 @@ def show_report(journal: Path | None, file: str | None, *, as_json: bool) -> Exi
     return exit_of([*found, *(["in_doubt"] if report.open else [])])
 
 
-def _show(reader: JournalReader, report: JournalReport, rows: int | None) -> None:
+def _show(reader: JournalView, report: JournalReport, rows: int | None) -> None:
     begun = sum(report.verdicts.values()) + report.open
     say(f"{_of(begun, rows)}: {counted(report.verdicts)}.")
     if report.first_at is not None and report.last_at is not None:
@@ -73,7 +71,7 @@ def _show(reader: JournalReader, report: JournalReport, rows: int | None) -> Non
         say(f"  {_described(record)}")
 
 
-def _show_json(reader: JournalReader, report: JournalReport, rows: int | None) -> None:
+def _show_json(reader: JournalView, report: JournalReport, rows: int | None) -> None:
     for record in _in_doubt(reader):
         say_json(_fields(record))
     verdicts = dict(report.verdicts)
@@ -92,7 +90,7 @@ def _show_json(reader: JournalReader, report: JournalReport, rows: int | None) -
     )
 
 
-def _in_doubt(reader: JournalReader) -> Iterator[JournalRecord]:
+def _in_doubt(reader: JournalView) -> Iterator[JournalRecord]:
     for record in reader.outcomes():
         if record.verdict in {"in_doubt", None}:
             yield record

@@ -11,6 +11,7 @@ import attrs
 from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interrupts
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.output import say, say_json
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Unusable, action_of, own_key, rows_of
@@ -83,7 +84,7 @@ def resolve_batch(
     Raises:
         UnusableError: There is no journal, or it can't be had.
     """
-    if options.journal is None or not options.journal.exists():
+    if options.journal is None or not _exists(options.journal):
         raise UnusableError("--resolve: expected the --journal of an earlier run")
     resolved = asyncio.run(_resolve(options, source, account, console))
     if options.as_json:
@@ -93,13 +94,22 @@ def resolve_batch(
     return resolved.exit
 
 
+def _exists(journal: JournalPlace) -> bool:
+    try:
+        return journal.exists
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
+
+
 async def _resolve(
     options: BatchOptions, source: Source, account: Account, console: "Console"
 ) -> Resolved:
     assert options.journal is not None  # noqa: S101 -- checked above
     resolved = Resolved()
     try:
-        async with Journal(options.journal) as journal:
+        async with options.journal.open() as journal:
+            if not isinstance(journal, Journal):
+                raise UnusableError("--resolve: expected a journal in a file")
             doubts = _Doubts(options, source, journal)
             resolved.in_doubt = len(doubts.rows)
             known = journal.report().verdicts["in_doubt"]

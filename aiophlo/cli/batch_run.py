@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -16,6 +15,8 @@ from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import write_fingerprint
 from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
+from aiophlo.cli.journal_places import JournalPlace, SharedPlace
+from aiophlo.cli.list_sketch import in_common, sketch_of
 from aiophlo.cli.results import Results
 from aiophlo.cli.row_actions import Repeats, RowActions
 from aiophlo.cli.row_source import Source
@@ -28,7 +29,11 @@ from aiophlo.pool import SessionPool
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aiophlo.postgres import PostgresJournal
+
 _CONNECTIONS = 1_000  # the pool's own default
+_LATELY = 86_400.0  # seconds
+_MOST = 0.5  # share of two lists' rows that are in both
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +46,7 @@ class Order:
         found: What they are, after their first reading.
         plan: What is said once it begins.
         account: Whose transfers.
-        journal: Path of its journal.
+        journal: Where its journal is.
     """
 
     options: BatchOptions
@@ -49,7 +54,7 @@ class Order:
     found: Found
     plan: Sequence[str]
     account: Account
-    journal: Path
+    journal: JournalPlace
 
     @property
     def rows(self) -> int:
@@ -112,7 +117,9 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
-            journal = await stack.enter_async_context(Journal(order.journal))
+            journal = await stack.enter_async_context(order.journal.open())
+            if isinstance(order.journal, SharedPlace):
+                await asyncio.to_thread(_refuse_sent_list, order, order.journal)
             if order.options.results is not None:
                 take_over(order.options.results, order.journal)
             results = (
@@ -131,8 +138,34 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
         with contextlib.suppress(JournalError):
             await stack.aclose()
     if ending.failure is not None:
-        ending.open = _open_in(order.journal)
+        if isinstance(journal, Journal):
+            ending.open = _open_in(order.journal)
+        else:
+            ending.open = journal.open
     return ending
+
+
+def _refuse_sent_list(order: Order, place: SharedPlace) -> None:
+    """Refuse a list of which most was sent under another journal lately.
+
+    Raises:
+        UnusableError: It was, and that isn't wanted.
+        JournalError: That can't be known.
+    """
+    with place.read() as reader:
+        if reader.has_sketch:
+            return
+        options = order.options
+        sketch = sketch_of(order.source, options.defaults, reader.list_secret())
+        with reader.other_lists(_LATELY) as others:
+            for name, other in others.items():
+                if in_common(sketch, other) > _MOST and not options.allow_repeats:
+                    raise UnusableError(
+                        f"{order.source.name}: most of its rows are in the journal"
+                        f" {name}, which was used within a day; --allow-repeats sends"
+                        " them again"
+                    )
+            reader.keep_sketch(sketch)
 
 
 @contextlib.contextmanager
@@ -155,7 +188,10 @@ def _failures(ending: RunEnd) -> Iterator[None]:
 
 
 async def _send(
-    order: Order, journal: Journal, ending: RunEnd, console: "Console"
+    order: Order,
+    journal: "Journal | PostgresJournal",
+    ending: RunEnd,
+    console: "Console",
 ) -> None:
     from aiophlo.cli.progress import look_at, shown  # noqa: PLC0415 -- needs rich
 
@@ -164,6 +200,7 @@ async def _send(
         order.account,
         [totals],
         connections_per_account=max(_CONNECTIONS, order.options.concurrency),
+        coordinator=order.journal.coordinator(),
     )
 
     look = look_at(totals, pool)
@@ -192,6 +229,9 @@ async def _send(
 def _finished(order: Order) -> Iterator[FinishedRows | None]:
     survey = order.found.fingerprint.survey
     keyless = survey.keyless == survey.rows
+    if isinstance(order.journal, SharedPlace):  # which tells them by the page
+        yield None
+        return
     if not order.found.unchanged or survey.repeated or (survey.keyless and not keyless):
         yield None
         return
@@ -214,7 +254,11 @@ def _repeats(order: Order) -> Iterator[Repeats | None]:
 
 
 async def _stream(
-    order: Order, journal: Journal, pool: SessionPool, rows: RowActions, totals: Totals
+    order: Order,
+    journal: "Journal | PostgresJournal",
+    pool: SessionPool,
+    rows: RowActions,
+    totals: Totals,
 ) -> None:
     include: bool | Literal["unseen"] = order.options.include_in_doubt
     after = order.options.unseen_after
@@ -257,10 +301,10 @@ async def _until_ended(
         task.result()
 
 
-def _open_in(journal: Path) -> int:
+def _open_in(journal: JournalPlace) -> int:
     """Return how many transfers a journal began and can't account for."""
     try:
-        with Journal.read(journal) as reader:
+        with journal.read() as reader:
             return reader.report().open
     except JournalError:
         return 1  # it can't be known: one is enough to be in doubt

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.results import FIELDS, Result, part_of, plain
 from aiophlo.errors import InvalidInputError
-from aiophlo.journal.file import write_beside_runner
 from aiophlo.journal.keys import Digests
 from aiophlo.journal.read_ahead import ReadAhead
-from aiophlo.journal.reader import JournalReader, KnownRow
+from aiophlo.journal.reader import JournalView, KnownRow
 
 _PATHS = "results"
 _ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_-]+")
 _SENT = {"accepted", "rejected", "in_doubt"}
 
 
-def take_over(path: Path, journal: Path) -> None:
+def take_over(path: Path, journal: JournalPlace) -> None:
     """Have the journal know what the results of an earlier run know.
 
     Args:
@@ -39,7 +39,7 @@ def take_over(path: Path, journal: Path) -> None:
         JournalError: It can't be read or written.
     """
     place = str(path.absolute())
-    with JournalReader(journal) as reader:
+    with journal.read() as reader:
         known_paths = json.loads(reader.setting(_PATHS) or "[]")
         earlier = _EarlierRows(reader)
         for file in (path, part_of(path)):
@@ -53,7 +53,7 @@ def take_over(path: Path, journal: Path) -> None:
             " journal; name another file"
         )
     paths = json.dumps(list(dict.fromkeys([*known_paths, place])))
-    write_beside_runner(journal, {_PATHS: paths}, settled=earlier.missed.values())
+    journal.write({_PATHS: paths}, settled=earlier.missed.values())
 
 
 class _EarlierRows:
@@ -66,7 +66,7 @@ class _EarlierRows:
         missed: Rows that the journal has as interrupted, by their ids, as they are.
     """
 
-    def __init__(self, reader: JournalReader) -> None:
+    def __init__(self, reader: JournalView) -> None:
         self.rows = 0
         self.compared = 0
         self.foreign = False

@@ -6,17 +6,15 @@ second check, and its finished rows can be told by their place alone.
 
 import json
 import secrets
-from pathlib import Path
 from typing import TypeVar
 
 import attrs
 
 from aiophlo.cli.first_pass import Survey
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults
 from aiophlo.errors import JournalError
-from aiophlo.journal.file import write_beside_runner
-from aiophlo.journal.reader import find_journal
 
 _NAME = "batch"
 _Noted = TypeVar("_Noted", bound=attrs.AttrsInstance)
@@ -84,13 +82,13 @@ def _digest(source: Source, defaults: Defaults, salt: str, size: int) -> str:
     return source.digest(options.encode(), size)
 
 
-def read_fingerprint(journal: Path) -> Fingerprint | None:
+def read_fingerprint(journal: JournalPlace) -> Fingerprint | None:
     """Return what a journal remembers, or None: it is new, or no command's.
 
     Raises:
         JournalError: It can't be read.
     """
-    found = find_journal(journal)
+    found = journal.find()
     if found is None:
         return None
     with found as reader:
@@ -120,23 +118,23 @@ def _checked(read: _Noted) -> _Noted:
     return read
 
 
-def settled_in(journal: Path) -> int:
+def settled_in(journal: JournalPlace) -> int:
     """Return how many transfers a journal has that will not be sent again.
 
     Raises:
         JournalError: It can't be read.
     """
-    found = find_journal(journal)
+    found = journal.find()
     if found is None:
         return 0
     with found as reader:
         return reader.count(besides=["not_sent"])
 
 
-def write_fingerprint(journal: Path, fingerprint: Fingerprint) -> None:
+def write_fingerprint(journal: JournalPlace, fingerprint: Fingerprint) -> None:
     """Remember; the journal has to be open, so that no other runner writes.
 
     Raises:
         JournalError: It can't be written.
     """
-    write_beside_runner(journal, {_NAME: json.dumps(attrs.asdict(fingerprint))})
+    journal.write({_NAME: json.dumps(attrs.asdict(fingerprint))})

@@ -4,20 +4,19 @@ Only for a file that hasn't changed and repeats no key: whatever stood in a
 line then stands there now, so that no row needs to be checked again.
 """
 
-from pathlib import Path
-
+from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.results import Result
 from aiophlo.cli.terminal_text import harmless
 from aiophlo.journal.keys import Digests, row_of
 from aiophlo.journal.read_ahead import ReadAhead
-from aiophlo.journal.reader import JournalReader, KnownRow
+from aiophlo.journal.reader import KnownRow
 
 
 class FinishedRows:
     """Finds what an open journal has of rows that need nothing more.
 
     Args:
-        journal: Its path.
+        journal: Where it is.
         keyless: The file's rows have no keys: they go by their lines.
         include_in_doubt: What is in doubt does need something.
 
@@ -25,8 +24,10 @@ class FinishedRows:
         JournalError: It can't be read.
     """
 
-    def __init__(self, journal: Path, *, keyless: bool, include_in_doubt: bool) -> None:
-        self._reader = JournalReader(journal)
+    def __init__(
+        self, journal: JournalPlace, *, keyless: bool, include_in_doubt: bool
+    ) -> None:
+        self._reader = journal.read()
         self._keyless = keyless
         self._unfinished = ["not_sent", *(["in_doubt"] if include_in_doubt else [])]
         self._digests = Digests(self._reader.setting("salt"))

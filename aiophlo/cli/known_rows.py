@@ -7,13 +7,13 @@ from aiophlo.cli.rows import Defaults, Row, Unusable, action_of, own_key, rows_o
 from aiophlo.errors import InvalidInputError
 from aiophlo.journal.keys import Digests, default_key
 from aiophlo.journal.read_ahead import ReadAhead
-from aiophlo.journal.reader import JournalReader
+from aiophlo.journal.reader import JournalView
 
 
 def count_settled(
     source: Source,
     defaults: Defaults,
-    reader: JournalReader,
+    reader: JournalView,
     *,
     left_out: Callable[[int], bool],
     tell: Callable[[Unusable], None],
@@ -45,7 +45,7 @@ def count_settled(
 
 
 class _KnownRows:
-    def __init__(self, defaults: Defaults, reader: JournalReader) -> None:
+    def __init__(self, defaults: Defaults, reader: JournalView) -> None:
         self._defaults = defaults
         self._digests = Digests(reader.setting("salt"))
         self._ahead = ReadAhead(reader)

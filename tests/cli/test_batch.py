@@ -217,7 +217,7 @@ async def test_finished_rows_are_found_whatever_their_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A row that is not found is a phone that rings twice."""
-    monkeypatch.setattr("aiophlo.journal.reader._PAGE_SIZE", page)
+    monkeypatch.setattr("aiophlo.journal.reader.PAGE_SIZE", page)
     rows, journal, out = (tmp_path / name for name in ("a.csv", "j.db", "o.jsonl"))
     lines = [f"{number(n)},{AGENT},{key.format(n)}" for n in range(30)]
     rows.write_text("\n".join(["to,trigger_source,key", *lines]))
@@ -501,7 +501,7 @@ async def test_full_journal_stops_cleanly_with_nothing_unrecorded(
         def __init__(self, path: Path) -> None:
             super().__init__(path, max_bytes=40_960)
 
-    monkeypatch.setattr("aiophlo.cli.batch_run.Journal", Small)
+    monkeypatch.setattr("aiophlo.cli.journal_places.Journal", Small)
     rows, journal = write_rows(tmp_path / "a.csv", 2_000), tmp_path / "j.db"
     code = await run(rows, "--journal", journal, "--concurrency", "5")
     out, err = capsys.readouterr()

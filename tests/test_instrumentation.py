@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 
-from aiophlo.instrumentation import Observers
+from aiophlo.errors import InvalidInputError
+from aiophlo.instrumentation import Observers, PoolObserver
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import WarmTransfer
+from aiophlo.model.actions import Hold, Lane, WarmTransfer
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.observed_events import (
     ActionBegun,
     ActionEnded,
+    AttemptBegun,
     AttemptEnded,
+    HandoverEnded,
     HandoverStep,
     ObservedEvent,
+    Observer,
     WebhookReceived,
 )
+from aiophlo.pool import SessionPool
 from aiophlo.simulator import Simulator
 from tests.support.doubles import pool_of
 from tests.support.handover_stage import AGENT, CUSTOMER, FIRST, set_stage
@@ -309,6 +314,9 @@ async def test_handover_tells_its_steps_and_which_actions_are_its(
     outcomes = [vars(one) for one in caplog.records if hasattr(one, "phlo_verdict")]
     assert [one["phlo_handover"] for one in outcomes] == [consult.id] * 4
     assert CALLEE not in repr(steps)
+    last = heard[-1]
+    assert isinstance(last, HandoverEnded)
+    assert (last.id, last.phase, last.alarm) == (consult.id, "with_agent", False)
 
 
 async def test_webhook_is_told_with_the_handover_that_it_is_about() -> None:
@@ -322,3 +330,64 @@ async def test_webhook_is_told_with_the_handover_that_it_is_about() -> None:
     assert {one.handovers for one in about} == {(consult.id,)}
     assert {one.id for one in told} == {told[0].id} != {""}
     assert all(number not in repr(told) for number in (AGENT, CUSTOMER, FIRST))
+
+
+async def test_observer_may_be_added_while_the_pool_is_open(
+    simulator: Simulator,
+) -> None:
+    """A wallboard is mounted by a service that has its pool already."""
+    heard: list[ObservedEvent] = []
+    async with pool_of(simulator) as pool:
+        await pool.send(ACTION)
+        pool.add_observer(heard.append)
+        await pool.send(ACTION, on_duplicate="send")
+        with pytest.raises(InvalidInputError, match="observers"):
+            pool.add_observer("nonsense")  # type: ignore[arg-type]
+    assert [type(event).__name__ for event in heard] == [
+        *("ActionBegun", "AttemptBegun", "AttemptEnded", "ActionEnded")
+    ]
+
+
+class _Watcher(PoolObserver):
+    """An observer that looks at its pools."""
+
+    def __init__(self) -> None:
+        self.pools: list[SessionPool] = []
+
+    def __call__(self, event: ObservedEvent) -> None:
+        """Hear an event of no pool."""
+        raise AssertionError(event)
+
+    def of_pool(self, pool: SessionPool) -> Observer:
+        """Hear a pool's."""
+        self.pools.append(pool)
+        return lambda _: self.pools.append(pool)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_pool_observer_is_given_each_pool_once_it_is_open(
+    simulator: Simulator, *, late: bool
+) -> None:
+    """What is waiting in a pool is asked of it, and is in no event."""
+    watcher = _Watcher()
+    async with pool_of(simulator, observers=[] if late else [watcher]) as pool:
+        if late:
+            pool.add_observer(watcher)
+        assert watcher.pools == [pool]
+        await pool.send(ACTION)
+    assert watcher.pools == [pool] * 5
+
+
+async def test_attempt_says_where_it_goes_and_its_repr_tells_no_number(
+    simulator: Simulator,
+) -> None:
+    """A span is made of it; a log may show it."""
+    heard: list[ObservedEvent] = []
+    async with pool_of(simulator, observers=[heard.append]) as pool:
+        await pool.send(Hold(phlo_id="p", node_id="n", member=NUMBER))
+    (begun,) = [event for event in heard if isinstance(event, AttemptBegun)]
+    assert begun.url == (
+        f"{simulator.base_url}/phlo/p/multi_party_call/n/members/{NUMBER}"
+    )
+    assert (begun.method, begun.lane) == ("POST", Lane.AWAITED)
+    assert NUMBER[1:] not in repr(begun)

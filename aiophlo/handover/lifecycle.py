@@ -131,6 +131,7 @@ class Lifecycle:
         if not self.sender.observers.listening:
             return
         status = self.status
+        status.on_step = None  # for observers it is the last that they hear
         self.sender.observers.tell(
             HandoverEnded(
                 self.sender.account,

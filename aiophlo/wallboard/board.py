@@ -87,8 +87,7 @@ class Wallboard:
 
     def _begun(self, event: ActionBegun) -> None:
         if event.handover is not None:
-            now = self._clock()
-            self._handovers.asked(event.handover, event.account, event.action, now)
+            self._handovers.asked(event.handover, event.action)
 
     def _attempt(self, event: AttemptEnded) -> None:
         self._figures[event.account.auth_id].attempt(

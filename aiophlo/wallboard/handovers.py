@@ -75,11 +75,11 @@ class Handovers:
             self._alive_at = now
         return self._alarm(event, now)
 
-    def asked(
-        self, handover: str, account: Account, action: Action, now: float
-    ) -> None:
+    def asked(self, handover: str, action: Action) -> None:
         """Note an action of a handover: it says who the agent is, and where."""
-        known = self._known(handover, account, now)
+        known = self._open.get(handover)
+        if known is None:  # its steps are told first
+            return
         agent = None
         if isinstance(action, DialAction):
             agent = getattr(action, "trigger_source", None)

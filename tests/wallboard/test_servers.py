@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from aiophlo import SessionPool
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app, asgi_app
+from aiophlo.wallboard.feed import Feed
 from tests.support.doubles import pool_of
 from tests.support.ports import free_port
 
@@ -158,6 +159,38 @@ async def test_watcher_that_leaves_is_forgotten(
         async with asyncio.timeout(5.0):
             while site.board.feed.watchers:  # noqa: ASYNC110 -- until it is noticed
                 await asyncio.sleep(0.01)
+
+
+async def test_watcher_that_reads_nothing_is_owed_no_more_than_a_little(
+    open_pool: SessionPool,
+) -> None:
+    """A phone that sleeps for an hour must not cost an hour of snapshots."""
+    made = 0
+
+    def big() -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return {"number": made, "filled": "x" * 100_000}
+
+    board = Wallboard(open_pool)
+    board.feed = Feed(big, every=0.01)
+    app = web.Application()
+    app.add_subapp("/wall", aiohttp_app(board))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0][:2], limit=1)
+    writer.write(b"GET /wall/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(60.0):
+        while made < 30:  # noqa: ASYNC110 -- 3 MB, if nothing held them back
+            await asyncio.sleep(0.05)
+    assert runner.server is not None
+    (connection,) = runner.server.connections
+    assert connection.transport is not None
+    assert connection.transport.get_write_buffer_size() < 300_000
+    writer.transport.abort()
+    del reader
+    await runner.cleanup()
 
 
 @SERVERS

@@ -22,6 +22,7 @@ from aiophlo.sending.rate_meter import LONGEST_PAUSE, RateMeter, recovered
 _APART: Final = 1.0  # seconds without slots once it is back: others may not know yet
 _LATE: Final = 0.025  # seconds that a booked slot is good for at least
 _SOON: Final = 0.05  # seconds to a slot that can't be taken from a stream any more
+_HEARD: Final = 2.0  # seconds after which nobody is told of it any more
 _NEAR: Final = 0.03  # seconds of a round trip by which that is told in time
 _REGAINED: Final = 0.02  # of the lateness, by each booking
 _HASTE: Final = 0.01  # seconds that a process may need to use one, at most
@@ -155,7 +156,10 @@ class SharedMeter:
         if self._alone is not None:
             self._alone.left(now, slot=slot)
         elif now - slot > self.lateness:
-            self._operations.tell(self._operation("skip", interval=self._interval))
+            self._skip()
+
+    def _skip(self) -> None:
+        self._operations.tell(self._operation("skip", interval=self._interval))
 
     def throttled(
         self, now: float, *, sent: float, retry_after: float | None = None
@@ -329,9 +333,13 @@ class SharedMeter:
         """Give up slots of streams that are another's now, by the server's time."""
         for server_time in slots:
             slot = self._streamed.pop(server_time, None)
-            if slot is not None and slot in self._booked:
+            if slot is None:
+                continue
+            if slot in self._booked:
                 self._booked.remove(slot)
                 self._refresh(False)  # noqa: FBT003 -- a callback
+            else:  # used: two left by it
+                self._skip()
 
     def _pause_until(self, time: float) -> None:
         if time <= self.paused_until:
@@ -344,10 +352,14 @@ class SharedMeter:
         oldest = now - self.lateness
         for slots in (self._booked, self._urgent):
             while slots and slots[0] < oldest:
-                slots.popleft()
-                self._credit /= 2
-        while self._streamed and next(iter(self._streamed.values())) < oldest:
-            del self._streamed[next(iter(self._streamed))]
+                self._waste(slots.popleft())
+        while self._streamed and next(iter(self._streamed.values())) < now - _HEARD:
+            del self._streamed[next(iter(self._streamed))]  # used
+
+    def _waste(self, wasted: float) -> None:
+        self._credit /= 2
+        streamed = self._streamed.items()
+        self._streamed = {time: slot for time, slot in streamed if slot != wasted}
 
     def go_alone(self, random: Callable[[], float]) -> None:
         """Keep to this pool's share, by a meter of its own."""

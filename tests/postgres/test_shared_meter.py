@@ -380,3 +380,20 @@ async def test_less_lateness_is_asked_for_while_slots_come_too_late() -> None:
         stage.meter.use(stage.now, Lane.AWAITED)
     stage.want(awaited=1)
     assert stage.database.asked[-1][0]["late"] == pytest.approx(0.014)
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_slot_that_was_taken_after_it_was_used_is_paid_for(
+    *, is_used: bool
+) -> None:
+    """Two have left by it: on a busy machine that would add up to a 429."""
+    stage = Stage()
+    stage.want(streamed=1)
+    await stage.database.answer(slots=[100.5])
+    stage.now = 100.5 if is_used else 100.6
+    if stage.meter.next_slot(stage.now) <= stage.now:
+        stage.meter.use(stage.now, Lane.STREAMED)
+    stage.meter.taken([100.5])
+    stage.meter.taken([100.5])
+    asked = [operation["do"] for operation, _ in stage.database.asked]
+    assert asked.count("skip") == int(is_used)

@@ -95,7 +95,6 @@ class PostgresCoordinator:
         self._lease = check_lease(lease)
         self.available = 1.0
         self.coordinated = False
-        self._number = secrets.randbits(62)
         self._clock = ServerClock()
         self._meters: list[SharedMeter] = []
         self._actions: list[PostgresActions] = []
@@ -129,6 +128,7 @@ class PostgresCoordinator:
         self._opened, self._closing = True, False
         self._random = random
         self._loop = asyncio.get_running_loop()
+        self._number = secrets.randbits(62)  # a fork of the process makes its own
         self._books = Connection(self._url)
         self._operations = Operations(self._books, self._schema, self._clock)
         self._listener = Listener(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import os
 import sys
 from typing import Any
@@ -158,6 +159,22 @@ async def test_coordinator_serves_one_pool(
         assert isinstance(await send(pool, act(WarmTransfer)), Accepted)
     async with pool_of(simulator) as alone:
         assert not alone.state().coordinated
+
+
+async def test_coordinator_made_before_a_fork_is_another_pool_in_each_process(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """Gunicorn with --preload: workers that count as one use the quota twice."""
+    made = PostgresCoordinator(postgres.url, namespace=namespace)
+    forked = copy.deepcopy(made)
+    counted = f"SELECT count(*) FROM {namespace}.pools"  # noqa: S608 -- a test's own
+    async with (
+        pool_of(simulator, coordinator=made),
+        pool_of(simulator, coordinator=forked),
+        await psycopg.AsyncConnection.connect(postgres.url) as database,
+    ):
+        found = await database.execute(counted.encode())
+        assert await found.fetchone() == (2,)
 
 
 async def test_pool_that_never_was_open_can_be_closed(

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from aiophlo.simulator import Simulator
 from tests.support.calm_time import CalmLoop
 from tests.support.ports import free_port
+from tests.support.postgres import Postgres, given_postgres
 
 # A busy machine is no failure.
 settings.register_profile(
@@ -56,6 +57,12 @@ def interruptible() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give the database server that all tests share that don't harm it."""
+    yield from given_postgres()
 
 
 @pytest.fixture

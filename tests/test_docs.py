@@ -12,6 +12,7 @@ What a block is says its language and its content:
   folder of its own, with credentials and base URL of the simulator. `console exit=3`
   says how its last command ends, and `console background port=8700` that it runs on,
   as in a terminal of its own, and that the page goes on once that port is open.
+  A page that names `AIOPHLO_POSTGRES_URL` has a database there.
   Pages use ports from 8700 to 8799; free ones are put in their places, as somebody
   else on this machine may be running a page, too;
 - `json`, `toml`, `csv`: read;
@@ -43,6 +44,7 @@ import pytest
 from aiophlo import Account, SessionPool
 from aiophlo.simulator import Simulator
 from tests.support.ports import free_port
+from tests.support.postgres import Postgres
 
 pytest_plugins = ["pytester"]
 
@@ -192,8 +194,16 @@ _WITH_COMMANDS = sorted({block.page for block in BLOCKS if block.kind == "consol
 
 
 @pytest.mark.parametrize("page", _WITH_COMMANDS, ids=name_of)
-def test_commands_of_a_page_run_in_order(page: Path, environment: Path) -> None:
+def test_commands_of_a_page_run_in_order(
+    page: Path,
+    environment: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever types them must see what the page promises."""
+    if "AIOPHLO_POSTGRES_URL" in page.read_text("utf-8"):
+        postgres: Postgres = request.getfixturevalue("postgres")
+        monkeypatch.setenv("AIOPHLO_POSTGRES_URL", postgres.url)
     script = ["trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
     ports: dict[str, str] = {}
     for block in BLOCKS:

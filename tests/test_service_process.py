@@ -12,7 +12,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import attrs
 import pytest
 from aiohttp import ClientSession
 
-from aiophlo import Journal
+from aiophlo.postgres import migrate
 from aiophlo.simulator import Call, Callback, Habit, Simulator
 from tests.support.handover_stage import (
     AGENT,
@@ -30,6 +30,7 @@ from tests.support.handover_stage import (
     SECOND,
     TALKING,
 )
+from tests.support.postgres import Postgres
 
 PHLO, NODE = "my-phlo", "my-node"
 WORKERS: Final = 3
@@ -52,13 +53,13 @@ class Service:
 
     Attributes:
         url: Where it answers.
-        folder: Where its processes' journals are.
         process: gunicorn.
+        postgres: What its workers share.
     """
 
     url: str
-    folder: Path
     process: asyncio.subprocess.Process
+    postgres: Postgres
 
     def workers(self) -> list[int]:
         """Give its workers."""
@@ -66,30 +67,22 @@ class Service:
         listed = Path(f"/proc/{pid}/task/{pid}/children")
         return [int(child) for child in listed.read_text().split()]
 
-    def worker_with_a_handover(self) -> int:
-        """Give the worker in whose journal a handover is open."""
-        (journal,) = [path for path in self.journals() if _handovers(path)]
-        (worker,) = [pid for pid in self.workers() if journal in _open_files(pid)]
+    async def worker_with_a_handover(self) -> int:
+        """Give the worker that has the one open handover, by its connection."""
+        ((port,),) = await self.postgres.rows(_PORT_OF_THE_OWNER)
+        inode = _inode_of(port)
+        (worker,) = [
+            pid for pid in self.workers() if f"socket:[{inode}]" in _open_files(pid)
+        ]
         return worker
 
-    def journals(self) -> list[Path]:
-        """Give the journals."""
-        return sorted(self.folder.glob("*.journal"))
-
     async def started(self, number: int) -> None:
-        """Wait until so many workers have ever listened to their colleagues."""
-        await self.until(lambda: len(self.journals()) >= number and not self.deaf())
-
-    def deaf(self) -> bool:
-        """Say whether a worker doesn't hear of events yet."""
-        return len(list(self.folder.glob("*.sock"))) < WORKERS
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        """Wait for something that files and processes tell."""
+        """Wait until so many workers have ever heard of each other."""
+        counting = "SELECT count(*) FROM aiophlo.pools"
         async with asyncio.timeout(60):
-            while not is_so():
+            while (await self.postgres.rows(counting))[0][0] < number:
                 assert self.process.returncode is None
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def ask(self, what: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Ask for something; give status and document."""
@@ -100,21 +93,35 @@ class Service:
             return answer.status, await answer.json()
 
 
-def _open_files(pid: int) -> list[Path]:
+# The worker's listening connection holds its pool's lock.
+_PORT_OF_THE_OWNER: Final = """
+    SELECT a.client_port FROM aiophlo.handovers h
+        JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 1
+            AND l.classid::bigint = h.pool >> 32
+            AND l.objid::bigint = h.pool & 4294967295
+        JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE h.ended IS NULL"""
+
+
+def _inode_of(port: int) -> str:
+    """Give the number of the connected socket with this port of ours."""
+    connected = rf":{port:04X} [0-9A-F]+:.{{4}} 01(?: +\S+){{5}} +(\d+)"
+    (inode,) = re.findall(connected, Path("/proc/net/tcp").read_text())
+    return str(inode)
+
+
+def _open_files(pid: int) -> list[str]:
     found = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile
-            found.append(link.readlink())
+            found.append(str(link.readlink()))
     return found
 
 
-def _handovers(path: Path) -> int:
-    with Journal.read(path) as reader:
-        return len(reader.handovers())
-
-
 @contextlib.asynccontextmanager
-async def service(simulator: Simulator, folder: Path) -> AsyncIterator[Service]:
+async def service(
+    simulator: Simulator, folder: Path, postgres: Postgres
+) -> AsyncIterator[Service]:
     """Run the page's program by the page's command, in a folder of its own."""
     program = re.search(
         r"^\*\*cc\.py\*\*\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
@@ -122,6 +129,8 @@ async def service(simulator: Simulator, folder: Path) -> AsyncIterator[Service]:
     assert program is not None
     (folder / "cc.py").write_text(program[1])
     (gunicorn, *arguments), exported = _command()
+    await postgres.rows("DROP SCHEMA IF EXISTS aiophlo CASCADE")
+    await migrate(postgres.url)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         at = arguments.index("--bind") + 1
         arguments[at] = f"fd://{listening.fileno()}"
@@ -135,12 +144,13 @@ async def service(simulator: Simulator, folder: Path) -> AsyncIterator[Service]:
                 "PLIVO_AUTH_ID": simulator.auth_id,
                 "PLIVO_AUTH_TOKEN": simulator.auth_token,
                 "AIOPHLO_BASE_URL": simulator.base_url,
+                "AIOPHLO_POSTGRES_URL": postgres.url,
             },
             pass_fds=[listening.fileno()],
             start_new_session=True,
         )
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        running = Service(url, folder / "handovers", process)
+        running = Service(url, process, postgres)
         try:
             await running.started(WORKERS)
             simulator.post_events(Callback(url=f"{url}/phlo/events"))
@@ -171,13 +181,13 @@ async def place_calls(
 
 
 async def test_whichever_worker_is_asked_hands_over_until_all_have_ended(
-    simulator: Simulator, tmp_path: Path
+    simulator: Simulator, tmp_path: Path, postgres: Postgres
 ) -> None:
     """With three workers, two of three partners who answered were cut off."""
     many = 9
     agents, partners = numbers("222", many), numbers("333", many)
     customers = numbers("444", many)
-    async with service(simulator, tmp_path) as running:
+    async with service(simulator, tmp_path, postgres) as running:
         calls = await place_calls(simulator, agents, [*customers])
         answers = await asyncio.gather(
             *(
@@ -213,16 +223,15 @@ async def test_whichever_worker_is_asked_hands_over_until_all_have_ended(
         assert call[FIRST].state is TALKING
         async with asyncio.timeout(60):
             assert await running.process.wait() == 0
-        assert list(running.folder.glob("*.sock")) == []
     assert {post.status for post in simulator.ledger.posts} == {200}
 
 
 async def test_what_goes_wrong_is_told_apart(
-    simulator: Simulator, tmp_path: Path
+    simulator: Simulator, tmp_path: Path, postgres: Postgres
 ) -> None:
     """A caller must know whether to ask again, and whether a customer is alone."""
     simulator.set_habit(Habit("busy"), address=FIRST)
-    async with service(simulator, tmp_path) as running:
+    async with service(simulator, tmp_path, postgres) as running:
         (call,) = await place_calls(simulator, [AGENT], [None])
         asked = {"agent": AGENT, "conference_uuid": call.conference_uuid}
         status, told = await running.ask(
@@ -243,7 +252,7 @@ async def test_what_goes_wrong_is_told_apart(
 async def second_click(
     running: Service, simulator: Simulator
 ) -> tuple[int, dict[str, Any]]:
-    """Ask twice for a handover, the second time the worker that has the first."""
+    """Ask twice for a handover, whichever worker gets it."""
     agent, customer, partner = (numbers(one, 1)[0] for one in ("777", "888", "999"))
     simulator.set_habit(Habit("ignores", after=1000.0), address=partner)
     await place_calls(simulator, [agent], [customer])
@@ -251,30 +260,25 @@ async def second_click(
     dials = simulator.ledger.dials()
     asking = asyncio.create_task(running.ask("handovers", asked))
     await simulator.wait_for(dials=dials + 1)
-    owner, workers = running.worker_with_a_handover(), running.workers()
-    for worker in set(workers) - {owner}:
-        os.kill(worker, signal.SIGSTOP)  # it takes no request
     try:
         return await running.ask("handovers", asked)
     finally:
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_customer_is_brought_back_after_a_worker_was_killed(
-    simulator: Simulator, tmp_path: Path
+    simulator: Simulator, tmp_path: Path, postgres: Postgres
 ) -> None:
-    """The worker that takes its place must leave nobody on hold."""
+    """The other workers must leave nobody on hold."""
     simulator.set_habit(Habit("ignores", after=1000.0))
-    async with service(simulator, tmp_path) as running:
+    async with service(simulator, tmp_path, postgres) as running:
         (call,) = await place_calls(simulator, [AGENT], [CUSTOMER])
         asked = {"agent": AGENT, "customer": CUSTOMER, "partners": [FIRST]}
         asking = asyncio.create_task(running.ask("handovers", asked))
         await simulator.wait_for(dials=1)
         assert call[CUSTOMER].state != TALKING
-        os.kill(running.worker_with_a_handover(), signal.SIGKILL)
+        os.kill(await running.worker_with_a_handover(), signal.SIGKILL)
         await asyncio.gather(asking, return_exceptions=True)
         await simulator.wait_for(lambda _: call[CUSTOMER].state is TALKING, within=60)
         assert call[AGENT].state is TALKING
@@ -283,5 +287,5 @@ async def test_customer_is_brought_back_after_a_worker_was_killed(
         simulator.set_habit(Habit("answers"))
         again = {**asked, "partners": [SECOND]}
         assert await running.ask("handovers", again) == (200, {"partner": SECOND})
-        # The abort's answer is on disk.
-        await running.until(lambda: not any(map(_handovers, running.journals())))
+        still_open = "SELECT id FROM aiophlo.handovers WHERE ended IS NULL"
+        assert await postgres.rows(still_open) == []

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,7 +12,7 @@ from aiophlo import Account, Action, Outcome, SessionPool
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import Simulator
 from tests.support.doubles import outcome_of, pool_of
-from tests.support.postgres import Postgres, find_binaries, running_postgres
+from tests.support.postgres import Postgres, given_postgres
 
 _numbers = itertools.count()
 
@@ -28,30 +27,15 @@ def pytest_asyncio_loop_factories() -> dict[
 SharedPool = Callable[..., Coroutine[Any, Any, SessionPool]]
 
 
-def _own_postgres() -> Iterator[Postgres]:
-    binaries = find_binaries()
-    if binaries is None:
-        assert not os.environ.get("CI"), "the gate installs Postgres"
-        pytest.skip("no Postgres server is installed")
-    with running_postgres(binaries) as postgres:
-        yield postgres
-
-
 async def send(pool: SessionPool, action: Action, **options: Any) -> Outcome:  # noqa: ANN401 -- send's own
     """Return what comes of an action."""
     return await outcome_of(pool.send(action, **options))
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """Give the server that all tests share that don't harm it."""
-    yield from _own_postgres()
-
-
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """Give a server that may be killed."""
-    yield from _own_postgres()
+    yield from given_postgres()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import psycopg
 import pytest
 
 from aiophlo import (
@@ -65,19 +64,12 @@ async def two_pools(postgres: Postgres, namespace: str) -> AsyncIterator[list[St
         yield [stage, attrs.evolve(stage, pool=other)]
 
 
-async def rows(postgres: Postgres, query: str, namespace: str = "aiophlo") -> list[Any]:
-    """Return what the database holds."""
-    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
-        found = await connection.execute(query.format(schema=namespace).encode())
-        return await found.fetchall()
-
-
 async def until_it_says(
     postgres: Postgres, query: str, namespace: str = "aiophlo"
 ) -> None:
     """Wait until a query returns true, in one row."""
     async with asyncio.timeout(15.0):
-        while await rows(postgres, query, namespace) != [(True,)]:  # noqa: ASYNC110 -- of what other processes do
+        while await postgres.rows(query.format(schema=namespace)) != [(True,)]:  # noqa: ASYNC110 -- of what other processes do
             await asyncio.sleep(0.05)
 
 
@@ -90,15 +82,16 @@ async def test_database_holds_no_number_but_the_agents_while_a_handover_is_open(
         " UNION ALL SELECT e::text FROM {schema}.engagements e"
     )
     async with two_pools(postgres, namespace) as (one, _), one.consult() as consult:
-        held = str(await rows(postgres, everything, namespace))
+        held = str(await postgres.rows(everything.format(schema=namespace)))
         assert AGENT in held
         assert CUSTOMER not in held
         assert FIRST not in held
         await consult.complete()
-    held = str(await rows(postgres, everything, namespace))
+    held = str(await postgres.rows(everything.format(schema=namespace)))
     assert consult.id in held
     assert AGENT not in held
-    assert await rows(postgres, "SELECT * FROM {schema}.engagements", namespace) == []
+    engaged = f"SELECT * FROM {namespace}.engagements"  # noqa: S608 -- a test's own
+    assert await postgres.rows(engaged) == []
 
 
 @asynccontextmanager
@@ -210,7 +203,7 @@ async def test_journal_is_recovered_before_the_lease_has_run_out(
         assert found.recovery is Recovery.BROUGHT_BACK
         assert stage.customer_is_with_agent
         ended = "SELECT ended IS NOT NULL FROM {schema}.handovers"
-        assert await rows(postgres, ended, namespace) == [(True,)]
+        assert await postgres.rows(ended.format(schema=namespace)) == [(True,)]
 
 
 async def test_process_that_was_stopped_does_nothing_once_it_wakes(

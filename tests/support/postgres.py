@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import pytest
 
 from tests.support.ports import free_port
 
@@ -139,6 +141,14 @@ class Postgres:
             time.sleep(0.05)
         raise TimeoutError("Postgres doesn't answer")
 
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what a query finds."""
+        import psycopg  # noqa: PLC0415 -- an extra
+
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            found = await connection.execute(query.encode())
+            return [] if found.description is None else await found.fetchall()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all of its processes."""
         assert self._process is not None
@@ -166,6 +176,16 @@ class Postgres:
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
+
+
+def given_postgres() -> Iterator[Postgres]:
+    """Give a server; skip a test where none is installed."""
+    binaries = find_binaries()
+    if binaries is None:
+        assert not os.environ.get("CI"), "the gate installs Postgres"
+        pytest.skip("no Postgres server is installed")
+    with running_postgres(binaries) as postgres:
+        yield postgres
 
 
 @contextmanager

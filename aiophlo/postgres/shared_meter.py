@@ -26,10 +26,11 @@ _HEARD: Final = 2.0  # seconds after which nobody is told of it any more
 _NEAR: Final = 0.03  # seconds of a round trip by which that is told in time
 _REGAINED: Final = 0.02  # of the lateness, by each booking
 _HASTE: Final = 0.01  # seconds that a process may need to use one, at most
-_SMOOTHED: Final = 0.2  # weight of the latest gap between two slots
+_SMOOTHED: Final = 1.0  # seconds over which slots are counted: they come unevenly
 _WORSE: Final = 1.2  # times what was foretold
 _BUSY: Final = 1.0  # seconds after a slot for which the pool's own step is believed
 _MOST_AHEAD: Final = 64
+_WAITING_PER_SLOT: Final = 8  # that is booked ahead
 
 
 class Shares(Protocol):
@@ -218,13 +219,22 @@ class SharedMeter:
             without = others - len(self._booked)
             # A stream lets one wait at a time, and more come after it.
             most = _MOST_AHEAD if waiting[Lane.STREAMED] else without
-            count = min(self._due_to_book(now), most)
+            count = min(max(self._due_to_book(now), self._share(waiting)), most)
             if not streams and self._has_only_late_ones_of_streams(now):
                 count = 1
             if count > 0:
                 self._asking = count
                 coming_alone = max(count - here, 0)
                 self._book(count, coming=coming_alone, streamed=streams)
+
+    def _share(self, waiting: Sequence[int]) -> int:
+        """Return what to book so that a pool with more waiting gets more.
+
+        Where all have one slot booked, all get as much, and who is asked most often
+        makes callers wait for whom the others have no use.
+        """
+        ahead = min(waiting[Lane.AWAITED] // _WAITING_PER_SLOT, _MOST_AHEAD)
+        return ahead - len(self._booked)
 
     def _has_only_late_ones_of_streams(self, now: float) -> bool:
         """Say whether what is awaited has no slot, and might have one sooner."""
@@ -290,19 +300,29 @@ class SharedMeter:
             return
         self._received_at = self._time()
         self._credit = min(self._credit + _REGAINED, 1.0)
+        if slots and not urgent:
+            self._note_gaps(slots)
         for server_time in slots:
             slot = self._clock.to_loop(server_time)
             if urgent:
                 self._urgent.append(slot)
-            else:
-                if slot >= self.paused_until - self.lateness:
-                    bisect.insort(self._booked, slot)  # one of a stream may come before
-                    if streamed:
-                        self._streamed[server_time] = slot
-                if not math.isnan(self._last):
-                    gap = min(max(slot - self._last, 0.0), self._longest_gap())
-                    self._step += (gap - self._step) * _SMOOTHED
-                self._last = slot
+            elif slot >= self.paused_until - self.lateness:
+                bisect.insort(self._booked, slot)  # one of a stream may come before
+                if streamed:
+                    self._streamed[server_time] = slot
+
+    def _note_gaps(self, slots: list[float]) -> None:
+        """Learn how far apart slots are, on average over the last second or so.
+
+        By the first few alone many would be refused who get theirs in time.
+        """
+        last = self._clock.to_loop(slots[-1])
+        gap = min(last - self._last, len(slots) * self._longest_gap())
+        if gap > 0.0:  # none is known before the first one that somebody waits for
+            old = math.exp(-gap / _SMOOTHED)
+            rate = old / self._step + (1.0 - old) * len(slots) / gap
+            self._step = 1.0 / rate
+        self._last = last
 
     def _longest_gap(self) -> float:
         """Return what comes of many pools; what is longer is a pause, which ends."""

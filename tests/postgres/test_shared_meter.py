@@ -90,22 +90,55 @@ class Stage:
         return [(it["count"], it["urgent"]) for it in asked if it["do"] == "book"]
 
 
-async def test_one_slot_is_booked_for_many_who_wait() -> None:
+async def test_one_slot_is_booked_for_the_first_who_waits() -> None:
     """What is booked early can't be given to an abort, nor to another pool."""
     stage = Stage()
-    stage.want(awaited=50)
-    stage.want(awaited=51)
+    stage.want(awaited=5)
+    stage.want(awaited=6)
     assert stage.books == [(1, False)]
     assert stage.meter.next_slot(stage.now) == math.inf
     await stage.database.answer(slots=[100.05])
     assert stage.refreshed
-    stage.want(awaited=51)
+    stage.want(awaited=6)
     assert stage.books == [(1, False)], "the slot is further off than two round trips"
     stage.now = 100.05
     assert stage.meter.next_slot(stage.now) == pytest.approx(100.05, abs=0.001)
     stage.meter.use(stage.now, Lane.AWAITED)
-    stage.want(awaited=50)
+    stage.want(awaited=5)
     assert stage.books == [(1, False)] * 2
+
+
+async def test_pool_with_more_waiting_books_more() -> None:
+    """Of three workers the busiest had a third, and its callers were not sent."""
+    stage = Stage()
+    stage.want(awaited=80)
+    await stage.database.answer(slots=[100.05 + number / 60 for number in range(10)])
+    stage.want(awaited=80)
+    assert stage.books == [(10, False)], "they are booked now"
+    stage.now = 100.05
+    stage.meter.use(stage.now, Lane.AWAITED)
+    stage.want(awaited=79)
+    assert stage.books == [(10, False)], "as one has left, one less need be"
+    stage.now += 1 / 60
+    stage.meter.use(stage.now, Lane.AWAITED)
+    stage.want(awaited=80)
+    assert stage.books == [(10, False), (2, False)]
+
+
+async def test_first_slots_alone_foretell_no_long_wait() -> None:
+    """They come unevenly while all begin at once: many would be refused in vain."""
+    stage = Stage(Rate("MA", 1 / 60))
+    stage.want(awaited=5)
+    await stage.database.answer(slots=[100.0])
+    stage.want(awaited=5)
+    await stage.database.answer(slots=[100.1])  # six times as far apart
+    assert stage.meter.step(stage.now) < 1 / 50
+    for number in range(30):
+        stage.now = 100.1 + number / 10
+        stage.meter.use(stage.now, Lane.AWAITED)
+        stage.want(awaited=5)
+        await stage.database.answer(slots=[stage.now + 0.1])
+    assert stage.meter.step(stage.now) > 1 / 15, "it is how things are"
 
 
 async def test_more_are_booked_where_the_round_trip_demands_it() -> None:

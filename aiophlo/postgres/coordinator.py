@@ -100,7 +100,7 @@ class PostgresCoordinator:
         self._actions: list[PostgresActions] = []
         self._calls: list[PostgresCalls] = []
         self._handovers: PostgresHandovers | None = None
-        self._snapshots = SharedSnapshots(self._url, self._schema, self._number)
+        self._snapshots = SharedSnapshots(self._url, self._schema)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = self._closing = False
 
@@ -128,7 +128,8 @@ class PostgresCoordinator:
         self._opened, self._closing = True, False
         self._random = random
         self._loop = asyncio.get_running_loop()
-        self._number = secrets.randbits(62)  # a fork of the process makes its own
+        # Drawn only now: a fork of the process has a number of its own.
+        self._number = self._snapshots.number = secrets.randbits(62)
         self._books = Connection(self._url)
         self._operations = Operations(self._books, self._schema, self._clock)
         self._listener = Listener(

@@ -43,12 +43,14 @@ class SharedSnapshots:
     Args:
         url: Where the database is.
         schema: Of the tables; notices go by its name.
-        number: The pool's.
+
+    Attributes:
+        number: The pool's, once it is open.
     """
 
-    def __init__(self, url: str, schema: str, number: int) -> None:
+    def __init__(self, url: str, schema: str) -> None:
         self._database = _Database(url, schema)
-        self._number = number
+        self.number = 0
         self._pool: weakref.ref[object] | None = None
         self._part: Callable[[], Part] | None = None
         self._on_alarm: Callable[[], None] | None = None
@@ -78,7 +80,7 @@ class SharedSnapshots:
             self._watched_until = loop.time() + _WATCHED_FOR
             if self._telling is None or self._telling.done():
                 self._telling = loop.create_task(self._tell())
-        elif self._on_alarm is not None and self._number not in details:
+        elif self._on_alarm is not None and self.number not in details:
             self._on_alarm()
 
     def hurry(self) -> None:
@@ -92,7 +94,7 @@ class SharedSnapshots:
         Raises:
             AwayError: The database can't be reached.
         """
-        return await self._database.read(self._number)
+        return await self._database.read(self.number)
 
     async def close(self) -> None:
         """Tell nothing any more."""
@@ -108,7 +110,7 @@ class SharedSnapshots:
             time = asyncio.get_running_loop().time
             while time() < self._watched_until and self._part is not None:
                 alarmed, self._alarmed = self._alarmed, False
-                await self._database.write(self._number, self._part(), alarm=alarmed)
+                await self._database.write(self.number, self._part(), alarm=alarmed)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(EVERY):
                         await self._wake.wait()

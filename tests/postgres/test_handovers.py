@@ -466,7 +466,7 @@ async def test_clicks_at_the_same_moment_in_two_processes_begin_one_handover(
             assert len(stages[0].rung) >= number
         assert stages[0].alarms == []
         engaged = "SELECT count(*) = 0 FROM {schema}.engagements"
-        assert await rows(postgres, engaged, namespace) == [(True,)]
+        assert await postgres.rows(engaged.format(schema=namespace)) == [(True,)]
 
 
 async def test_process_that_wakes_with_its_connection_lost_asks_before_it_acts(
@@ -485,8 +485,7 @@ async def test_process_that_wakes_with_its_connection_lost_asks_before_it_acts(
         process.send_signal(signal.SIGSTOP)
         try:
             await until(lambda: "taken over: " in caplog.text, within=15.0)
-            await rows(
-                postgres,
+            await postgres.rows(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'aiophlo'",
             )

@@ -377,13 +377,15 @@ class SessionPool:
         check_type(action, Action, "action")
         check_send_within(send_within)
         send_repeats = check_on_duplicate(on_duplicate, "join")
-        check_look_for(look_for)
+        if look is not False:  # which is checked no further: most never look
+            check_type(look, bool, "look")
+            check_look_for(look_for)
         if self._closed or not self._opened:
             refused = _not_open(action, self)
             self._observers.action_ended(whose, refused)
             return accepted_or_raise(refused)
         self._check_loop()
-        looking = self._looks() if check_type(look, bool, "look") else None
+        looking = None if look is False else self._looks()
         outcome = await self._senders[whose.auth_id].send(
             action,
             send_within=send_within,

@@ -17,6 +17,7 @@ from aiophlo.observed_events import Observer
 from aiophlo.postgres.batch_journal import PostgresJournal
 from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.connection import Connection, said, unawaited
+from aiophlo.postgres.keyed_hash import common_secret
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, check_version, migrate
 from aiophlo.postgres.operations import Answer, Operations
@@ -214,6 +215,7 @@ class PostgresCoordinator:
         """Return this pool's handovers, as `coordination.Coordinator` says."""
         self._handovers = PostgresHandovers(
             self._accounts,
+            common_secret(self._accounts, self._secret),
             take_over,
             self._operations,
             self._number,

@@ -1,6 +1,7 @@
 """Names for parties that only who has the account's token can make, or guess."""
 
 import hashlib
+from collections.abc import Iterable
 
 from aiophlo.model.accounts import Account
 
@@ -8,6 +9,18 @@ from aiophlo.model.accounts import Account
 def secret_of(account: Account) -> bytes:
     """Return the key of an account's hashes."""
     return hashlib.sha256(account.auth_token.encode()).digest()
+
+
+def common_secret(accounts: Iterable[Account], secret: str | None) -> bytes:
+    """Return the key of hashes that several accounts have in common.
+
+    Args:
+        accounts: All that a pool has.
+        secret: What all pools share besides; None for the accounts' tokens.
+    """
+    tokens = sorted(account.auth_token for account in accounts)
+    text = "\0".join(tokens) if secret is None else secret
+    return hashlib.sha256(f"parties\0{text}".encode(errors="surrogatepass")).digest()
 
 
 def keyed_hash(secret: bytes, *words: str) -> int:

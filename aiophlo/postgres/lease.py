@@ -68,7 +68,8 @@ class PostgresLease:
     Args:
         handovers: The pool's.
         handover: Which.
-        secret: Key of the account's hashes.
+        secrets: Keys of hashes: the account's, and one of all accounts, as somebody
+            may be in handovers of several.
         epoch: How often it changed hands; None for one that is still to be claimed.
         until: When it ends, by the boot clock.
 
@@ -85,7 +86,7 @@ class PostgresLease:
         self,
         handovers: Leases,
         handover: OpenHandover,
-        secret: bytes,
+        secrets: Sequence[bytes],
         *,
         epoch: int | None,
         until: float,
@@ -95,9 +96,9 @@ class PostgresLease:
         self.epoch = epoch
         self.until = until
         self._handovers = handovers
-        self._secret = secret
+        self._secrets = secrets
         self._agent = self._who(handover.agent)
-        self.engaged = {self._agent}
+        self.engaged = set(self._agent)
         self.changed_at = handovers.clock()
         self._is_known = True  # who was engaged last, or couldn't be
         self._may_be_written = epoch is not None and epoch > 1  # in the database
@@ -133,7 +134,7 @@ class PostgresLease:
             AwayError: The database can't be reached.
         """
         place = [] if conference_uuid is None else [("conference", conference_uuid)]
-        conversation = [keyed_hash(self._secret, *one) for one in place]
+        conversation = [keyed_hash(self._secrets[0], *one) for one in place]
         self.engaged.update(conversation)
         self._may_be_written = True
         answer, asked_at = await self._ask(
@@ -153,7 +154,7 @@ class PostgresLease:
     async def engage(self, target: str) -> bool:
         """Engage a target in all pools; without an answer nobody is rung anyway."""
         who = self._who(target)
-        self.engaged.add(who)
+        self.engaged.update(who)
         self.changed_at = self._handovers.clock()
         self._is_known = False
         try:
@@ -162,13 +163,13 @@ class PostgresLease:
             return True
         self._is_known = True
         if not answer["engaged"]:
-            self.engaged.discard(who)
+            self.engaged.difference_update(who)
         return bool(answer["engaged"])
 
     def release(self, target: str) -> None:
         """Let other handovers engage a target."""
         who = self._who(target)
-        self.engaged.discard(who)
+        self.engaged.difference_update(who)
         self.changed_at = self._handovers.clock()
         self._handovers.operations.tell(self._about("release", who))
 
@@ -261,17 +262,17 @@ class PostgresLease:
             "id": self.handover.id,
             "epoch": self.epoch,
             "again": self._may_be_claimed,
-            "agent": [self._agent],
+            "agent": self._agent,
             "engaged": list(self.engaged),
             "entry": attrs.asdict(self.handover),
         }
 
-    def _about(self, do: str, who: int) -> Operation:
+    def _about(self, do: str, who: list[int]) -> Operation:
         about = {"id": self.handover.id, "who": who}
         return self._handovers.operation(do) | about
 
-    def _who(self, address: str) -> int:
-        return keyed_hash(self._secret, "address", address)
+    def _who(self, address: str) -> list[int]:
+        return [keyed_hash(it, "address", address) for it in self._secrets]
 
 
 def _nothing() -> None:

@@ -53,6 +53,7 @@ class PostgresHandovers:
 
     Args:
         accounts: Whose handovers may be taken over.
+        secret: Key of hashes that all accounts have in common.
         take_over: Called with each that is.
         operations: Asks the database.
         pool: This pool's number.
@@ -68,6 +69,7 @@ class PostgresHandovers:
     def __init__(
         self,
         accounts: Iterable[Account],
+        secret: bytes,
         take_over: TakeOver,
         operations: Operations,
         pool: int,
@@ -78,7 +80,7 @@ class PostgresHandovers:
         self.operations = operations
         self.seconds = seconds
         self.clock = clock
-        self._secrets = {one.auth_id: secret_of(one) for one in accounts}
+        self._secrets = {it.auth_id: (secret_of(it), secret) for it in accounts}
         self._take_over = take_over
         self._takes_over = True
         self._pool = pool
@@ -105,8 +107,8 @@ class PostgresHandovers:
     def _lease(
         self, handover: OpenHandover, *, epoch: int | None, until: float
     ) -> PostgresLease:
-        secret = self._secrets.get(handover.account, b"")
-        return PostgresLease(self, handover, secret, epoch=epoch, until=until)
+        secrets = self._secrets.get(handover.account, (b"",))
+        return PostgresLease(self, handover, secrets, epoch=epoch, until=until)
 
     def stop_taking_over(self) -> None:
         """Take no more handovers over from other pools."""

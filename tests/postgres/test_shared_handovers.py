@@ -20,6 +20,7 @@ from tests.postgres.test_outage import until
 from tests.support.postgres import Postgres
 
 ACCOUNT = Account("MAXXXXXXXXXXXXXXXXXX", "token", quota=None)
+OTHER = Account("SAXXXXXXXXXXXXXXXXXX", "another", quota=None)
 AGENT, FIRST, SECOND = "+14152223333", "+14152225555", "+14152226666"
 
 
@@ -122,7 +123,7 @@ def handover(agent: str = AGENT) -> OpenHandover:
     )
 
 
-OpenDesk = Callable[[], Any]
+OpenDesk = Callable[..., Any]
 
 
 @pytest.fixture
@@ -130,9 +131,10 @@ async def desk(postgres: Postgres, namespace: str) -> AsyncIterator[OpenDesk]:
     """Give what opens one more desk."""
     opened: list[PostgresCoordinator] = []
 
-    async def open_one() -> Desk:
+    async def open_one(*accounts: Account) -> Desk:
+        accounts = accounts or (ACCOUNT,)
         coordinator = PostgresCoordinator(postgres.url, namespace=namespace, lease=3.0)
-        await coordinator.open(lambda: 0.0, [ACCOUNT])
+        await coordinator.open(lambda: 0.0, accounts)
         opened.append(coordinator)
         taken: list[tuple[OpenHandover, Lease]] = []
         return Desk(
@@ -225,7 +227,7 @@ async def test_crash_that_forgets_whom_a_handover_has_engaged_is_made_good(
     await one.begun(it, FIRST)
     await one.rows("TRUNCATE {s}.engagements")
     await one.reconnected()
-    assert await one.engaged() == 2
+    assert await one.engaged() == 2 * 2
 
 
 async def test_crash_that_forgets_a_handover_engages_all_of_it_again(
@@ -242,7 +244,7 @@ async def test_crash_that_forgets_a_handover_engages_all_of_it_again(
     await one.rows("TRUNCATE {s}.engagements, {s}.handovers")
     await one.reconnected()
     assert lease.holds
-    assert await one.engaged() == 3
+    assert await one.engaged() == 2 * 2 + 1  # and the conversation
     other = two.lease(handover("+14153330001"))
     assert await other.begin(targets=[FIRST], conference_uuid=None) == "to"
 
@@ -344,7 +346,7 @@ async def test_journal_may_be_recovered_of_a_handover_that_was_alarmed_of(
     assert await one.engaged() == 0
     again = two.handovers.adopt(it)
     assert await again.claim() is Claim.HELD
-    assert await one.engaged() == 1
+    assert await one.engaged() == 2
     again.end()
     await again.ended()
     assert await one.handovers.adopt(it).claim() is Claim.TAKEN_OVER
@@ -436,3 +438,21 @@ async def test_leases_of_thousands_are_prolonged_again_and_again(
     epochs["other"] = 1
     answer = await one.handovers._set_until(epochs, 60.0)  # noqa: SLF001 -- as above
     assert answer["lost"] == ["other"]
+
+
+async def test_agent_of_several_accounts_is_in_one_handover_alone(
+    desk: OpenDesk,
+) -> None:
+    """A person has one telephone, for whomever they work."""
+    one, two = await desk(ACCOUNT, OTHER), await desk(ACCOUNT, OTHER)
+    await one.begun(handover(), FIRST)
+    its = two.lease(attrs.evolve(handover(), account=OTHER.auth_id))
+    assert await its.begin(targets=[SECOND], conference_uuid=None) == "agent"
+    its = two.lease(attrs.evolve(handover("+14153330001"), account=OTHER.auth_id))
+    assert await its.begin(targets=[FIRST], conference_uuid=None) == "to"
+    assert await its.begin(targets=[FIRST, SECOND], conference_uuid=None) is None
+    assert not await its.engage(FIRST)
+    assert await its.engage(SECOND)
+    its.end()
+    three = await desk(ACCOUNT)  # knows one of them alone
+    assert not await (await three.begun(handover("+14153330002"))).engage(FIRST)

@@ -445,7 +445,8 @@ BEGIN
                 answer := {schema}.engage_target(op);
             WHEN 'release' THEN
                 DELETE FROM {schema}.engagements
-                    WHERE who = (op->>'who')::bigint AND handover = op->>'id';
+                    WHERE who = ANY({schema}.integers(op->'who'))
+                        AND handover = op->>'id';
             WHEN 'prolong' THEN
                 answer := {schema}.prolong(op, p_now);
             WHEN 'claim' THEN

@@ -22,17 +22,24 @@ CREATE TABLE {schema}.engagements (
 );
 CREATE INDEX engagements_handover ON {schema}.engagements (handover);
 COMMENT ON TABLE {schema}.engagements IS
-    'Who is in an open handover, and conversations with one; who is a keyed hash';
+    'Who is in an open handover, and conversations with one; who is one of two keyed hashes';
 
--- Engages whoever is free, and returns who was not.
-CREATE FUNCTION {schema}.engage(p_handover text, p_who bigint[]) RETURNS bigint[]
+-- Engages whoever is free.
+CREATE FUNCTION {schema}.engage(p_handover text, p_who bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO {schema}.engagements
         SELECT who, p_handover FROM unnest(p_who) who
         ON CONFLICT DO NOTHING;
-    RETURN ARRAY(
-        SELECT who FROM {schema}.engagements
+END $$;
+
+-- Says whether somebody, by any of their hashes, is in another handover.
+CREATE FUNCTION {schema}.is_engaged(
+    p_who bigint[], p_handover text DEFAULT ''
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM {schema}.engagements
         WHERE who = ANY(p_who) AND handover <> p_handover);
 END $$;
 
@@ -47,17 +54,14 @@ LANGUAGE plpgsql AS $$
 DECLARE
     agent bigint[] := {schema}.integers(p_op->'agent');
     conversation bigint[] := {schema}.integers(p_op->'conversation');
-    targets bigint[] := {schema}.integers(p_op->'targets');
-    engaged bigint[];
     refusal text;
 BEGIN
-    engaged := ARRAY(
-        SELECT who FROM {schema}.engagements
-        WHERE who = ANY(agent || conversation || targets));
     refusal := CASE
-        WHEN agent && engaged THEN 'agent'
-        WHEN targets <> '{}' AND targets <@ engaged THEN 'to'
-        WHEN conversation && engaged THEN 'conference_uuid' END;
+        WHEN {schema}.is_engaged(agent) THEN 'agent'
+        WHEN p_op->'targets' <> '[]' AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(p_op->'targets') target
+            WHERE NOT {schema}.is_engaged({schema}.integers(target))) THEN 'to'
+        WHEN {schema}.is_engaged(conversation) THEN 'conference_uuid' END;
     IF refusal IS NOT NULL THEN
         RETURN jsonb_build_object('refusal', refusal);
     END IF;
@@ -73,11 +77,18 @@ END $$;
 -- Engages a target for a handover that its pool still holds.
 CREATE FUNCTION {schema}.engage_target(p_op jsonb) RETURNS jsonb
 LANGUAGE plpgsql AS $$
+DECLARE
+    target bigint[] := {schema}.integers(p_op->'who');
 BEGIN
+    IF {schema}.is_engaged(target, p_op->>'id') THEN
+        RETURN '{"engaged": false}';
+    END IF;
     PERFORM FROM {schema}.handovers
         WHERE id = p_op->>'id' AND pool = (p_op->>'pool')::bigint AND ended IS NULL;
-    RETURN jsonb_build_object('engaged', NOT FOUND OR {schema}.engage(
-        p_op->>'id', ARRAY[(p_op->>'who')::bigint]) = '{}');
+    IF FOUND THEN
+        PERFORM {schema}.engage(p_op->>'id', target);
+    END IF;
+    RETURN '{"engaged": true}';
 END $$;
 
 -- Prolongs the leases of a pool, and returns the handovers that aren't its own any more.
@@ -146,10 +157,7 @@ BEGIN
     ELSIF its_epoch < h.epoch OR its_epoch = h.epoch AND h.pool <> its_pool THEN
         RETURN '{"epoch": null}';
     END IF;
-    IF EXISTS (
-        SELECT FROM {schema}.engagements
-        WHERE who = ANY({schema}.integers(p_op->'agent')) AND handover <> p_op->>'id')
-    THEN
+    IF {schema}.is_engaged({schema}.integers(p_op->'agent'), p_op->>'id') THEN
         RETURN '{"epoch": null, "engaged": true}';
     END IF;
     INSERT INTO {schema}.handovers AS it (id, pool, epoch, until, entry) VALUES (

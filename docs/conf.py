@@ -48,6 +48,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(aiohttp|asyncio|collections|http|opentelemetry|os|signal|ssl)\..*"),
     # A shape that you never name: what is judged.
     ("py:.*", r"aiophlo\.simulator\.audit\..*"),
+    ("py:.*", r"aiophlo\.simulator\.(call_list\.Leg|people\.HangupCause)"),
     # A protocol that `PostgresCoordinator` fulfils.
     ("py:.*", r"aiophlo\.coordination\..*"),
 ]

@@ -12,11 +12,11 @@ from aiophlo.model.redaction import mask_id, masked_repr
 class CallState(MaskedStrEnum):
     """What the call is doing that a dial has made, as far as it was seen."""
 
-    UNSEEN = "unseen"  #: no call that is certainly the dial's: it proves nothing
+    UNSEEN = "unseen"  #: no call that is certainly the dial's, which proves nothing
     QUEUED = "queued"  #: Plivo has it, and will dial
     RINGING = "ringing"  #: the phone rings
     TALKING = "talking"  #: it was answered
-    ENDED = "ended"  #: it is over: `hangup_cause` says why
+    ENDED = "ended"  #: it is over; `hangup_cause` says why
 
 
 @attrs.frozen(kw_only=True)

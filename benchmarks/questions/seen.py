@@ -5,9 +5,10 @@
     python -m benchmarks.questions.seen             # CPU per transfer, observed
     python -m benchmarks.questions.seen --watchers  # a busy pool, with 1,000 walls
 
-The simulator and the watchers run in processes of their own, so that only the pool's is
-counted. The observers take turns, and the smallest figure of each is taken: what else
-the machine does only ever adds. One watcher of the thousand reads nothing.
+Needs the extra `test`, too, for OpenTelemetry's SDK. The simulator and the watchers run
+in processes of their own, so that only the pool's is counted. The observers take turns,
+and the smallest figure of each is taken: what else the machine does only ever adds. One
+watcher of the thousand reads nothing.
 """
 
 import argparse

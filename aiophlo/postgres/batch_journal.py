@@ -206,7 +206,7 @@ class PostgresJournal:
         asked = [
             {
                 "name": row.name,
-                "key": row.stored,
+                "key": _storable(row.stored),
                 "digest": row.digest,
                 "kind": type(row.action).__name__,
                 "address": masked_address(row.action),
@@ -337,7 +337,10 @@ class PostgresJournal:
         self._guard.check()
         link = self._opened()
         claim.settled = True
-        values = dict(zip(_SETTLED, settled_values(outcome), strict=True))
+        values = {
+            field: _storable(value) if isinstance(value, str) else value
+            for field, value in zip(_SETTLED, settled_values(outcome), strict=True)
+        }
         written = link.settle({"name": claim.name, **values})
         told: asyncio.Future[Outcome] = written.get_loop().create_future()
 
@@ -388,6 +391,11 @@ class PostgresJournal:
         if self._link is None:
             raise JournalError(f"journal {self._name} is not open")
         return self._link
+
+
+def _storable(text: str) -> str:
+    """Return a text without what Postgres can't hold."""
+    return text.replace("\0", "\ufffd")
 
 
 def _refused(action: Action, reason: Reason, error: str | None = None) -> NotSent:

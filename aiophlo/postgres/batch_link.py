@@ -216,11 +216,10 @@ class BatchLink:
                 if self._beat_due:
                     self._beat_due = False
                     beat = self._loop.call_later(self._lease / _BEATS, self._beat)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- nobody who waits may hang
             logger.failure("a shared journal failed", error=error)
             self._gone = True
             self._fail(f"of a fault: {type(error).__name__}")
-            raise
         finally:
             beat.cancel()
 

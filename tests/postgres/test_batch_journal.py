@@ -18,6 +18,7 @@ from aiophlo import (
     NotSent,
     Outcome,
     Reason,
+    Rejected,
     SessionPool,
     WarmTransfer,
 )
@@ -416,6 +417,22 @@ async def test_numbers_are_kept_masked_alone(
     assert "5559999" not in text
 
 
+async def test_texts_that_the_database_cannot_hold_end_nothing(
+    journal: OpenJournal,
+) -> None:
+    """One odd answer of somebody's proxy must not stop the night's list."""
+    runner = await journal()
+    odd = transfer(1, key="case\0one")
+    assert await runner.claim([runner.row(0, odd)], include_in_doubt=False) == [None]
+    outcome = Rejected(action=odd, attempts=1, status=400, error="a\0b\ud800")
+    assert await runner.settle("case\0one", outcome) is outcome
+    (known,) = await runner.claim([runner.row(0, odd)], include_in_doubt=False)
+    assert isinstance(known, NotSent)  # a duplicate in this run
+    (record,) = runner.outcomes()
+    assert record.verdict == "rejected"
+    assert record.error == "a b "
+
+
 async def test_commits_are_durable_whatever_the_server_says(
     postgres: Postgres, namespace: str, journal: OpenJournal
 ) -> None:
@@ -432,6 +449,25 @@ async def test_commits_are_durable_whatever_the_server_says(
         assert database.execute("SHOW synchronous_commit").fetchone() == ("on",)
         database.commit()
         assert database.execute("SHOW synchronous_commit").fetchone() == ("off",)
+
+
+async def test_a_runner_needs_few_rights(
+    pool: SessionPool, postgres: Postgres, namespace: str
+) -> None:
+    """A service that can drop tables is one fault away from doing it."""
+    rights = f"""
+        CREATE ROLE runner LOGIN;
+        GRANT USAGE ON SCHEMA {namespace} TO runner;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {namespace}
+            TO runner;
+    """
+    with psycopg.connect(postgres.url) as database:
+        database.execute(rights.encode())
+    url = postgres.url.replace("postgres@", "runner@")
+    coordinator = PostgresCoordinator(url, namespace=namespace)
+    async with coordinator.journal("nightly") as journal:
+        assert verdicts(await run(pool, transfers(2), journal)) == ["accepted"] * 2
+        assert journal.report().verdicts["accepted"] == 2
 
 
 async def test_old_batches_are_deleted_and_others_kept(

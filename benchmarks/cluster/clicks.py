@@ -26,7 +26,9 @@ async def click_twice(
         lease: Of their handovers, in seconds.
     """
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(Simulator(quota=None, latency=0.05))
+        simulator = await stack.enter_async_context(
+            Simulator(quota=None, latency=0.05, strict=True)
+        )
         one, two = [
             await stack.enter_async_context(
                 working(simulator.base_url, database, lease)

@@ -64,7 +64,9 @@ async def kill(
         at_once: How many owners are killed in each.
     """
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(Simulator(quota=None, latency=0.05))
+        simulator = await stack.enter_async_context(
+            Simulator(quota=None, latency=0.05, strict=True)
+        )
         survivors = [
             await stack.enter_async_context(
                 working(simulator.base_url, database, lease)

@@ -26,7 +26,9 @@ _LIFE: Final = 1.0  # seconds from one kill to the next
 _ENDING: Final = 60.0  # seconds in which processes end by themselves
 _AWAY: Final = 2.0, 5.0  # seconds that a database stays away, at least and at most
 _BEFORE: Final = 1.0  # seconds before a crash of which something may be lost
-_AFTER: Final = 6.0  # seconds after it in which all pools have found back
+_AFTER: Final = (
+    2.0  # seconds after it within which pools know, and say, that it is away
+)
 _TOLD: Final = 20  # sentences of what disagrees
 
 
@@ -152,7 +154,7 @@ async def _crash(
         await asyncio.to_thread(postgres.kill)
         await asyncio.sleep(chance.uniform(*_AWAY))
         await asyncio.to_thread(postgres.start)
-        away.append((killed_at - _BEFORE, time.time() + _AFTER))
+        away.append((killed_at - _BEFORE, killed_at + _AFTER))
     return away
 
 

@@ -15,6 +15,7 @@ from benchmarks.cluster.scenes import Phase, Scene, addresses
 from benchmarks.cluster.worker import Worker, working
 
 _NEWER: Final = 1_000  # added to the number of a handover
+_ALL_BEGUN: Final = 120.0  # seconds in which all newer ones have begun, or never will
 _AWAKE: Final = 5.0  # seconds in which a woken owner may do harm
 _TALK: Final = 8.0  # seconds of half of the newer talks, from when the owner wakes
 _SHORT: Final = 0.5  # seconds of the others, which end while it sleeps
@@ -36,7 +37,9 @@ async def stop(
         of_each: How many handovers are stopped in each phase.
     """
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(Simulator(quota=None, latency=0.05))
+        simulator = await stack.enter_async_context(
+            Simulator(quota=None, latency=0.05, strict=True)
+        )
         owner, other = [
             await stack.enter_async_context(
                 working(simulator.base_url, database, lease)
@@ -53,7 +56,8 @@ async def stop(
         wakes_at = time.monotonic() + seconds
         try:
             newer = [_begin_newer(scene, other, wakes_at) for scene in scenes]
-            await asyncio.gather(*newer)
+            async with asyncio.timeout(_ALL_BEGUN):
+                await asyncio.gather(*newer)
             await asyncio.sleep(max(wakes_at - time.monotonic(), 0.0))
             before = simulator.ledger.received
         finally:

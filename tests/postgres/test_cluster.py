@@ -69,7 +69,7 @@ async def test_customers_of_killed_owners_are_brought_back(
 ) -> None:
     """A customer on hold of whom nobody knows stays there."""
     await migrate(own_postgres.url)
-    report = await kill(own_postgres.url, lease=LEASE, within=8.0, rounds=1, at_once=1)
+    report = await kill(own_postgres.url, lease=LEASE, within=15.0, rounds=1, at_once=1)
     assert report.wrong == []
     assert [row["times"] for row in report.rows] == [1] * 5
     back = {str(row["killed while"]): row["brought back"] for row in report.rows}

@@ -22,6 +22,7 @@ from aiophlo import (
     Account,
     InDoubt,
     InDoubtError,
+    NotSentError,
     Quota,
     SessionPool,
     Sighting,
@@ -77,7 +78,8 @@ class Findings:
     """What came of it.
 
     Attributes:
-        transfers: How many were sent.
+        transfers: How many were asked for.
+        not_sent: Of these, how many weren't sent in time.
         doubts: How many were in doubt.
         rung: Of these, how many phones had rung.
         settled: How many of those were seen.
@@ -89,6 +91,7 @@ class Findings:
     """
 
     transfers: int = 0
+    not_sent: int = 0
     doubts: int = 0
     rung: int = 0
     settled: int = 0
@@ -134,9 +137,8 @@ async def run(course: Course) -> Findings:
         ) as pool:
             soak = _Soak(course, simulator, pool)
             await soak.run()
-            soak.findings.questions = (
-                simulator.ledger.received - soak.findings.transfers
-            )
+            sent = soak.findings.transfers - soak.findings.not_sent
+            soak.findings.questions = simulator.ledger.received - sent
             soak.findings.refused_429 = simulator.ledger.refused_429
             return soak.findings
 
@@ -208,6 +210,8 @@ class _Soak:
         self.findings.transfers += 1
         try:
             await self._pool.send(transfer)
+        except NotSentError:
+            self.findings.not_sent += 1  # this machine was too busy
         except InDoubtError as error:
             if isinstance(error.outcome, InDoubt):  # it always is
                 own = None if never else self._own_leg(error.outcome, to)

@@ -218,7 +218,8 @@ class PostgresCoordinator:
             common_secret(self._accounts, self._secret),
             take_over,
             self._operations,
-            self._number,
+            pool=self._number,
+            server_clock=self._clock,
             seconds=self._lease,
         )
         return self._handovers

@@ -25,6 +25,7 @@ from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.keyed_hash import secret_of
 from aiophlo.postgres.lease import PATIENCE, UNCLAIMED, PostgresLease
 from aiophlo.postgres.operations import Answer, Operation, Operations
+from aiophlo.postgres.server_clock import ServerClock
 
 _GRACE: Final = 2 / 15  # of a lease, from its end until another pool acts
 _PROLONGED: Final = 1 / 3  # of a lease, until it is prolonged
@@ -57,6 +58,7 @@ class PostgresHandovers:
         take_over: Called with each that is.
         operations: Asks the database.
         pool: This pool's number.
+        server_clock: The server's, as seen from the event loop's.
         seconds: How long a lease is good for.
         clock: Goes on while the machine sleeps.
 
@@ -72,8 +74,9 @@ class PostgresHandovers:
         secret: bytes,
         take_over: TakeOver,
         operations: Operations,
-        pool: int,
         *,
+        pool: int,
+        server_clock: ServerClock,
         seconds: float,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
@@ -88,6 +91,8 @@ class PostgresHandovers:
         self._ends: dict[str, _End] = {}
         self._prolonged_at = self._beat_at = -math.inf
         self._take_over_from = clock() + _RETURN
+        self._server_clock = server_clock
+        self._offset = server_clock.to_server(0.0)
         self._back = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -178,6 +183,7 @@ class PostgresHandovers:
     def beat(self) -> None:
         """Prolong what is held, and look for what has run out; about once a second."""
         self._beat_at = now = self.clock()
+        self._see_server_clock(now)
         for handover, end in list(self._ends.items()):
             if now > end.told_at + _FORGOTTEN:
                 del self._ends[handover]
@@ -186,6 +192,13 @@ class PostgresHandovers:
             self._prolong()
         if self._takes_over and now >= self._take_over_from:
             self._look_for_overdue(now)
+
+    def _see_server_clock(self, now: float) -> None:
+        """Prolong at once where the server's clock was set, and let others do so."""
+        before, self._offset = self._offset, self._server_clock.to_server(0.0)
+        if abs(self._offset - before) > _GRACE * self.seconds:
+            self._prolonged_at = -math.inf
+            self._take_over_from = max(self._take_over_from, now + _RETURN)
 
     def _prolong(self) -> None:
         asked_at = self.clock()

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
+from random import Random, randrange
 from typing import Any
 
 import attrs
@@ -456,3 +457,165 @@ async def test_agent_of_several_accounts_is_in_one_handover_alone(
     its.end()
     three = await desk(ACCOUNT)  # knows one of them alone
     assert not await (await three.begun(handover("+14153330002"))).engage(FIRST)
+
+
+async def test_nothing_is_taken_over_when_the_clock_of_the_server_is_set(
+    desk: OpenDesk,
+) -> None:
+    """All leases run out in that moment, and their owners are well."""
+    desks = [await desk(), await desk()]
+    one, two = desks
+    lease = await one.begun(handover())
+    for it in desks:
+        it.handovers._take_over_from = 0.0  # noqa: SLF001 -- as above
+        clock = it.coordinator._clock  # noqa: SLF001 -- as above
+        clock.to_server = lambda loop, real=clock.to_server: real(loop) + 60.0
+    await one.all_ran_out()  # as it seems to have been set forward by so much
+    two.handovers.beat()
+    prolonged = (
+        "SELECT until > extract(epoch FROM clock_timestamp()) FROM {s}.handovers"
+    )
+    async with asyncio.timeout(10.0):
+        while await one.rows(prolonged) != [(True,)]:  # noqa: ASYNC110 -- of the database
+            await asyncio.sleep(0.05)
+    two.handovers.beat()
+    await two.done()
+    assert two.taken == []
+    assert lease.holds
+
+
+@attrs.define(eq=False)
+class Acting:
+    """One who acts in a handover, for as long as the lease holds.
+
+    Attributes:
+        handover: Which.
+        lease: Its lease.
+        targets: Those whom it may ring.
+    """
+
+    handover: OpenHandover
+    lease: PostgresLease
+    targets: set[str] = attrs.field(factory=set)
+
+    def disturbs(self, other: "Acting") -> bool:
+        """Say whether somebody is in both."""
+        if not (self.lease.holds and other.lease.holds):
+            return False
+        rings = self.lease.may_ring and other.lease.may_ring
+        return self.handover.agent == other.handover.agent or (
+            rings and bool(self.targets & other.targets)
+        )
+
+
+class Course:
+    """What some pools do at random, in whose handovers nobody may be in two.
+
+    Args:
+        desks: The pools.
+        random: Chooses.
+
+    Attributes:
+        killed: Handovers that were left behind, by id, until somebody ended them.
+        taken: How many were taken over.
+    """
+
+    def __init__(self, desks: list[Desk], random: Random) -> None:
+        self._desks = desks
+        self._random = random
+        self._acting: set[Acting] = set()
+        self._seen: dict[int, int] = dict.fromkeys(range(len(desks)), 0)
+        self.killed: set[str] = set()
+        self.taken = 0
+
+    async def begin(self, number: int) -> None:
+        """Begin a handover, and see it through."""
+        it, desk = handover(f"+1415333000{number % 5}"), self._desks[number % 3]
+        lease = desk.lease(it)
+        try:
+            refusal = await lease.begin(targets=[], conference_uuid=None)
+        except AwayError:
+            refusal = "away"
+        if refusal is None:
+            await self._act(Acting(it, lease), desk)
+        else:
+            lease.end()
+
+    async def rescue(self) -> None:
+        """See those through that were taken over, until nothing is left behind."""
+        while True:
+            for number, desk in enumerate(self._desks):
+                fresh = desk.taken[self._seen[number] :]
+                self._seen[number] += len(fresh)
+                self.taken += len(fresh)
+                for it, lease in fresh:
+                    assert isinstance(lease, PostgresLease)
+                    await self._act(Acting(it, lease), desk)
+            await asyncio.sleep(0.05)
+
+    async def _act(self, it: Acting, desk: Desk) -> None:
+        self._acting.add(it)
+        try:
+            for _ in range(self._random.randrange(6)):
+                if await it.lease.claim() is Claim.TAKEN_OVER:
+                    break
+                target = self._random.choice([FIRST, SECOND])
+                if target in it.targets:
+                    it.targets.discard(target)
+                    it.lease.release(target)
+                elif await it.lease.engage(target) and it.lease.may_ring:
+                    it.targets.add(target)
+                disturbed = [one for one in self._acting - {it} if it.disturbs(one)]
+                assert disturbed == []
+                await asyncio.sleep(self._random.random() * 0.2)
+        finally:
+            self._acting.discard(it)
+        if it.lease.holds and self._random.random() < 0.3:
+            desk.handovers.forget(it.lease)
+            self.killed.add(it.handover.id)
+        else:
+            it.lease.end()
+            self.killed.discard(it.handover.id)
+
+    async def break_down(self) -> None:
+        """Lose an answer, or the connection, now and then."""
+        asked = ["begin_handover", "engage", "prolong", "claim", "take_over"]
+        while True:
+            await asyncio.sleep(self._random.random() * 2)
+            desk = self._random.choice(self._desks)
+            do = self._random.choice([*asked, "end_handover", ""])
+            if do:
+                desk.lose_answer(do)
+            else:
+                desk.cut()
+
+
+async def test_nobody_is_in_two_whatever_is_lost_and_none_is_left_behind(
+    desk: OpenDesk,
+) -> None:
+    """What nobody has thought of is found by chance."""
+    seed = randrange(10**6)  # noqa: S311 -- another one each time
+    course = Course([await desk() for _ in range(3)], Random(seed))  # noqa: S311 -- as above
+    rescuing = asyncio.ensure_future(course.rescue())
+    breaking = asyncio.ensure_future(course.break_down())
+    one = await desk()
+    one.handovers.stop_taking_over()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(100):
+                group.create_task(course.begin(number))
+                await asyncio.sleep(0.08)
+        breaking.cancel()
+        async with asyncio.timeout(30.0):
+            while await one.open_ids() or course.killed:
+                assert not rescuing.done()
+                await asyncio.sleep(0.1)
+        assert await one.engaged() == 0
+        assert course.taken
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
+    finally:
+        rescuing.cancel()
+        breaking.cancel()
+        await asyncio.wait({rescuing, breaking})

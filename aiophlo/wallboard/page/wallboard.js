@@ -241,4 +241,4 @@ function startTheme() {
 
 startTheme();
 connect();
-setInterval(watchAge, 250);
+setInterval(watchAge, 100);

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.support.postgres import Postgres
 
@@ -22,6 +23,23 @@ def dial(number: int) -> dict[str, Any]:
         "once": True,
         "memory": 3.0,
     }
+
+
+async def test_dial_is_not_registered_after_its_end(
+    postgres: Postgres, namespace: str
+) -> None:
+    """By a connection that was given up it comes late, and would be joined for ever."""
+    query = f"SELECT {namespace}.work(%s::jsonb, '{namespace}')".encode()
+    one = await psycopg.AsyncConnection.connect(postgres.url, autocommit=True)
+    async with one:
+        finish = {"do": "finish", "key": 5, "id": 1, "memory": 0.0, "outcome": None}
+        await one.execute(query, [json.dumps([finish])])
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await one.execute(query, [json.dumps([dial(1)])])
+        found = await one.execute(query, [json.dumps([dial(2)])])
+        row = await found.fetchone()
+        assert row is not None
+        assert row[0]["answers"] == [{}]
 
 
 async def test_dial_that_ends_and_is_made_again_as_another_pool_joins_it(

@@ -405,6 +405,16 @@ BEGIN
                     until = least(until, p_now + (op->>'memory')::float8)
                 WHERE key = (op->>'key')::bigint AND id = (op->>'id')::bigint
                 RETURNING joined INTO was_joined;
+            IF NOT FOUND THEN
+                -- What registers it may still come, by a connection that was given up:
+                -- then it finds its end here, and fails.
+                INSERT INTO {schema}.dials
+                    (key, id, pool, agent, called, begun, until, ended, outcome)
+                    VALUES (
+                        (op->>'key')::bigint, (op->>'id')::bigint, 0, 0, 0, p_now,
+                        p_now + (op->>'memory')::float8, true, op->'outcome')
+                    ON CONFLICT DO NOTHING;
+            END IF;
             IF was_joined THEN
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'finished', op->>'id'));

@@ -7,6 +7,7 @@ nothing where it has been done.
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -119,6 +120,8 @@ class BatchLink:
         self._claiming = asyncio.Lock()
         self._beat_due = self._closing = self._gone = False
         self._away_since: float | None = None
+        # Others may have been cut off as well, and need a moment to say that they live.
+        self._may_end_others_at = -math.inf
         self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
         self.until = 0.0
@@ -231,7 +234,8 @@ class BatchLink:
         """Ask for what is next; False if the database is away."""
         block = self._take()
         asked = {"runner": self._runner, **block.as_json()}
-        if self._beat_due:
+        calm = self._away_since is None and self._clock() >= self._may_end_others_at
+        if self._beat_due and calm:
             asked["beat"] = True
         if bye:
             asked["bye"] = True
@@ -243,7 +247,9 @@ class BatchLink:
             self._note_away(error)
             await asyncio.sleep(_AGAIN)
             return False
-        self._away_since = None
+        if self._away_since is not None:
+            self._away_since = None
+            self._may_end_others_at = self._clock() + self._lease
         if "gone" in answer:
             self._gone = True
             self._put_back(block)

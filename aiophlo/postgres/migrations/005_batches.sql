@@ -112,7 +112,6 @@ BEGIN
         VALUES (p->>'name', p->>'salt', (p->>'keep')::float8, now)
         ON CONFLICT (name) DO UPDATE SET last_at = now, keep = excluded.keep
         RETURNING * INTO b;
-    PERFORM {schema}.end_lost_runners(b.id, now);
     INSERT INTO {schema}.batch_runners AS old (id, batch, lease, began_at, until)
         VALUES ((p->>'runner')::bigint, b.id, (p->>'lease')::float8, now,
             now + (p->>'lease')::float8)

@@ -619,3 +619,23 @@ async def test_nobody_is_in_two_whatever_is_lost_and_none_is_left_behind(
         rescuing.cancel()
         breaking.cancel()
         await asyncio.wait({rescuing, breaking})
+
+
+async def test_journal_that_was_recovered_without_the_database_is_not_taken_over(
+    desk: OpenDesk,
+) -> None:
+    """A minute later the agent may be in a newer transfer, which that would abort."""
+    one, two = await desk(), await desk()
+    it = handover()
+    one.handovers.forget(await one.begun(it))  # it was killed
+    two.cut()
+    await until(lambda: not two.handovers.reached)
+    two.handovers.operations.closed_at -= 60.0  # for long
+    lease = two.handovers.adopt(it)
+    assert await lease.claim() is Claim.UNCLAIMED
+    assert lease.may_bring_back
+    lease.end()
+    await two.back()
+    await two.done()
+    assert await one.open_ids() == []
+    assert await one.engaged() == 0

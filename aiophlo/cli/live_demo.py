@@ -40,7 +40,7 @@ _FAULT_EVERY: Final = 4.0
 _TALKS: Final = 3.0, 9.0  # seconds, at least and at most
 _RINGS: Final = 1.5  # seconds until somebody answers
 _RING_FOR: Final = 4.0
-_STAGED: Final = ("wait", "quota", "wait", "webhook", "wait", "on_hold", "wait")
+_STAGED: Final = ("wait", "on_hold", "wait", "quota", "wait", "webhook", "wait")
 _STAGE_FOR: Final = 8.0  # seconds
 
 
@@ -79,7 +79,7 @@ async def show_live(
     ):
         console.print(
             f"A wallboard of made-up calls; no phone rings: {demo.url}\nTroubles are"
-            " staged: a quota that others eat, a dead webhook, a customer on hold."
+            " staged: a customer on hold, a quota that others eat, a dead webhook."
             " Ctrl-C ends it.",
             highlight=False,
             soft_wrap=True,

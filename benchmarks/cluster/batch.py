@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import json
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -43,7 +44,7 @@ _LONGEST: Final = 3_600.0  # seconds
 
 _ZERO: Final = (
     *("rung twice", "lost", "accepted, not rung", "rung, but called not sent"),
-    "runners that didn't",
+    *("runners that failed", "runners that didn't"),
 )
 
 
@@ -143,6 +144,7 @@ class _Run:
     disturbed: bool
     kills: int = 0
     restarts: int = 0
+    failed: int = 0
     ended: list[dict[str, Any]] = attrs.field(factory=list)
 
     async def __call__(self) -> dict[str, object]:
@@ -166,7 +168,7 @@ class _Run:
                 restarting = tasks.create_task(self._restart(simulator))
                 for turn in itertools.cycle(range(WORKERS)):
                     await asyncio.sleep(KILL_EVERY)
-                    if len(simulator.ledger.dialled) > self.rows * 0.95 or self.ended:
+                    if simulator.ledger.dialled_total > self.rows * 0.95 or self.ended:
                         break
                     running[turn].kill()
                     self.kills += 1
@@ -177,6 +179,8 @@ class _Run:
         result = await _result(process)
         if result is not None:
             self.ended.append(result)
+        elif process.returncode != -signal.SIGKILL:
+            self.failed += 1
 
     async def _restart(self, simulator: Simulator) -> None:
         for part, end in ((1 / 3, self.postgres.kill), (2 / 3, self.postgres.stop)):
@@ -186,13 +190,15 @@ class _Run:
             self.restarts += 1
 
     def _dialled(self, part: float) -> Callable[[Ledger], bool]:
-        return lambda ledger: len(ledger.dialled) >= self.rows * part
+        return lambda ledger: ledger.dialled_total >= self.rows * part
 
     def _row(self, simulator: Simulator, seconds: float) -> dict[str, object]:
         coordinator = PostgresCoordinator(self.postgres.url)
         with coordinator.read_journal(self.name) as reader:
             unended = reader.report().open
-            settled = {one.key: one.verdict for one in reader.outcomes()}
+            records = list(reader.outcomes())
+        settled = {one.key: one.verdict for one in records}
+        reasons = Counter(one.reason for one in records if one.verdict == "in_doubt")
         rung = {int(dial.to[5:]) for dial in simulator.ledger.dialled}
         verdicts = Counter(settled.values())
         lost = sum(f"row-{number}" not in settled for number in range(self.rows))
@@ -210,12 +216,14 @@ class _Run:
             "restarts": self.restarts,
             "accepted": verdicts["accepted"],
             "in doubt": verdicts["in_doubt"],
+            "of these by a kill": reasons["interrupted"],
             "rung twice": len(simulator.ledger.rung_twice()),
             "lost": lost + unended,
             "accepted, not rung": not_rung,
             "rung, but called not sent": denied,
             "429": simulator.ledger.refused_429,
             "runners that told of all": sum(one == self.rows for one in told),
+            "runners that failed": self.failed,
             "runners that didn't": sum(one != self.rows for one in told),
             "CPU µs per row and runner": round(
                 max((one["cpu"] for one in self.ended), default=0.0) / self.rows * 1e6
@@ -250,7 +258,8 @@ async def run_batch(postgres: Postgres, rows: int) -> Report:
     disturbed = await disturbed_run()
     wrong = [sentence for row in (calm, disturbed) for sentence in _wrong_in(row)]
     in_flight = CONCURRENCY * disturbed_run.kills
-    if int(str(disturbed["in doubt"])) > in_flight or calm["in doubt"]:
+    by_kills = "of these by a kill"
+    if int(str(disturbed[by_kills])) > in_flight or calm[by_kills]:
         wrong.append("more in doubt than were in flight in what was killed")
     costs = await _costs(postgres.url)
     return Report([row | costs for row in (calm, disturbed)], wrong)

@@ -34,7 +34,7 @@ PostgresUrl = Annotated[
     typer.Option(
         envvar=URL_VARIABLE,
         show_envvar=True,
-        help="Where the Postgres of such a journal is: postgresql://user@host/database.",
+        help="Where the Postgres of such a journal is, as for `aiophlo postgres`.",
     ),
 ]
 Namespace = Annotated[str, typer.Option(help="Name of its schema.")]

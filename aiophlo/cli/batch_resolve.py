@@ -34,6 +34,7 @@ _AT_ONCE = 50  # rows that are looked for
 _SAMPLES = 50  # accepted rows of a node by which its caller id may be learned
 _SLOW = 13.0  # seconds that another row's call may begin after it left
 _RUNG = ("accepted", "in_doubt")
+_NEW = None, 0.0  # no verdict
 
 
 @attrs.define
@@ -192,9 +193,9 @@ class _Doubts:
         """Yield the rows whose phones may have rung, and whether that is in doubt."""
         for line, action in self._actions():
             with contextlib.suppress(InvalidInputError):  # another transfer's key
-                _, known = self._journal.find_row(line, action)
-                if known is not None and known.verdict in _RUNG:
-                    yield line, action, known.intended_at, known.verdict == "in_doubt"
+                verdict, left_at = self._journal.find_row(line, action) or _NEW
+                if verdict in _RUNG:
+                    yield line, action, left_at, verdict == "in_doubt"
 
     def _actions(self) -> Iterator[tuple[int, WarmTransfer]]:
         defaults = self._options.defaults

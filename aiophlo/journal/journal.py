@@ -29,7 +29,6 @@ from aiophlo.journal.reader import (
     JournalReader,
     JournalRecord,
     JournalReport,
-    KnownRow,
 )
 from aiophlo.model.actions import Action
 from aiophlo.model.outcomes import Outcome
@@ -229,8 +228,11 @@ class Journal:
         """
         return self._opened().settle(key, outcome)
 
-    def find_row(self, row: int, action: Action) -> tuple[str, KnownRow | None]:
-        """Return an action's key, as `recall_row` does, and its row; claims nothing.
+    def find_row(self, row: int, action: Action) -> tuple[str | None, float] | None:
+        """Return what is known of an action, by `recall_row`'s key; claims nothing.
+
+        Returns:
+            Its verdict, if it has one, and Unix time of its intent; None if it is new.
 
         Raises:
             InvalidInputError: As for `recall`.

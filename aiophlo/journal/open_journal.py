@@ -117,15 +117,16 @@ class OpenJournal:
             stored = self._digests.key(key)
         return key, self._recall(key, stored, digest, action, include_in_doubt)
 
-    def find_row(self, row: int, action: Action) -> tuple[str, KnownRow | None]:
+    def find_row(self, row: int, action: Action) -> tuple[str | None, float] | None:
         """Do what `Journal.find_row` says."""
         digest = self._digests.action(action)
         key = default_key(row, digest) if action.key is None else action.key
         stored = self._digests.key(key)
         known = self.reader.find(stored, masked=stored != key)
-        if known is not None:
-            _compare(key, digest, known.digest)
-        return key, known
+        if known is None:
+            return None
+        _compare(key, digest, known.digest)
+        return known.verdict, known.intended_at
 
     def earlier(self, key: str) -> Outcome | None:
         """Do what `Journal.earlier` says."""

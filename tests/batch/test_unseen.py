@@ -182,10 +182,10 @@ async def test_only_what_an_earlier_run_left_in_doubt_can_be_resolved(
         await lose(pool, simulator, path, monkeypatch)
         accepted = await pool.send(act(WarmTransfer, 7))
     async with Journal(path) as journal:
-        key, row = journal.find_row(0, transfer(1))
-        assert row is not None
-        assert (key, row.verdict) == ("row 1", "in_doubt")
-        assert journal.find_row(0, transfer(9)) == ("row 9", None)
+        found = journal.find_row(0, transfer(1))
+        assert found is not None
+        assert found[0] == "in_doubt"
+        assert journal.find_row(0, transfer(9)) is None
         with pytest.raises(InvalidInputError, match="two different actions"):
             journal.find_row(0, attrs.evolve(transfer(1), to=address(8)))
         with pytest.raises(InvalidInputError, match="in hand"):

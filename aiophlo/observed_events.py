@@ -131,6 +131,7 @@ class HandoverStep:
         cause: What led there: an answer, an event or a wish; of one that a crash
             left open `"recovered"` first, or the `Recovery` with which nothing was
             sent.
+        customer: Whose handover it is, masked; empty if nobody told.
     """
 
     account: Account
@@ -139,6 +140,7 @@ class HandoverStep:
     before: str
     partner: str | None = attrs.field(default=None, repr=masked_repr(mask))
     cause: str = ""
+    customer: str = ""
 
 
 @attrs.frozen

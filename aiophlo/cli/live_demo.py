@@ -154,7 +154,11 @@ class LiveDemo:
             answer_within=2.0,
             observers=[self.verdicts],
         )
-        self.board = Wallboard(self.pool, name="demo")
+        self.board = Wallboard(
+            self.pool,
+            name="demo",
+            notice="Demo: made-up calls, staged troubles; no phone rings",
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:

@@ -61,6 +61,9 @@ def _trouble(one: Mapping[str, Any], age: float) -> RenderableType:
     if "age" in one:
         text.append(f" — for {duration(one['age'] + age)}")
     text.append(f"\n{one['todo']}", "not bold")
+    for name, seconds in one.get("last", {}).items():
+        ago = "never" if seconds is None else f"{duration(seconds + age)} ago"
+        text.append(f"\n{name}: {ago}", "not bold")
     return Panel(
         text,
         style="white on red" if alarm else "yellow",

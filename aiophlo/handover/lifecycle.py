@@ -124,6 +124,7 @@ class Lifecycle:
                 str(before),
                 status.partner,
                 str(what),
+                status.entry.customer,
             )
         )
 

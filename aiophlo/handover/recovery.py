@@ -298,7 +298,12 @@ def _tell_step(
     if sender.observers.listening:
         sender.observers.tell(
             HandoverStep(
-                sender.account, handover.id, str(phase), str(before), cause=str(cause)
+                sender.account,
+                handover.id,
+                str(phase),
+                str(before),
+                cause=str(cause),
+                customer=handover.customer,
             )
         )
 

@@ -40,6 +40,7 @@ class Wallboard:
     Args:
         pool: Whose; it is heard from now on.
         name: Of this process, among several that share a coordinator.
+        notice: What stands at the top of the page, such as that it is a rehearsal.
 
     Attributes:
         pool: The same.
@@ -51,10 +52,12 @@ class Wallboard:
         pool: SessionPool,
         *,
         name: str = "",
+        notice: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.pool = check_type(pool, SessionPool, "pool")
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._notice = notice
         self._clock = clock
         self._figures = {one.auth_id: Figures() for one in pool.accounts}
         self._handovers = Handovers()
@@ -156,6 +159,7 @@ class Wallboard:
         return {
             "name": self._name,
             "at": now,
+            "notice": self._notice,
             "coordinator": self._coordinator(),
             "accounts": [self._account(one, now) for one in self.pool.accounts],
             **self._handovers.snapshot(now),

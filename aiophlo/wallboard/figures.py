@@ -66,6 +66,7 @@ class Figures:
         self._slices: deque[Slice] = deque(maxlen=SLICES)
         self._waits: deque[tuple[int, Counter[int]]] = deque()
         self._answers: deque[tuple[int, Counter[int]]] = deque()
+        self._refused_at: float | None = None
 
     def attempt(
         self, outcome: Outcome, now: float, *, seconds: float, waited: float
@@ -76,6 +77,8 @@ class Figures:
         throttled = isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED
         if isinstance(outcome, NotSent) and not throttled:
             return
+        if throttled:
+            self._refused_at = now
         _count(self._answers, number, seconds)
         begun = self._slice(int((now - seconds) // SLICE), number)
         begun.requests += 1
@@ -102,6 +105,7 @@ class Figures:
         }
         none = Slice(0)
         row = [recent.get(number, none) for number in range(first, last + 1)]
+        at = self._refused_at
         verdicts, reasons = Counter[str](), Counter[str]()
         for one in recent.values():
             verdicts.update(one.verdicts)
@@ -110,6 +114,7 @@ class Figures:
             "slice": last,
             "requests": [one.requests for one in row],
             "refused": [one.refused for one in row],
+            "refused_age": None if at is None else round(max(now - at, 0.0), 1),
             "verdicts": {verdict: verdicts[verdict] for verdict in VERDICTS},
             "reasons": dict(reasons),
             "joined": sum(one.joined for one in recent.values()),

@@ -43,6 +43,7 @@ class Handover:
         phase_at: Since when.
         agent: Who began it, masked.
         partner: Who is rung or spoken to, masked.
+        customer: Whom they talk to, masked.
         place: PHLO and node.
     """
 
@@ -52,6 +53,7 @@ class Handover:
     phase_at: float
     agent: str = ""
     partner: str = ""
+    customer: str = ""
     place: str = ""
 
 
@@ -71,6 +73,7 @@ class Handovers:
         known.phase, known.phase_at = event.phase, now
         if event.partner is not None:
             known.partner = mask(event.partner)
+        known.customer = event.customer or known.customer
         if event.cause in _EVENTS:
             self._alive_at = now
         return self._alarm(event, now)
@@ -166,6 +169,7 @@ def _shown(name: str, one: Handover, now: float) -> dict[str, Any]:
         "phase_age": round(max(now - one.phase_at, 0.0), 1),
         "agent": one.agent,
         "partner": one.partner,
+        "customer": one.customer,
         "place": one.place,
     }
 

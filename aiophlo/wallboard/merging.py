@@ -28,6 +28,7 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
             accounts.setdefault(account["account"], []).append(account)
     view: dict[str, Any] = {
         "at": round(now, 3),
+        "notice": next((part["notice"] for part in parts if part["notice"]), ""),
         "accounts": [_account(found, now) for _, found in sorted(accounts.items())],
         "phases": _phases(parts),
         "handovers": _oldest(part["handovers"] for part in parts),
@@ -65,6 +66,7 @@ def _account(found: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
         "slice_seconds": SLICE,
         "requests": _rows(found, "requests", last),
         "refused": _rows(found, "refused", last),
+        "refused_age": _least(one["refused_age"] for one in found),
         **{name: sum(one[name] for one in found) for name in _SUMS},
         **sums,
         "wait": _percentiles(waits),

@@ -6,56 +6,66 @@ from typing import Any, Final
 ALARM: Final = "alarm"
 WARNING: Final = "warning"
 _RECENT: Final = 24  # slices: two minutes
+_NOW: Final = 15.0  # seconds for which something still goes on after its last sign
+_JUST_NOW: Final = 5.0
+_FORGOTTEN: Final = 60.0  # seconds after the last ring that nobody heard of
+_MANY_DOUBTS: Final = 5
+_DOUBTED: Final = 0.02  # share of the actions
 _SPENT_BY_US: Final = 0.97  # share of the quota; below it, somebody else spends it
 
 
-def troubles(view: Mapping[str, Any]) -> list[dict[str, str]]:
+def troubles(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is wrong in a merged snapshot, the worst first.
+
+    Each has its `kind`, `level`, `what` and `todo`; an alarm its `age`. Others may
+    have `last`: what came last, and how many seconds ago, None for never.
 
     Args:
         view: As `merging.merged` makes it, but for this.
     """
     found = [*_on_hold(view), *_webhooks(view)]
+    several = len(view["accounts"]) > 1
     for account in view["accounts"]:
-        found += [*_quota(account), *_refusals(account)]
+        whose = f" of {account['account']}" if several else ""
+        found += [*_quota(account, whose), *_refusals(account)]
     return [*found, *_doubts(view), *_processes(view)]
 
 
-def _trouble(kind: str, level: str, what: str, todo: str) -> dict[str, str]:
-    return {"kind": kind, "level": level, "what": what, "todo": todo}
+def _trouble(
+    kind: str, level: str, what: str, todo: str, **last: float | None
+) -> dict[str, Any]:
+    """Return a trouble; `last` says how long ago what happened last, None for never.
+
+    Ages aren't in the sentences, which would be read out again every second.
+    """
+    told = {"kind": kind, "level": level, "what": what, "todo": todo}
+    ages = {f"Last {name.replace('_', ' ')}": age for name, age in last.items()}
+    return {**told, "last": ages} if ages else told
 
 
-def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for one in view["on_hold"]:
         agent = one["agent"] or "unknown"
         partner = one["partner"] or "nobody"
+        customer = one["customer"] or "unknown"
         yield {
             **_trouble(
                 "on_hold",
                 ALARM,
                 "A customer may be on hold, with nobody on the line",
-                "Call the customer back, or put an agent into the call, now. Agent"
-                f" {agent}, was to reach {partner}, {one['place']}. The log says who it"
-                f" is: CRITICAL, phlo_handover={one['id']}.",
+                f"Customer {customer} with agent {agent}, was to reach {partner}. Call"
+                " the customer back, or put an agent into the call, now. Full numbers:"
+                " on the agent's screen, and in your own records of this handover (log:"
+                f" CRITICAL, phlo_handover={one['id']}).",
             ),
             "age": one["age"],
+            "handover": one["id"],
         }
 
 
-def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from _unseen(view)
     hooks = view["webhooks"]
-    if view["unseen"] and not _is_younger(view["event_age"], view["unseen_age"]):
-        last = hooks["last_age"]
-        since = "" if last is None else f" The last one came {_ago(last)}."
-        yield _trouble(
-            "webhook",
-            WARNING,
-            f"Webhooks don't arrive: {_some(view['unseen'], 'ring')} ended without any"
-            f" event from Plivo.{since}",
-            "Nobody can see who answers, so customers come back to their agents. Check"
-            " that Plivo can reach the callback URL: DNS, certificate, proxy, and that"
-            " the service which receives it runs.",
-        )
     results = hooks["results"]
     if results.get("refused"):
         yield _trouble(
@@ -75,37 +85,68 @@ def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         )
 
 
+def _unseen(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    number, age = view["unseen"], view["unseen_age"]
+    if not number or _is_younger(view["event_age"], age):
+        return
+    rings = f"{_some(number, 'ring')} ended"
+    last_event = view["webhooks"]["last_age"]
+    if not _is_younger(last_event, max(age, _JUST_NOW)):
+        yield _trouble(
+            "webhook",
+            WARNING,
+            f"Webhooks don't arrive: {rings} without any event from Plivo",
+            "Customers come back to their agents, as nobody sees who answers. Check"
+            " that Plivo reaches the callback URL (DNS, certificate, proxy), and that"
+            " what receives it runs.",
+            event=last_event,
+            such_ring=age,
+        )
+    elif age < _FORGOTTEN:
+        yield _trouble(
+            "webhook_gaps",
+            WARNING,
+            f"{rings} without an event of their calls; events of other calls arrive",
+            "If no more such rings come, webhooks are back. Else check the callback URL"
+            " of those calls' PHLO, and that each process gets the events of its own.",
+            event=last_event,
+            such_ring=age,
+        )
+
+
 def _is_younger(one: float | None, other: float | None) -> bool:
     return one is not None and (other is None or one < other)
 
 
-def _quota(account: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
     refused = sum(account["refused"][-_RECENT:])
-    limit = account["limit"]
+    limit, age = account["limit"], account["refused_age"]
     if not refused:
         return
     # Of the slices with a 429: in these the quota was spent, by whomever.
     pairs = zip(
         account["requests"][-_RECENT:], account["refused"][-_RECENT:], strict=True
     )
-    ours = [(sent - no) / account["slice_seconds"] for sent, no in pairs if no]
-    own = max(ours)
+    own = max((sent - no) / account["slice_seconds"] for sent, no in pairs if no)
+    times = f"{_some(refused, 'request')} refused (429) in two minutes"
     if limit is not None and own < limit * _SPENT_BY_US:
+        spends = "spends" if age < _NOW else "spent"
         yield _trouble(
             "quota_eaten",
             WARNING,
-            f"Something else spends the quota of {account['account']}: {refused} times"
-            f" 429 in two minutes, at {own:.0f} of {limit:.0f} requests/s from here",
+            f"Something else {spends} the quota{whose}: {times}, at less than"
+            f" {limit:.1f}/s from here",
             "Find what else sends with this account: another program, a process without"
             " the coordinator, a subaccount. Or give this one a lower quota.",
+            **{"429": age},
         )
     else:
         yield _trouble(
             "throttled",
             WARNING,
-            f"Plivo refused {_some(refused, 'request')} of {account['account']} (429)"
-            " in two minutes",
-            "The quota that is set is above what Plivo grants: lower it.",
+            f"Plivo grants less than the quota{whose} that is set: {times}",
+            "Lower the quota.",
+            **{"429": age},
         )
 
 
@@ -128,7 +169,7 @@ _WHY: Final = {
 }
 
 
-def _refusals(account: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _refusals(account: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for reason, (what, todo) in _WHY.items():
         if number := account["reasons"].get(reason):
             yield _trouble(
@@ -140,18 +181,22 @@ def _refusals(account: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             )
 
 
-def _doubts(view: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    number = sum(account["verdicts"]["in_doubt"] for account in view["accounts"])
-    if number:
+def _doubts(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name them where they are unusual; the table has each of them anyway."""
+    verdicts = [account["verdicts"] for account in view["accounts"]]
+    number = sum(counted["in_doubt"] for counted in verdicts)
+    ended = sum(sum(counted.values()) for counted in verdicts)
+    if number >= _MANY_DOUBTS and number >= ended * _DOUBTED:
         yield _trouble(
             "in_doubt",
             WARNING,
-            f"{_some(number, 'action')} in doubt in ten minutes: a phone may have rung",
+            f"{number} of {_some(ended, 'action')} in doubt in ten minutes: phones may"
+            " have rung",
             "Look them up in Plivo's call log before anybody sends them again.",
         )
 
 
-def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for process in view["processes"]:
         if process["coordinator"] == "away":
             yield _trouble(
@@ -175,9 +220,3 @@ _STALE: Final = 3.0
 
 def _some(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _ago(seconds: float) -> str:
-    if seconds < 120:  # noqa: PLR2004 -- two minutes
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago"

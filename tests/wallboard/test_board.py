@@ -134,6 +134,8 @@ async def test_customer_on_hold_is_at_the_top_and_says_what_to_do() -> None:
     assert "Call the customer back" in first["todo"]
     assert f"…{AGENT[-2:]}" in first["todo"]
     assert f"…{FIRST[-2:]}" in first["todo"]
+    assert f"Customer …{CUSTOMER[-2:]}" in first["todo"]
+    assert f"phlo_handover={first['handover']}" in first["todo"]
     assert view["handovers"] == []
     told = json.dumps(view)
     assert all(number[-6:] not in told for number in (AGENT, CUSTOMER, FIRST))
@@ -189,7 +191,8 @@ async def test_quota_that_others_eat_is_named() -> None:
             await pool.send(TRANSFER)
             (trouble,) = board.snapshot()["troubles"]
     assert trouble["kind"] == "quota_eaten"
-    assert account.auth_id in trouble["what"]
+    assert "Something else spends the quota: 1 request refused" in trouble["what"]
+    assert 0.0 <= trouble["last"]["Last 429"] < 5.0
 
 
 async def test_pool_that_is_not_open_yet_has_a_page(simulator: Simulator) -> None:

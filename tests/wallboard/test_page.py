@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,7 +15,12 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from aiophlo import CustomerOnHoldError, PhloError, SessionPool, WarmTransfer
-from aiophlo.observed_events import HandoverStep, ObservedEvent
+from aiophlo.observed_events import (
+    HandoverStep,
+    ObservedEvent,
+    WebhookReceived,
+    WebhookResult,
+)
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app
 from tests.support.doubles import pool_of
@@ -175,6 +181,9 @@ async def test_alarm_shows_within_a_second_at_the_top(browser: Browser) -> None:
         text = await alarm.inner_text()
         assert "on hold" in text
         assert "Call the customer back" in text
+        assert f"Customer …{CUSTOMER[-2:]}" in text
+        held = screen.page.locator("#doubts tr.held")
+        await expect(held).not_to_have_count(0)
         colour = "e => getComputedStyle(e).backgroundColor"
         red, green, blue = map(
             int, (await alarm.evaluate(colour)).strip("rgb()").split(",")
@@ -270,6 +279,43 @@ async def test_figures_are_legible_from_five_metres(
         assert await screen.page.locator("#accounts dd").first.evaluate(size) >= 40
         assert await screen.page.locator(".pace b").first.evaluate(size) >= 60
         assert await screen.page.locator("body").evaluate(size) >= 24
+
+
+async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
+    browser: Browser,
+) -> None:
+    """Nobody can: what is below the edge isn't there."""
+    async with set_stage() as stage:
+        board = Wallboard(stage.pool, notice="A rehearsal")
+        simulator = stage.simulator
+        async with serving(board) as url, shown(browser, url) as screen:
+            page = screen.page
+            await leave_on_hold(stage)
+            simulator.answer_next(429)
+            await transfers(stage.pool, 1)
+            simulator.fault_next("drop_after_read", action="warm_transfer", times=None)
+            await transfers(stage.pool, 12)
+            board(WebhookReceived(None, result=WebhookResult.REFUSED))
+            board(WebhookReceived(None, result=WebhookResult.UNREADABLE))
+            await expect(page.locator("#warnings .warning")).to_have_count(4)
+            await expect(page.locator("#more-doubts")).to_have_text(
+                re.compile(r"and \d+ more")
+            )
+            assert await page.locator("#doubts tr").count() <= 8
+            clock = page.locator("#doubts td").first
+            await expect(clock).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+            await expect(page.locator("#notice")).to_have_text("A rehearsal")
+            await expect(page.locator("#webhooks")).to_be_in_viewport()
+            cut = "e => e.scrollWidth > e.clientWidth"
+            for table in await page.locator(".scroll:visible").all():
+                assert not await table.evaluate(cut)
+            height = "document.documentElement.scrollHeight"
+            assert await page.evaluate(height) <= WALL["height"]
+            size = "e => parseFloat(getComputedStyle(e).fontSize)"
+            warning = page.locator("#warnings .warning").first
+            assert await warning.locator("strong").evaluate(size) >= 34
+            assert await warning.locator("p").first.evaluate(size) >= 25
+            assert screen.wrong == []
 
 
 async def test_text_of_an_account_is_no_markup(

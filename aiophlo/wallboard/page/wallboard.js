@@ -8,6 +8,7 @@ const PHASES = {
   completing: "completing", checking: "checking", bringing_back: "bringing back",
   with_partner: "with partner", over: "over", on_hold: "on hold",
 };
+const LANES = { urgent: "wait: urgent", awaited: "wait: awaited", streamed: "wait: stream", looked: "wait: look-up" };
 const VERDICTS = { accepted: "accepted", rejected: "rejected", not_sent: "not sent", in_doubt: "in doubt" };
 
 const at = (id) => document.getElementById(id);
@@ -57,6 +58,15 @@ function tickAges() {
   }
 }
 
+function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB");
+}
+
+// A long id, so that it can still be found by how it begins.
+function short(id) {
+  return id.length <= 10 ? id : make("span", { title: id }, `${id.slice(0, 8)}…`);
+}
+
 // Leaves alone what is the same: a screen reader is told of changes only.
 function fill(id, key, children) {
   const box = at(id);
@@ -81,9 +91,16 @@ function showTroubles() {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
   }
   fill("warnings", said(warnings), () => warnings.map((one) => make("li", { class: "card warning" },
-    make("strong", {}, one.what), make("p", {}, one.todo))));
+    make("strong", {}, one.what), make("p", {}, one.todo), make("p", { class: "last", "aria-live": "off" }))));
+  at("warnings").querySelectorAll(".last").forEach((box, index) => box.replaceChildren(...lastOf(warnings[index])));
+  document.body.classList.toggle("tight", view.troubles.length > 1);
   at("well").hidden = view.troubles.length > 0;
   document.title = alarms.length ? `(${alarms.length}) ON HOLD – aiophlo` : "aiophlo wallboard";
+}
+
+function lastOf(trouble) {
+  return Object.entries(trouble.last || {}).map(([name, seconds]) => make("span", {},
+    `${name}: `, ...(seconds === null ? ["never"] : [ageOf(seconds), " ago"])));
 }
 
 function chart(account) {
@@ -91,7 +108,7 @@ function chart(account) {
   const highest = Math.max(...account.requests, 1);
   const full = limit === null ? null : limit * account.slice_seconds;
   const top = Math.max(highest, full || 0) * 1.1;
-  const width = 1200, height = 200, step = width / account.requests.length;
+  const width = 1200, height = 200, step = width / (account.requests.length - 1);
   const made = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
   const title = draw("title", {});
   const sum = account.requests.reduce((one, other) => one + other, 0);
@@ -99,7 +116,8 @@ function chart(account) {
   title.textContent = `Requests in each five seconds of the last ten minutes: ${sum} in all, at most ${highest},`
     + ` ${full === null ? "no quota" : `of ${Math.round(full)} that the quota grants`}; ${refused} refused.`;
   made.append(title, draw("line", { class: "base", x1: 0, x2: width, y1: height - 1, y2: height - 1 }));
-  account.requests.forEach((count, index) => {
+  // The slice that runs is not drawn: it would look like a drop.
+  account.requests.slice(0, -1).forEach((count, index) => {
     if (!count) return;
     const no = account.refused[index];
     const x = index * step, tall = (count / top) * height, red = (no / top) * height;
@@ -113,8 +131,8 @@ function chart(account) {
   return made;
 }
 
-function tile(name, value, bad) {
-  return make("div", bad ? { class: "bad" } : {}, make("dt", {}, name), make("dd", { "data-name": name }, String(value)));
+function tile(name, value, bad, label) {
+  return make("div", bad ? { class: "bad" } : {}, make("dt", {}, label || name), make("dd", { "data-name": name }, String(value)));
 }
 
 function accountCard(account) {
@@ -129,7 +147,7 @@ function accountCard(account) {
   if (account.paused_for > 0) about.append(make("span", { class: "paused" }, `paused after a 429, ${Math.ceil(account.paused_for)} s more`));
   else if (lowered) about.append(make("span", {}, `slowed to ${account.pace.toFixed(1)}/s after a 429`));
   const own = account.owner === account.account ? "" : ` – shares the quota of ${account.owner}`;
-  const waiting = Object.entries(account.waiting).map(([lane, number]) => tile(`waiting, ${lane}`, number));
+  const waiting = Object.entries(account.waiting).map(([lane, number]) => tile(`waiting, ${lane}`, number, false, LANES[lane]));
   const verdicts = Object.entries(VERDICTS).map(([verdict, name]) =>
     tile(name, account.verdicts[verdict], verdict === "in_doubt" && account.verdicts[verdict] > 0));
   return make("article", { class: "card", "data-account": account.account, "aria-label": `Account ${account.account}` },
@@ -141,8 +159,10 @@ function accountCard(account) {
     make("dl", { class: "tiles" }, ...verdicts, tile("429s", refused, refused > 0), tile("double clicks", account.joined)),
     make("dl", { class: "tiles" }, tile("in flight", account.in_flight), ...waiting),
     make("dl", { class: "tiles" },
-      tile("wait p50", duration(account.wait.p50)), tile("wait p99", duration(account.wait.p99)),
-      tile("answer p50", duration(account.answer.p50)), tile("answer p99", duration(account.answer.p99))));
+      tile("wait p50", duration(account.wait.p50), false, "half waited up to"),
+      tile("wait p99", duration(account.wait.p99), false, "99 of 100 up to"),
+      tile("answer p50", duration(account.answer.p50), false, "half answered within"),
+      tile("answer p99", duration(account.answer.p99), false, "99 of 100 within")));
 }
 
 function showAccounts() {
@@ -151,25 +171,61 @@ function showAccounts() {
   fill("accounts", key, () => view.accounts.map(accountCard));
 }
 
-function cells(...values) {
-  return make("tr", {}, ...values.map((value) => make("td", {}, value)));
+const MOST_ROWS = 8;
+const LEAST_ROWS = 2;
+
+function row(cells, held) {
+  return make("tr", held ? { class: "held", title: "This customer may be on hold" } : {},
+    ...cells.map(([value, kind]) => make("td", kind ? { class: kind } : {}, value)));
 }
 
-function showHandovers() {
+function isHeld(id) {
+  return id !== "" && view.on_hold.some((one) => one.id === id);
+}
+
+function showRows(name, rows, all, shown) {
+  at(name).replaceChildren(...rows.slice(0, shown));
+  at(name).closest(".scroll").hidden = all === 0;
+  at(`no-${name}`).hidden = all > 0;
+  const more = all - Math.min(rows.length, shown);
+  at(`more-${name}`).hidden = more === 0;
+  setText(at(`more-${name}`), `and ${more} more`);
+}
+
+function showHandovers(shown) {
   const phases = Object.entries(view.phases);
   at("phases").replaceChildren(...phases.map(([phase, told]) => make("li", { "data-phase": phase },
     make("b", {}, String(told.number)), make("span", {}, `${PHASES[phase] || phase}, oldest `, ageOf(told.oldest)))));
-  at("handovers").replaceChildren(...view.handovers.map((one) => cells(
-    PHASES[one.phase] || one.phase, ageOf(one.phase_age), ageOf(one.age), one.agent, one.partner, one.id)));
-  at("no-handovers").hidden = view.handovers.length > 0;
-  at("handovers").closest("table").hidden = view.handovers.length === 0;
+  const all = Math.max(view.handovers.length, phases.reduce((sum, [, told]) => sum + told.number, 0));
+  const rows = view.handovers.map((one) => row([
+    [PHASES[one.phase] || one.phase], [ageOf(one.phase_age)], [ageOf(one.age), "wide"], [one.agent],
+    [one.customer], [one.partner], [short(one.id), "wide"]], isHeld(one.id)));
+  showRows("handovers", rows, all, shown);
 }
 
-function showDoubts() {
-  at("doubts").replaceChildren(...view.in_doubt.map((one) => cells(
-    ageOf(one.age), one.action, one.who, one.reason, one.account, one.handover)));
-  at("no-doubts").hidden = view.in_doubt.length > 0;
-  at("doubts").closest("table").hidden = view.in_doubt.length === 0;
+function showDoubts(shown) {
+  const all = Math.max(view.in_doubt.length, view.accounts.reduce((sum, one) => sum + one.verdicts.in_doubt, 0));
+  setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes: ${all === 1 ? "a phone" : "phones"} may have rung`);
+  document.body.classList.toggle("one-account", view.accounts.length < 2);
+  const rows = view.in_doubt.map((one) => row([
+    [clock(view.at - one.age)], [one.action], [one.who], [one.reason.replaceAll("_", " ")],
+    [short(one.account), "wide account"], [short(one.handover), "wide"]], isHeld(one.handover)));
+  showRows("doubts", rows, all, shown);
+}
+
+// Nobody scrolls a wall: there are as many rows as its screen has room for; if that
+// isn't enough, the chart makes room for what is wrong, and then the advice.
+function showTables() {
+  const wall = matchMedia("(min-width: 1200px)").matches;
+  let handovers = MOST_ROWS, doubts = MOST_ROWS;
+  const overflows = () => wall && document.documentElement.scrollHeight > innerHeight;
+  document.body.classList.remove("crowded", "packed");
+  showHandovers(handovers);
+  showDoubts(doubts);
+  while (overflows() && handovers + doubts > 2 * LEAST_ROWS) {
+    if (doubts >= handovers) showDoubts(--doubts); else showHandovers(--handovers);
+  }
+  for (const kind of ["crowded", "packed"]) if (overflows()) document.body.classList.add(kind);
 }
 
 const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };
@@ -177,22 +233,24 @@ const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator
 function showProcesses() {
   at("processes").replaceChildren(...view.processes.map((one) => make("li", {},
     `${one.name}: ${COORDINATORS[one.coordinator] || one.coordinator}, heard `, ageOf(one.age), " ago")));
+  at("notice").hidden = !view.notice;
+  setText(at("notice"), view.notice);
   const away = view.processes.filter((one) => one.coordinator === "away").length;
   const shared = view.processes.some((one) => one.coordinator !== "none");
   at("health").dataset.state = away ? "away" : "reached";
   setText(at("health"), !shared ? "" : away ? `Coordinator away from ${away} of ${view.processes.length}` : `Coordinated: ${view.processes.length}`);
-  const results = Object.entries(view.webhooks.results).map(([name, count]) => `${count} ${name}`);
+  const results = Object.entries(view.webhooks.results).map(([name, count]) => `${count} ${name === "fed" ? "passed on" : name}`);
   const last = view.webhooks.last_age;
-  setText(at("webhooks"), !view.webhooks.heard ? "Webhooks: no receiver has told of any."
-    : `Webhooks in ten minutes: ${results.join(", ") || "none"}. The last event came ${last === null ? "never" : `${age(last)} ago`}.`);
+  at("webhooks").replaceChildren(...(!view.webhooks.heard ? ["Webhooks: no receiver has told of any."]
+    : [`Webhooks in ten minutes: ${results.join(", ") || "none"}. Last event: `,
+      ...(last === null ? ["none yet."] : [ageOf(last), " ago."])]));
 }
 
 function show() {
   showTroubles();
   showAccounts();
-  showHandovers();
-  showDoubts();
   showProcesses();
+  showTables();
 }
 
 function watchAge() {
@@ -225,7 +283,7 @@ function connect() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  setText(at("theme"), theme === "dark" ? "Light" : "Dark");
+  setText(at("theme"), theme === "dark" ? "Light theme" : "Dark theme");
 }
 
 function startTheme() {

@@ -1,0 +1,104 @@
+"""What is wrong, as it is said: true now, and gone when it is over."""
+
+from typing import Any, Final
+
+import pytest
+
+from aiophlo.simulator import Simulator
+from aiophlo.wallboard import Wallboard
+from aiophlo.wallboard.troubles import troubles
+from tests.support.doubles import pool_of
+
+QUIET: Final = [0] * 119
+
+
+@pytest.fixture
+async def view(simulator: Simulator) -> dict[str, Any]:
+    """Give the snapshot of a pool that has done nothing."""
+    async with pool_of(simulator) as pool:
+        return Wallboard(pool).snapshot()
+
+
+def unseen(
+    view: dict[str, Any], *, ring: float, event: float | None
+) -> list[dict[str, Any]]:
+    """Return what is wrong with webhooks, of which so old are the last ones."""
+    hooks = {**view["webhooks"], "last_age": event}
+    return troubles(
+        {**view, "unseen": 3, "unseen_age": ring, "event_age": None, "webhooks": hooks}
+    )
+
+
+def doubted(view: dict[str, Any], number: int, accepted: int) -> list[dict[str, Any]]:
+    """Return what is wrong if so many actions ended in doubt."""
+    (account,) = view["accounts"]
+    verdicts = {**account["verdicts"], "in_doubt": number, "accepted": accepted}
+    return troubles({**view, "accounts": [{**account, "verdicts": verdicts}]})
+
+
+def refused(view: dict[str, Any], age: float, accounts: int = 1) -> dict[str, Any]:
+    """Return what is said of a 429 that is so old."""
+    (account,) = view["accounts"]
+    told = {"requests": [*QUIET, 9], "refused": [*QUIET, 1], "refused_age": age}
+    others = [account] * (accounts - 1)
+    known = [{**account, "limit": 60.0, "pace": 60.0, **told}, *others]
+    return troubles({**view, "accounts": known})[0]
+
+
+def test_quota_that_was_spent_is_told_in_the_past(view: dict[str, Any]) -> None:
+    """Who looks for it now would find nothing."""
+    now, then = refused(view, 2.0), refused(view, 40.0)
+    assert "Something else spends the quota" in now["what"]
+    assert "Something else spent the quota" in then["what"]
+    assert then["last"] == {"Last 429": 40.0}
+    assert "less than 60.0/s" in now["what"]
+
+
+def test_account_is_named_where_there_are_several(view: dict[str, Any]) -> None:
+    """With one, its long id says nothing."""
+    (account,) = view["accounts"]
+    assert account["account"] not in refused(view, 2.0)["what"]
+    assert f"quota of {account['account']}" in refused(view, 2.0, accounts=2)["what"]
+
+
+@pytest.mark.parametrize("event", [None, 40.0])
+def test_webhooks_that_do_not_arrive_say_when_the_last_one_came(
+    view: dict[str, Any], event: float | None
+) -> None:
+    """It is since then that something is broken."""
+    (trouble,) = unseen(view, ring=4.0, event=event)
+    assert trouble["what"].startswith("Webhooks don't arrive: 3 rings ended")
+    assert trouble["last"] == {"Last event": event, "Last such ring": 4.0}
+
+
+@pytest.mark.parametrize(("ring", "event"), [(0.0, 0.5), (30.0, 20.0)])
+def test_events_that_come_do_arrive(
+    view: dict[str, Any], ring: float, event: float
+) -> None:
+    """A sentence that contradicts itself is believed by nobody."""
+    (trouble,) = unseen(view, ring=ring, event=event)
+    assert trouble["kind"] == "webhook_gaps"
+    assert "don't arrive" not in trouble["what"]
+    assert trouble["last"]["Last event"] == event
+
+
+def test_rings_without_an_event_are_forgotten_if_no_more_come(
+    view: dict[str, Any],
+) -> None:
+    """A wall is for now."""
+    assert unseen(view, ring=61.0, event=1.0) == []
+    assert len(unseen(view, ring=61.0, event=None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "accepted", "named"),
+    [(1, 0, False), (4, 10, False), (12, 1_300, False), (5, 10, True), (30, 900, True)],
+)
+def test_doubts_are_named_where_they_are_unusual(
+    view: dict[str, Any], number: int, accepted: int, *, named: bool
+) -> None:
+    """What is always yellow isn't seen; the table has them all anyway."""
+    found = doubted(view, number, accepted)
+    assert bool(found) == named
+    for trouble in found:
+        assert f"{number} of {number + accepted} actions in doubt" in trouble["what"]

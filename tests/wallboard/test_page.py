@@ -302,6 +302,8 @@ async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
                 re.compile(r"and \d+ more")
             )
             assert await page.locator("#doubts tr").count() <= 8
+            first = page.locator("#doubts tr").first
+            await expect(first).to_have_class("held")
             clock = page.locator("#doubts td").first
             await expect(clock).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
             await expect(page.locator("#notice")).to_have_text("A rehearsal")
@@ -316,6 +318,11 @@ async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
             assert await warning.locator("strong").evaluate(size) >= 34
             assert await warning.locator("p").first.evaluate(size) >= 25
             assert screen.wrong == []
+            found = await Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            for table in await page.locator(".scroll:visible").all():
+                assert not await table.evaluate(cut)
 
 
 async def test_text_of_an_account_is_no_markup(

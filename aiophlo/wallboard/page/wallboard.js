@@ -205,9 +205,10 @@ function showHandovers(shown) {
 
 function showDoubts(shown) {
   const all = Math.max(view.in_doubt.length, view.accounts.reduce((sum, one) => sum + one.verdicts.in_doubt, 0));
-  setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes: ${all === 1 ? "a phone" : "phones"} may have rung`);
+  setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes may have rung: see Plivo's call log first`);
   document.body.classList.toggle("one-account", view.accounts.length < 2);
-  const rows = view.in_doubt.map((one) => row([
+  const first = [...view.in_doubt].sort((one, other) => isHeld(other.handover) - isHeld(one.handover));
+  const rows = first.map((one) => row([
     [clock(view.at - one.age)], [one.action], [one.who], [one.reason.replaceAll("_", " ")],
     [short(one.account), "wide account"], [short(one.handover), "wide"]], isHeld(one.handover)));
   showRows("doubts", rows, all, shown);

@@ -107,8 +107,9 @@ def advice(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> list[str]
         lines.append(
             f"{verdicts['in_doubt']} in doubt: their requests left and no clear answer"
             " came back, so a phone may have rung. Look in Plivo's logs, let --resolve"
-            " look in its list of calls, or ask the agents. They are not sent again,"
-            " unless with --include-in-doubt, which may ring a phone twice."
+            " look in its list of calls (with a journal in a file), or ask the agents."
+            " They are not sent again, unless with --include-in-doubt, which may ring a"
+            " phone twice."
         )
     later = sum(reasons.get(reason, 0) for reason in _SENDABLE_LATER)
     if later:

@@ -1,6 +1,7 @@
 """Where a batch's journal is kept: in a file, or in a Postgres that runners share."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     )
 
 _SHARED = "postgresql:"
+_IS_SHARED = re.compile(r"postgresql:(?!//)")
+# A slip that made a file would send to everybody again.
+_LIKE_SHARED = re.compile(r"[a-z]*(pos?t?gr?es|pg|psql)[a-z]*:", re.IGNORECASE)
 
 
 class JournalPlace(Protocol):
@@ -187,10 +191,18 @@ def place_of(
     """
     if journal is None:
         return None
+    if _LIKE_SHARED.match(journal) and not _IS_SHARED.match(journal):
+        raise UnusableError(
+            "--journal: expected postgresql: and a name, such as"
+            " postgresql:nightly-2026-11-28 (where the database is, --postgres-url or"
+            f" {URL_VARIABLE} says); or a file's path, begun by ./ if it looks so"
+        )
     if not journal.startswith(_SHARED):
         return FilePlace(Path(journal))
     if url is None:
-        raise UnusableError(f"--postgres-url: expected it, or {URL_VARIABLE}")
+        raise UnusableError(
+            f"--postgres-url: expected where the database is, or {URL_VARIABLE}"
+        )
     place = SharedPlace(url, namespace, journal.removeprefix(_SHARED))
     try:
         from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above

@@ -33,7 +33,7 @@ def migrate(
 ) -> int:
     """Make the schema that pools share, or bring it up to date."""
     if url is None:
-        raise UnusableError(f"--url: expected it, or {URL_VARIABLE}")
+        raise UnusableError(f"--url: expected where the database is, or {URL_VARIABLE}")
     try:
         from aiophlo import postgres as shared  # noqa: PLC0415 -- needs the extra
     except ImportError as error:

@@ -192,7 +192,8 @@ class Lifecycle:
                 conference_uuid=options.conference_uuid,
             )
         except AwayError as error:
-            raise self._not_begun(Reason.NOT_COORDINATED, str(error)) from error
+            why = f"the database that pools share is away: {error}"
+            raise self._not_begun(Reason.NOT_COORDINATED, why) from error
         if refusal is not None:
             engaged = {"agent": (options.agent,), "to": options.targets}
             raise engaged_error(refusal, *engaged.get(refusal, ()))

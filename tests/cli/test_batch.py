@@ -709,3 +709,28 @@ async def test_batch_is_refused_where_it_can_remember_nothing(
     assert await run(write_rows(tmp_path / "a.csv", 2)) == Exit.UNUSABLE
     assert "--journal: expected one" in capsys.readouterr().err
     assert simulator.ledger.received == 0
+
+
+@pytest.mark.parametrize(
+    "journal",
+    ["postgres:e3", "Postgresql:e4", "pg:x", "postgresql://user@host/db", "PSQL:x"],
+)
+def test_slip_in_the_name_of_a_shared_journal_makes_no_file(
+    journal: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A journal of that name in a file knows nobody, and everybody is rung again."""
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.csv"
+    rows.write_text("to,trigger_source\n+14152225555,+14152223333\n", "utf-8")
+    code = main(
+        [
+            *("batch", str(rows), "--phlo-id", "p", "--node-id", "n"),
+            *("--journal", journal),
+        ]
+    )
+    assert code == Exit.UNUSABLE
+    assert "expected postgresql: and a name" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "tmp"}

@@ -10,15 +10,11 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, Protocol
 
-import attrs
-
-from aiophlo.model.accounts import Account, Quota
-from aiophlo.model.actions import Action, Lane
+from aiophlo.model.accounts import Account, Rate
+from aiophlo.model.actions import Action, Lane, PartyKey
 from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
-
-PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address
 
 
 class AwayError(Exception):
@@ -72,37 +68,6 @@ class Meter(Protocol):
             waiting: How many wait.
             coming: How many more will wait, unless they join another pool's dial.
         """
-
-
-@attrs.frozen
-class Rate:
-    """How often requests of one kind may leave.
-
-    Attributes:
-        name: What all pools that share it call it.
-        interval: Seconds from one slot to the next at full pace.
-        burst: Slots that may come at once after a lull, in a pool alone.
-        lateness: Seconds by which a slot may be used late.
-        longest_growth: Longest pause, in seconds, after a 429 that doesn't say how
-            long to wait.
-    """
-
-    name: str
-    interval: float
-    burst: int = 1
-    lateness: float = 0.0
-    longest_growth: float = 5.0
-
-    @classmethod
-    def of_quota(cls, quota: Quota | None, name: str = "") -> "Rate":
-        """Return the rate that keeps to `quota`; with None there are only pauses.
-
-        Half of the quota's jitter is left to this process's own lateness, the other
-        half to the way to Plivo.
-        """
-        if quota is None:
-            return cls(name, 0.0)
-        return cls(name, quota.interval, quota.burst, quota.jitter / 2, quota.per)
 
 
 class UnderWay(Protocol):

@@ -213,3 +213,34 @@ class Account:
             return f"Bearer {self.auth_token}"
         pair = f"{self.auth_id}:{self.auth_token}".encode()
         return f"Basic {base64.b64encode(pair).decode()}"
+
+
+@attrs.frozen
+class Rate:
+    """How often requests of one kind may leave.
+
+    Attributes:
+        name: What all pools that share it call it.
+        interval: Seconds from one slot to the next at full pace.
+        burst: Slots that may come at once after a lull, in a pool alone.
+        lateness: Seconds by which a slot may be used late.
+        longest_growth: Longest pause, in seconds, after a 429 that doesn't say how
+            long to wait.
+    """
+
+    name: str
+    interval: float
+    burst: int = 1
+    lateness: float = 0.0
+    longest_growth: float = 5.0
+
+    @classmethod
+    def of_quota(cls, quota: "Quota | None", name: str = "") -> "Rate":
+        """Return the rate that keeps to `quota`; with None there are only pauses.
+
+        Half of the quota's jitter is left to this process's own lateness, the other
+        half to the way to Plivo.
+        """
+        if quota is None:
+            return cls(name, 0.0)
+        return cls(name, quota.interval, quota.burst, quota.jitter / 2, quota.per)

@@ -22,6 +22,8 @@ from aiophlo.model.redaction import mask, mask_id, mask_text, masked_repr
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SURROGATE = lazy_compile(r"[\ud800-\udfff]")  # no file or database takes one
 
+PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address
+
 
 class Role(MaskedStrEnum):
     """Role of the one who is dialled.

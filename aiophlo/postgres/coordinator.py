@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import psycopg
 
-from aiophlo.coordination import AwayError, Heard, Rate, TakeOver
+from aiophlo.coordination import AwayError, Heard, TakeOver
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
-from aiophlo.model.accounts import Account
+from aiophlo.model.accounts import Account, Rate
 from aiophlo.model.call_events import CallEvent
 from aiophlo.model.validation import check_seconds, check_type
 from aiophlo.observed_events import Observer

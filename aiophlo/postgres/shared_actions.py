@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from aiophlo.coordination import AwayError, Heard, PartyKey, UnderWay
+from aiophlo.coordination import AwayError, Heard, UnderWay
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import Action, DialAction
+from aiophlo.model.actions import Action, DialAction, PartyKey
 from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import (
     Accepted,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from aiophlo.coordination import Rate
+from aiophlo.model.accounts import Rate
 from aiophlo.model.actions import Lane
 from aiophlo.postgres.operations import Answer, Operations
 from aiophlo.postgres.server_clock import ServerClock

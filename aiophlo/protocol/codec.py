@@ -8,10 +8,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import attrs
 from multidict import CIMultiDictProxy, istr
@@ -24,7 +24,6 @@ from aiophlo.model.actions import (
     MemberAction,
     RunPhlo,
 )
-from aiophlo.model.call_queries import PAGE, CallQuery, GetCall, ListCalls
 from aiophlo.model.invalid_input import InvalidInputError
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.model.redaction import mask_text, masked_repr
@@ -136,41 +135,20 @@ def encode(action: Action, *, auth_id: str, trailing_slash: bool = False) -> Req
         Plivo docs, "PHLO API"; the conference bridge and the GETs of PHLOs
         and nodes from plivo-python.
     """
-    if isinstance(action, (GetPhlo, GetNode, CallQuery)):
+    if action.reads:
         return Request("GET", _get_path(action, auth_id))
     path, body = _post(action, auth_id)
     return Request("POST", f"{path}/" if trailing_slash else path, body.encode())
 
 
-def _get_path(action: GetPhlo | GetNode | CallQuery, auth_id: str) -> str:
-    if isinstance(action, CallQuery):
-        return f"/Account/{auth_id}/Call/{_call_query(action)}"
+def _get_path(action: Action, auth_id: str) -> str:
+    if isinstance(action, GetPhlo):
+        return f"/phlo/{action.phlo_id}"
     if isinstance(action, GetNode):
         return f"/phlo/{action.phlo_id}/{action.node_type}/{action.node_id}"
-    return f"/phlo/{action.phlo_id}"
+    from aiophlo.protocol.call_query_path import path_of  # noqa: PLC0415 -- few ever look
 
-
-def _call_query(action: CallQuery) -> str:
-    parameters: dict[str, str | int] = (
-        {"status": action.status} if action.status else {}
-    )
-    if isinstance(action, GetCall):
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        return f"{quote(action.call_uuid, safe='')}/{query}"
-    if isinstance(action, ListCalls):
-        if action.to is not None:
-            parameters["to_number"] = action.to.removeprefix("+")
-        if action.status != "queued":
-            parameters["call_direction"] = "outbound"
-        if action.ended_from is not None:
-            parameters["end_time__gte"] = _utc(action.ended_from)
-        parameters |= {"limit": PAGE, "offset": action.offset}
-    return f"?{urlencode(parameters, quote_via=quote)}"
-
-
-def _utc(at: float) -> str:
-    """Return a Unix time as Plivo's filters want it, in whole seconds."""
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return path_of(action, auth_id)
 
 
 def _post(action: Action, auth_id: str) -> tuple[str, str]:

@@ -1,12 +1,14 @@
 """The senders of a pool's accounts, and the limits that these share."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from aiophlo.coordination import Coordinator, Rate
 from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
-from aiophlo.model.accounts import Account
+from aiophlo.model.accounts import Account, Rate
 from aiophlo.model.actions import Lane
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.sending.connection_limit import ConnectionLimit
@@ -17,6 +19,9 @@ from aiophlo.sending.rate_meter import RateMeter
 from aiophlo.sending.retry import RetryPolicy
 from aiophlo.sending.sender import ActionsUnderWay, Sender
 from aiophlo.sending.superseding import Claims
+
+if TYPE_CHECKING:
+    from aiophlo.coordination import Coordinator
 
 
 class AccountSenders:

@@ -11,8 +11,7 @@ import time
 from collections import deque
 from typing import TypeAlias
 
-from aiophlo.coordination import PartyKey
-from aiophlo.model.actions import Action, DialAction
+from aiophlo.model.actions import Action, DialAction, PartyKey
 from aiophlo.model.address_matching import phone_of
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason
 from aiophlo.protocol.codec import Answer, NoAnswer, decode

@@ -1,16 +1,17 @@
 """The attempts of one action: slot, exchange, verdict, and a retry if it is allowed."""
 
+from __future__ import annotations
+
 import asyncio
 import copy
 import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from aiophlo.coordination import Coordinator
 from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
@@ -42,6 +43,9 @@ from aiophlo.sending.retry import (
     send_again,
 )
 from aiophlo.sending.superseding import UNTRACKED, Claims
+
+if TYPE_CHECKING:
+    from aiophlo.coordination import Coordinator
 
 
 class DeliveryContext:
@@ -103,7 +107,7 @@ class DeliveryContext:
         self.loop = asyncio.get_running_loop()
         self.in_flight = 0
 
-    def over(self, http_client: HttpClient) -> "DeliveryContext":
+    def over(self, http_client: HttpClient) -> DeliveryContext:
         """Return the same for another API: slots and connections are shared."""
         other = copy.copy(self)
         other.http_client = http_client

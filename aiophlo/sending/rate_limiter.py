@@ -8,12 +8,17 @@ that are queued behind it, in order, and a request that gives up loses no slot.
 Pure: times are seconds of any one monotonic clock, passed in.
 """
 
+from __future__ import annotations
+
 import math
 from collections import deque
+from typing import TYPE_CHECKING
 
-from aiophlo.coordination import Meter
 from aiophlo.model.actions import Lane
 from aiophlo.model.outcomes import Reason
+
+if TYPE_CHECKING:
+    from aiophlo.coordination import Meter
 
 
 class Ticket:

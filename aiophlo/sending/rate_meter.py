@@ -9,8 +9,7 @@ Pure: times are seconds of any one monotonic clock, passed in.
 import math
 from collections.abc import Sequence
 
-from aiophlo.coordination import Rate
-from aiophlo.model.accounts import Quota
+from aiophlo.model.accounts import Quota, Rate
 from aiophlo.model.actions import Lane
 
 LONGEST_PAUSE = 60.0  # whatever a Retry-After says; then one request tries

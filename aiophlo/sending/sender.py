@@ -1,17 +1,21 @@
 """Accepts an account's actions: deduplication and superseding, then delivery."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aiophlo.coordination import PartyKey, SharedActions
 from aiophlo.logs import logger
-from aiophlo.model.actions import Action, DialAction, Lane
+from aiophlo.model.actions import Action, DialAction, Lane, PartyKey
 from aiophlo.model.outcomes import Accepted, NotSent, Outcome, Reason, Rejected
 from aiophlo.sending.deduplication import DialRegistry
 from aiophlo.sending.delivery import Delivery, DeliveryContext
+
+if TYPE_CHECKING:
+    from aiophlo.coordination import SharedActions
 
 _CLEAR = (Accepted, Rejected)  # nothing is left to try
 

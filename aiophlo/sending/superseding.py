@@ -6,8 +6,7 @@ transfer. And an action that waits for its slot must not leave after the one tha
 undoes it: an urgent Unhold leaves first, and a Hold that followed it would stay.
 """
 
-from aiophlo.coordination import PartyKey
-from aiophlo.model.actions import Action, DialAction, MemberAction
+from aiophlo.model.actions import Action, DialAction, MemberAction, PartyKey
 from aiophlo.model.address_matching import phone_of
 
 

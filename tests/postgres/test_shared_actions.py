@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from aiophlo import Accepted, Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
-from aiophlo.coordination import AwayError, PartyKey
-from aiophlo.model.actions import Action
+from aiophlo.coordination import AwayError
+from aiophlo.model.actions import Action, PartyKey
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.shared_actions import PostgresActions
 from tests.support.doubles import act

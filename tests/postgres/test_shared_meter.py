@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from aiophlo.coordination import AwayError, Rate
+from aiophlo.coordination import AwayError
+from aiophlo.model.accounts import Rate
 from aiophlo.model.actions import Lane
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_meter import SharedMeter

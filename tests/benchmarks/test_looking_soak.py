@@ -16,7 +16,8 @@ async def test_no_sighting_is_wrong(knows: bool) -> None:
     """Who is told that a phone was rung relies on it."""
     findings = await run(attrs.evolve(COURSE, knows_caller_ids=knows))
     assert (findings.wrong, findings.refused_429) == (0, 0)
-    assert findings.doubts > findings.rung > findings.settled > 0
+    assert findings.doubts > findings.rung > findings.settled
+    assert findings.settled > 0 or not knows, "one that still learns may settle none"
 
 
 async def test_match_by_number_alone_is_found_out(

@@ -67,7 +67,7 @@ def test_reasons_are_these() -> None:
         "unreachable", "expired", "throttled", "no_budget", "closed", "duplicate",
         "superseded", "invalid", "stopped", "silent", "disconnected", "server_error",
         "unreadable", "redirected", "cancelled", "interrupted", "unknown",
-        "stale_connection", "out_of_files", "misconfigured",
+        "stale_connection", "out_of_files", "misconfigured", "not_coordinated",
     }  # fmt: skip
     assert repr(Reason.SILENT) == "silent"
 

@@ -22,6 +22,8 @@ from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
 
+_UNDER_WAY = "SELECT key FROM aiophlo.dials WHERE NOT ended"
+
 
 @asynccontextmanager
 async def coordinated(
@@ -193,6 +195,9 @@ async def test_dial_that_ended_in_an_outage_is_told_afterwards(
         await asyncio.sleep(3.0)
         await asyncio.to_thread(own_postgres.start)
         await until(lambda: one.state().coordinated and two.state().coordinated)
+        async with asyncio.timeout(10.0):  # until its end has been told
+            while await own_postgres.rows(_UNDER_WAY):  # noqa: ASYNC110 -- as above
+                await asyncio.sleep(0.02)
         again = await send(two, act(WarmTransfer, 1), send_within=5.0)
         assert isinstance(again, Accepted)
         assert not again.joined

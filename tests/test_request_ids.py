@@ -38,6 +38,23 @@ async def test_doubt_says_when_it_left(simulator: Simulator, fault: Fault) -> No
     assert before - 0.1 <= left_at <= after
 
 
+async def test_dial_that_was_refused_at_first_left_when_it_left_again(
+    simulator: Simulator,
+) -> None:
+    """After a 429 its call comes later; looked for before it, it would be unseen."""
+    simulator.answer_next(429, headers={"Retry-After": "1"})
+    simulator.fault_next(Fault.DROP_AFTER_READ)
+    async with pool_of(simulator) as pool:
+        before = time.time()
+        doubt = await outcome_of(pool.send(act(WarmTransfer)))
+        [logged] = pool._account_senders.dials.latest  # noqa: SLF001 -- what looks know
+    assert isinstance(doubt, InDoubt)
+    assert doubt.attempts == 2
+    assert doubt.left_at is not None
+    assert doubt.left_at >= before + 0.9
+    assert logged.left_at == pytest.approx(doubt.left_at, abs=0.05)
+
+
 async def test_scoped_token_reaches_the_api(simulator: Simulator) -> None:
     """Sent as Basic, it would be refused."""
     auth_id = "MA" + "S" * 18

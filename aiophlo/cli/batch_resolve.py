@@ -19,11 +19,11 @@ from aiophlo.cli.terminal_text import number_of
 from aiophlo.errors import InvalidInputError, JournalError
 from aiophlo.journal.journal import Journal
 from aiophlo.looking.caller_ids import Node
-from aiophlo.looking.matching import Window
+from aiophlo.looking.matching import LONGEST, Window
 from aiophlo.looking.recent_dials import MadeDial
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import WarmTransfer
-from aiophlo.model.address_matching import phone_of
+from aiophlo.model.address_matching import party_of
 from aiophlo.model.outcomes import Accepted, InDoubt
 from aiophlo.pool import SessionPool
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 50  # rows that are looked for
 _SAMPLES = 50  # accepted rows of a node by which its caller id may be learned
-_SLOW = 13.0  # seconds that another row's call may begin after it left
 _RUNG = ("accepted", "in_doubt")
 _NEW = None, 0.0  # no verdict
 
@@ -179,12 +178,12 @@ class _Doubts:
             for line, action, left_at, in_doubt in self._rung()
             if in_doubt
         ]
-        phones = {phone_of(row.action.to) for row in self.rows}
+        parties = {party_of(row.action.to) for row in self.rows}
         self._left: defaultdict[str, list[float]] = defaultdict(list)
         self._made: defaultdict[Node, list[MadeDial]] = defaultdict(list)
-        for _, action, left_at, in_doubt in self._rung() if phones else ():
-            if (phone := phone_of(action.to)) in phones:
-                self._left[phone].append(left_at)
+        for _, action, left_at, in_doubt in self._rung() if parties else ():
+            if (party := party_of(action.to)) in parties:
+                self._left[party].append(left_at)
             made = self._made[action.phlo_id, action.node_id]
             if not in_doubt and len(made) < _SAMPLES:
                 made.append(MadeDial(action.to, left_at))
@@ -241,6 +240,6 @@ class _Doubts:
     def _is_alone(self, row: _Row, doubt: InDoubt) -> bool:
         """Say whether no other row to the same phone left at about the same time."""
         window = Window.of(doubt)
-        begin = window.begin - _SLOW
-        times = self._left[phone_of(row.action.to)]
+        begin = window.begin - LONGEST
+        times = self._left[party_of(row.action.to)]
         return sum(begin <= at <= window.end for at in times) <= 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from aiophlo.model.address_matching import same_party
+from aiophlo.model.address_matching import same_party, same_phone
 from aiophlo.model.redaction import mask, mask_id
 from aiophlo.model.sightings import CallState
 
@@ -44,6 +44,10 @@ class CallRecord:
     def is_to(self, address: str) -> bool:
         """Say whether this address is called."""
         return same_party(address, self.to)
+
+    def is_to_exactly(self, address: str) -> bool:
+        """Say whether this address is called, and no other that is spelled alike."""
+        return same_phone(address, self.to)
 
     def is_from_one_of(self, addresses: frozenset[str]) -> bool:
         """Say whether one of these numbers calls."""

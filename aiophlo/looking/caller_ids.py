@@ -116,7 +116,7 @@ class CallerIds:
 
     def _is_alone(self, dial: MadeDial) -> bool:
         window = Window.around(dial.left_at)
-        return self._recent.is_alone(dial.phone, window, dial.left_at)
+        return self._recent.is_alone(dial.party, window, dial.left_at)
 
     async def _sample(self, learned: _Learned, dial: MadeDial, read: Read) -> None:
         reading = await read(dial)

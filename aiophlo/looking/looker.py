@@ -14,7 +14,7 @@ from aiophlo.looking.caller_ids import CallerIds, Node
 from aiophlo.looking.matching import Match, Window, match
 from aiophlo.looking.recent_dials import MadeDial, RecentDials
 from aiophlo.model.actions import DialAction
-from aiophlo.model.address_matching import phone_of
+from aiophlo.model.address_matching import party_of
 from aiophlo.model.outcomes import Accepted, InDoubt, Rejected
 from aiophlo.model.redaction import mask_id, mask_text
 from aiophlo.model.sightings import CallState, Sighting
@@ -209,8 +209,8 @@ class _Search:
 
     def _match(self, reading: Reading, *, complete: bool) -> Match:
         left_at = self._outcome.left_at or 0.0
-        phone = phone_of(self._dial.to)
-        alone = self._recent.is_alone(phone, self._window, left_at)
+        party = party_of(self._dial.to)
+        alone = self._recent.is_alone(party, self._window, left_at)
         return match(
             reading.records,
             to=self._dial.to,

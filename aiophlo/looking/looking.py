@@ -36,8 +36,7 @@ class Looking:
     ) -> None:
         self._senders = senders
         self._voice_client_of = voice_client_of
-        recent = RecentDials()
-        senders.log_dials(recent)
+        recent = RecentDials.of(senders.dials)
         self._looker = Looker(LookOptions(caller_ids), recent)
         self._voice: dict[str, Sender] = {}
 

@@ -15,12 +15,12 @@ from typing import Final
 import attrs
 
 from aiophlo.looking.call_records import CallRecord
-from aiophlo.model.outcomes import InDoubt
+from aiophlo.model.outcomes import InDoubt, Reason
 from aiophlo.model.sightings import CallState
 
 _BEFORE: Final = 2.0  # seconds: times are whole seconds, clocks a second apart
 _AFTER: Final = 3.0  # seconds from the request's arrival to the call's beginning
-_LONGEST: Final = 13.0  # seconds for which a request may have been on its way
+LONGEST: Final = 13.0  # seconds for which a request may have been on its way
 LAG: Final = 4.0  # seconds by which a call may be listed late
 _ORDER: Final = {state: number for number, state in enumerate(CallState)}
 
@@ -41,8 +41,9 @@ class Window:
     def of(cls, outcome: InDoubt) -> "Window":
         """Return the window of a dial in doubt, by this machine's clock."""
         left_at = math.nan if outcome.left_at is None else outcome.left_at
-        waited = outcome.waited if outcome.attempts <= 1 else 0.0
-        on_its_way = min(max(outcome.seconds - waited, 0.0), _LONGEST)
+        on_its_way = min(max(outcome.seconds - outcome.waited, 0.0), LONGEST)
+        if outcome.reason is Reason.INTERRUPTED:  # nobody has measured it
+            on_its_way = LONGEST
         return cls(left_at - _BEFORE, left_at + on_its_way + _AFTER)
 
     @classmethod
@@ -109,6 +110,10 @@ def match(
             found[record.call_uuid] = record
     candidates = tuple(found.values())
     certain = alone and (complete or bool(caller_ids))
-    if certain and len(candidates) == 1 and candidates[0].began_at is not None:
+    if certain and len(candidates) == 1 and _is_proof(candidates[0], to):
         return Match(candidates, candidates[0])
     return Match(candidates)
+
+
+def _is_proof(record: CallRecord, to: str) -> bool:
+    return record.began_at is not None and record.is_to_exactly(to)

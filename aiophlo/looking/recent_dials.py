@@ -1,19 +1,23 @@
-"""Remembers which phones the pool has dialled lately, so that calls aren't confused."""
+"""Remembers whom the pool has dialled lately, so that calls aren't confused."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
-from aiophlo.looking.matching import Window
+from aiophlo.looking.matching import LONGEST, Window
 from aiophlo.model.actions import DialAction
-from aiophlo.model.address_matching import phone_of
+from aiophlo.model.address_matching import party_of
 from aiophlo.model.redaction import mask
+from aiophlo.sending.dial_log import DialLog, LeftDial
 
-MEMORY: Final = 600.0  # seconds
-_SLOW: Final = 13.0  # seconds that another dial's call may begin after it left
+MEMORY: Final = 600.0  # seconds for which every dial is remembered
+LEAST: Final = 40_000  # dials that are remembered longer
+_EARLIER: Final = 0.05  # seconds by which a doubt's time may be before the dial's
+_LATER: Final = 2.0  # and after it: in a journal it is that of its intent
 _PER_NODE: Final = 50  # dials that are kept of a node, however long ago
 
 
@@ -30,64 +34,91 @@ class MadeDial:
     left_at: float
 
     @property
-    def phone(self) -> str:
-        """The phone behind the address."""
-        return phone_of(self.to)
+    def party(self) -> str:
+        """The party that it dialled."""
+        return party_of(self.to)
 
 
 class RecentDials:
-    """When dials left, by phone, as Unix times; kept only in pools that look.
+    """When dials left, by party, as Unix times; kept only in pools that look.
 
-    A call to a phone that the pool has dialled twice at about the same time may be
+    A call to a party that the pool has dialled twice at about the same time may be
     either dial's.
 
     Args:
         now: Gives Unix time.
+        since: Unix time from which no dial is missing; None for now.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.time, since: float | None = None
+    ) -> None:
         self._now = now
-        self._since = now()
-        self._order: deque[tuple[float, str]] = deque()
-        self._by_phone: dict[str, list[float]] = {}
+        self._since = now() if since is None else since
+        self._forgotten_until = -math.inf
+        self._order: deque[LeftDial] = deque()
+        self._by_party: dict[str, list[LeftDial]] = {}
         self._by_node: dict[tuple[str, str], deque[MadeDial]] = {}
+
+    @classmethod
+    def of(cls, log: DialLog) -> Self:
+        """Return what knows the dials of a log, and is told of its further ones."""
+        recent = cls(since=log.begun_at)
+        recent._forgotten_until = log.forgotten_until
+        for left in log.latest:
+            recent.add(left)
+        log.heard = recent.add
+        return recent
 
     def __len__(self) -> int:
         return len(self._order)
 
     def note(self, dial: DialAction) -> None:
         """Note that a dial leaves now."""
-        at, phone = self._now(), phone_of(dial.to)
-        while self._order and self._order[0][0] < at - MEMORY:
-            self._forget(*self._order.popleft())
-        self._order.append((at, phone))
-        self._by_phone.setdefault(phone, []).append(at)
+        self.add(LeftDial(dial, self._now()))
+
+    def add(self, left: LeftDial) -> None:
+        """Remember a dial that leaves."""
+        at, dial = left.left_at, left.dial
+        self._forget(at - MEMORY)
+        self._order.append(left)
+        self._by_party.setdefault(party_of(dial.to), []).append(left)
         node = self._by_node.setdefault(
             (dial.phlo_id, dial.node_id), deque(maxlen=_PER_NODE)
         )
         # Of a busy node, those that are long enough ago are needed, too.
-        if len(node) < _PER_NODE or at - node[0].left_at > _SLOW:
+        if len(node) < _PER_NODE or at - node[0].left_at > LONGEST:
             node.append(MadeDial(dial.to, at))
 
     def made_by(self, node: tuple[str, str]) -> Iterable[MadeDial]:
         """Return some dials of a node, the oldest first."""
         return tuple(self._by_node.get(node, ()))
 
-    def is_alone(self, phone: str, window: Window, left_at: float) -> bool:
-        """Say whether no other dial to a phone can have made a call in a window.
+    def is_alone(self, party: str, window: Window, left_at: float) -> bool:
+        """Say whether no other dial to a party can have made a call in a window.
 
         Args:
-            phone: The phone.
+            party: The party.
             window: When the call can have begun.
             left_at: When the dial itself left.
         """
-        own = left_at >= self._since
-        begin = window.begin - _SLOW
-        times = self._by_phone.get(phone, ())
-        return sum(begin <= at <= window.end for at in times) <= own
+        begin = window.begin - LONGEST
+        if window.end >= self._since and begin <= self._forgotten_until:
+            return False
+        near = [
+            left.left_at
+            for left in self._by_party.get(party, ())
+            if begin <= left.left_at <= window.end
+        ]
+        own = any(-_EARLIER <= at - left_at <= _LATER for at in near)
+        return len(near) <= own
 
-    def _forget(self, at: float, phone: str) -> None:
-        times = self._by_phone[phone]
-        times.remove(at)
-        if not times:
-            del self._by_phone[phone]
+    def _forget(self, before: float) -> None:
+        while len(self._order) >= LEAST and self._order[0].left_at < before:
+            left = self._order.popleft()
+            self._forgotten_until = max(self._forgotten_until, left.left_at)
+            party = party_of(left.dial.to)
+            others = self._by_party[party]
+            others.remove(left)
+            if not others:
+                del self._by_party[party]

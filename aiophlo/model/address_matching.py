@@ -92,6 +92,38 @@ def phone_of(address: str) -> str:
     return f"{quote(user, errors='surrogateescape')}@{host.lower()}{other_port}"
 
 
+def party_of(address: str) -> str:
+    """Return what two addresses have in common that a list of calls may show alike.
+
+    It leaves out more than `phone_of`: any port, and where a number's endpoint is.
+
+    Args:
+        address: As `parse_address` returns it.
+    """
+    return party_keys(address)[0]
+
+
+def same_phone(address: str, text: str) -> bool:
+    """Say whether a spelling that means the same party can mean no other phone.
+
+    Unlike `same_party` it tells a number from its endpoint, and ports apart.
+
+    Args:
+        address: As `parse_address` returns it.
+        text: As anybody spells it.
+    """
+    if bracketed := _BRACKETED.search(text):
+        text = bracketed[1]
+    text = text.strip()
+    if "@" not in text:
+        return address[0] == "+" and same_party(address, text)
+    if address[0] == "+":
+        return False
+    scheme = text.partition(":")[0].casefold()
+    endpoint = text if scheme in {"sip", "sips"} else f"sip:{text}"
+    return phone_of(endpoint) == phone_of(address)
+
+
 def _tel_keys(rest: str, country_code: str | None) -> tuple[str, ...]:
     number, _, parameters = rest.partition(";")
     for parameter in parameters.split(";"):

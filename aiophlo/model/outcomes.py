@@ -146,8 +146,8 @@ class InDoubt(_Outcome):
 
     Attributes:
         reason: What happened instead of an answer.
-        left_at: Unix time at which its first request was about to leave, where that
-            is known.
+        left_at: Unix time at which the request in doubt was about to leave, where
+            that is known.
         looked: How often its phone was looked for in Plivo's list of calls.
         action: What was asked.
         attempts: How many requests were begun for it.

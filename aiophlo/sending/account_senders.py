@@ -12,7 +12,8 @@ from aiophlo.model.accounts import Account, Rate
 from aiophlo.model.actions import Lane
 from aiophlo.protocol.http_client import HttpClient
 from aiophlo.sending.connection_limit import ConnectionLimit
-from aiophlo.sending.delivery import DeliveryContext, DialLog
+from aiophlo.sending.delivery import DeliveryContext
+from aiophlo.sending.dial_log import DialLog
 from aiophlo.sending.rate_limit_queue import RateLimitQueue
 from aiophlo.sending.rate_limiter import RateLimiter
 from aiophlo.sending.rate_meter import RateMeter
@@ -36,6 +37,7 @@ class AccountSenders:
 
     Attributes:
         by_auth_id: The senders, once they are open.
+        dials: The latest dials of all of them.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AccountSenders:
         self._slots: dict[str, tuple[RateLimitQueue, RateLimitQueue | None]] = {}
         self._claims = Claims()
         self._under_way = ActionsUnderWay()
+        self.dials = DialLog()
 
     def open(
         self,
@@ -110,6 +113,7 @@ class AccountSenders:
             random=self._random,
             trailing_slash=self._trailing_slash,
             coordinator=self._coordinator,
+            dials=self.dials,
         )
 
     def _slots_of(
@@ -135,11 +139,6 @@ class AccountSenders:
         meter = self._coordinator.meter(rate, refresh)
         queue = RateLimitQueue(RateLimiter(meter), loop)
         return queue
-
-    def log_dials(self, log: DialLog) -> None:
-        """Tell `log` of every dial that leaves from now on."""
-        for sender in self.by_auth_id.values():
-            sender.context.recent_dials = log
 
     def sender_over(self, account: Account, http_client: HttpClient) -> Sender:
         """Return a sender for another API, within the limits of the account's own."""

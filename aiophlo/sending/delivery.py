@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -31,6 +31,7 @@ from aiophlo.protocol.http_client import HttpClient
 from aiophlo.protocol.tracked_request import TrackedRequest
 from aiophlo.sending.connection_limit import ConnectionLimit
 from aiophlo.sending.deduplication import RegisteredDial
+from aiophlo.sending.dial_log import DialLog, LeftDial
 from aiophlo.sending.rate_limit_queue import RateLimitQueue
 from aiophlo.sending.rate_meter import LONGEST_PAUSE
 from aiophlo.sending.replays import Replays
@@ -63,12 +64,13 @@ class DeliveryContext:
         random: Returns a number from 0 to below 1.
         trailing_slash: End the path of every POST in `/`.
         coordinator: What is shared with other pools; None for nothing.
+        dials: The pool's log of dials; None for one of its own.
 
     Attributes:
         rates: `slots`, and `call_rate` if there is one.
         budget: What the account's retries may cost.
         replays: The ids of its latest answers.
-        recent_dials: Told of every dial that leaves; None in a pool that never looks.
+        dials: Told of every dial that leaves.
         loop: The event loop it runs on.
         in_flight: Exchanges under way.
     """
@@ -87,6 +89,7 @@ class DeliveryContext:
         random: Callable[[], float],
         trailing_slash: bool,
         coordinator: Coordinator | None = None,
+        dials: DialLog | None = None,
     ) -> None:
         self.account = account
         self.http_client = http_client
@@ -103,7 +106,7 @@ class DeliveryContext:
         prepare()
         self.budget = RetryBudget.of_quota(account.quota)
         self.replays = Replays()
-        self.recent_dials: DialLog | None = None
+        self.dials = DialLog() if dials is None else dials
         self.loop = asyncio.get_running_loop()
         self.in_flight = 0
 
@@ -114,13 +117,6 @@ class DeliveryContext:
         other.budget = RetryBudget.of_quota(self.account.quota)
         other.in_flight = 0
         return other
-
-
-class DialLog(Protocol):
-    """What is told of every dial that leaves."""
-
-    def note(self, dial: DialAction) -> None:
-        """Note that a dial leaves now."""
 
 
 class Delivery(RegisteredDial):
@@ -159,6 +155,7 @@ class Delivery(RegisteredDial):
         "in_flight",
         "key",
         "lane",
+        "left",
         "left_elsewhere",
         "loop",
         "may_leave",
@@ -214,6 +211,7 @@ class Delivery(RegisteredDial):
         self.over = False  # no further attempt can begin
         self.no_budget = False
         self.claim = UNTRACKED
+        self.left: LeftDial | None = None  # in the log of dials
 
     @property
     def has_left(self) -> bool:
@@ -375,8 +373,8 @@ class Delivery(RegisteredDial):
         self.waited = self.sent - self.started
         if not self.attempts:
             self.first_sent_at = self.sent
-            if context.recent_dials is not None and isinstance(self.action, DialAction):
-                context.recent_dials.note(self.action)
+        if isinstance(self.action, DialAction):
+            self._note_dial(self.action)
         self.attempts += 1
         self.tracked = tracked = TrackedRequest()
         if isinstance(self.verdict, InDoubt):
@@ -398,6 +396,12 @@ class Delivery(RegisteredDial):
                 context.http_client.base_url + self.request.path,
             )
         return tracked
+
+    def _note_dial(self, dial: DialAction) -> None:
+        if self.left is None:
+            self.left = self.context.dials.note(dial)
+        else:
+            self.context.dials.note_again(self.left)
 
     def _end(self, answer: Answer | NoAnswer) -> Outcome:
         """Store the verdict, then tell of it.
@@ -488,9 +492,12 @@ class Delivery(RegisteredDial):
         )
 
     def _left_at(self) -> float | None:
-        """Return the Unix time of the first attempt's slot."""
+        """Return the Unix time of the slot of the attempt that is in doubt.
+
+        Until then, nothing was carried out.
+        """
         try:
-            return time.time() - (self.loop.time() - self.first_sent_at)
+            return time.time() - (self.loop.time() - self.sent)
         except Exception:  # noqa: BLE001 -- a broken clock makes no other verdict
             return None
 

@@ -6,9 +6,11 @@ import attrs
 import pytest
 
 from aiophlo import CallState, InDoubt, Reason, WarmTransfer
+from aiophlo.looking import recent_dials
 from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.matching import LAG, Match, Window, match
 from aiophlo.looking.recent_dials import MEMORY, RecentDials
+from aiophlo.model.address_matching import party_of
 from tests.support.doubles import act, address
 
 TO = address(1)
@@ -106,15 +108,50 @@ def test_window_lasts_as_long_as_the_request_may_have_been_on_its_way() -> None:
     silent = attrs.evolve(DOUBT, seconds=12.0, waited=2.0)
     assert Window.of(silent).end == LEFT_AT + 13.0
     repeated = attrs.evolve(silent, attempts=2)
-    assert Window.of(repeated).end == LEFT_AT + 15.0
+    assert Window.of(repeated) == Window.of(silent), "it left only the last time"
+    killed = attrs.evolve(silent, reason=Reason.INTERRUPTED, seconds=0.0, waited=0.0)
+    assert Window.of(killed).end == LEFT_AT + 16.0, "nobody has measured how long"
     known_late = attrs.evolve(DOUBT, seconds=9_000.0)
     assert Window.of(known_late).end == LEFT_AT + 16.0
     assert Window.of(DOUBT).listed_by == LEFT_AT + 3.5 + LAG
     assert not Window.of(attrs.evolve(DOUBT, left_at=None)).may_hold(LEFT_AT)
 
 
-def test_other_dials_to_the_phone_are_remembered_for_a_while() -> None:
+@pytest.mark.parametrize(
+    ("dialled", "listed", "proves"),
+    [
+        (TO, TO, True),
+        (TO, f"sip:{TO}@pbx.example.com", False),
+        (f"sip:{TO}@pbx.example.com;user=phone", TO.removeprefix("+"), False),
+        (f"sip:{TO}@pbx.example.com;user=phone", f"{TO}@pbx.example.com", True),
+        ("sip:a@b.example.com", "SIP:a@B.example.com:5060;transport=udp", True),
+        ("sip:a@b.example.com", "<sip:a@b.example.com>", True),
+        ("sip:a@b.example.com", "sip:a@b.example.com:5070", False),
+        ("sip:a@b.example.com:5070", "sip:a@b.example.com", False),
+        ("sip:a@b.example.com:5070", "sip:a@b.example.com:5070", True),
+    ],
+)
+def test_address_that_is_only_alike_proves_nothing(
+    dialled: str, listed: str, proves: bool
+) -> None:
+    """Two phones behind one PBX: it counts as a candidate, and not as proof."""
+    record = attrs.evolve(RECORD, to=listed)
+    found = match(
+        [record],
+        to=dialled,
+        window=Window.of(DOUBT),
+        caller_ids=frozenset(),
+        complete=True,
+        alone=True,
+    )
+    assert (len(found.candidates), found.proof is not None) == (1, proves)
+
+
+def test_other_dials_to_the_phone_are_remembered_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A call to a phone that was dialled twice may be either's."""
+    monkeypatch.setattr(recent_dials, "LEAST", 3)
     now = 990.0
     dials = RecentDials(lambda: now)
     window = Window.of(DOUBT)
@@ -132,5 +169,29 @@ def test_other_dials_to_the_phone_are_remembered_for_a_while() -> None:
     assert len(dials) == 3
     now += 0.5
     dials.note(dial(3))
-    assert len(dials) == 2
-    assert dials.is_alone(address(1), window, 900.0), "what is over is forgotten"
+    assert len(dials) == 3, "what is over is forgotten"
+    assert not dials.is_alone(address(1), window, LEFT_AT), "nobody knows any more"
+    long_ago = Window(900.0, 905.0)
+    assert dials.is_alone(address(1), long_ago, 902.0), "by an earlier process"
+
+
+def test_doubt_of_another_pool_is_not_taken_for_the_pools_own_dial() -> None:
+    """Its call and this pool's can't be told apart."""
+    now = 990.0
+    dials = RecentDials(lambda: now)
+    now = LEFT_AT + 2.5
+    dials.note(dial(1))
+    assert not dials.is_alone(address(1), Window.of(DOUBT), LEFT_AT)
+
+
+def test_spellings_of_one_party_are_one_party() -> None:
+    """The list may show them alike."""
+    now = LEFT_AT
+    dials = RecentDials(lambda: now)
+    window = Window.of(DOUBT)
+    for to in (f"sip:{TO}@pbx.example.com;user=phone", "sip:a@b.example.com:5070"):
+        dials.note(attrs.evolve(DIAL, to=to))
+    dials.note(dial(1))
+    dials.note(attrs.evolve(DIAL, to="sip:a@b.example.com"))
+    assert not dials.is_alone(party_of(TO), window, LEFT_AT)
+    assert not dials.is_alone(party_of("sips:a@B.example.com"), window, LEFT_AT)

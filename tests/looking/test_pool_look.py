@@ -179,6 +179,17 @@ async def test_other_dial_of_the_pool_to_the_phone_leaves_it_open(
     assert (sighting.state, sighting.candidates) == (Sighting.UNSEEN, 1)
 
 
+async def test_dials_of_before_the_first_look_are_known(
+    pool: SessionPool, simulator: Simulator
+) -> None:
+    """Who looks after the error has asked for nothing before it."""
+    first = await lose(pool, simulator, NEVER)
+    await pool.send(attrs.evolve(TRANSFER, trigger_source=address(7)))
+    assert pool._looking is None  # noqa: SLF001 -- it has never looked
+    sighting = await pool.look(first, look_for=0)
+    assert (sighting.state, sighting.candidates) == (Sighting.UNSEEN, 1)
+
+
 async def test_caller_ids_unknown_one_call_is_proof_once_all_are_listed(
     stranger: SessionPool, simulator: Simulator
 ) -> None:
@@ -277,15 +288,13 @@ async def test_what_does_not_dial_is_not_looked_for(
 async def test_nothing_is_asked_when_look_is_off(
     pool: SessionPool, simulator: Simulator
 ) -> None:
-    """Who doesn't look pays nothing: not a request, not a dial remembered."""
+    """Who doesn't look pays nothing: not a request, and no more than a list's end."""
     simulator.fault_next(LOST)
     assert isinstance(await outcome_of(pool.send(TRANSFER)), InDoubt)
     await pool.send(act(WarmTransfer, 2))
     await pool.send_all([act(WarmTransfer, number) for number in range(3, 6)])
     assert len(simulator.ledger.requests) == 5
     assert pool._looking is None  # noqa: SLF001 -- what would cost
-    for sender in pool._senders.values():  # noqa: SLF001 -- as above
-        assert sender.context.recent_dials is None
 
 
 async def test_questions_go_behind_everything_else(

@@ -152,6 +152,14 @@ class Claim(Enum):
     ENGAGED = "engaged"  # it may not: the agent is in a newer handover
 
 
+class Whereabouts(Enum):
+    """Where a customer is, as far as events of all pools tell."""
+
+    UNKNOWN = "unknown"
+    WITH_PARTNER = "with_partner"  # the agent has left them to who was rung
+    OVER = "over"  # they have hung up
+
+
 class Lease(Protocol):
     """A pool's right to act in one handover, for some seconds, again and again.
 
@@ -198,6 +206,9 @@ class Lease(Protocol):
 
     async def claim(self) -> Claim:
         """Claim it again, if it is over; say who may bring the customer back."""
+
+    async def look(self) -> Whereabouts:
+        """Say where the customer is, now that the agent is known to be out."""
 
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up: no other pool has anything left to do for the customer.

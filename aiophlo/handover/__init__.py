@@ -8,6 +8,7 @@ module imports only from those above it:
 `watch`           whom a handover is about, and what events tell of them
 `event_reading`   what an event tells of a call
 `event_router`    routes each event to the open handover that it is about
+`whereabouts`     where a customer is, for a process that knows the agent alone
 `states`          the state machine: pure, drawn, no I/O
 `sighted_hangup`  looking whether the phone of a transfer in doubt was hung up
 `options`         the options of a handover, checked

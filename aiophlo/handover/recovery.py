@@ -11,12 +11,12 @@ from typing import Final
 
 import attrs
 
-from aiophlo.coordination import Claim, Lease
+from aiophlo.coordination import Claim, Lease, Whereabouts
 from aiophlo.errors import InvalidInputError
 from aiophlo.handover.aborting import AbortAnswers, bring_back
 from aiophlo.handover.alarm import sound_alarm
 from aiophlo.handover.registry import HandoverRegistry
-from aiophlo.handover.requests import abort_once
+from aiophlo.handover.requests import abort_once, input_about_agent
 from aiophlo.handover.states import Input, Phase, Situation
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.logs import logger
@@ -35,6 +35,8 @@ class Recovery(MaskedStrEnum):
 
     BROUGHT_BACK = "brought_back"  #: the abort was accepted
     NO_TRANSFER = "no_transfer"  #: there was none any more; nobody is on hold
+    WITH_PARTNER = "with_partner"  #: the agent has left them to who was rung
+    OVER = "over"  #: the customer has hung up
     UNKNOWN = "unknown"  #: act now, the customer may be on hold
     ENGAGED = "engaged"  #: nothing was sent; the agent is in a newer handover
     TOO_OLD = "too_old"  #: nothing was sent; look yourself whether they are on hold
@@ -48,8 +50,14 @@ _ENDS: Final = {
 _LAST: Final = {
     Recovery.BROUGHT_BACK: Phase.WITH_AGENT,
     Recovery.NO_TRANSFER: Phase.WITH_AGENT,
+    Recovery.WITH_PARTNER: Phase.WITH_PARTNER,
+    Recovery.OVER: Phase.OVER,
     Recovery.TAKEN_OVER: Phase.TAKEN_OVER,
 }  # phases; any other is the alarm
+_SEEN: Final = {
+    Whereabouts.WITH_PARTNER: Recovery.WITH_PARTNER,
+    Whereabouts.OVER: Recovery.OVER,
+}
 _UNSETTLED: Final = frozenset({Recovery.UNKNOWN, Recovery.ENGAGED})
 _REFUSALS: Final = {
     Claim.TAKEN_OVER: Recovery.TAKEN_OVER,
@@ -170,22 +178,27 @@ class Rescuer:
         )
         situation = Situation(phase=Phase.BRINGING_BACK)
         recovery: Recovery | None = None
+        seen: Recovery | None = None
 
         def taken_over() -> None:
             nonlocal recovery
             recovery = Recovery.TAKEN_OVER
 
         async def abort(within: float) -> Outcome:
-            return await abort_once(
+            nonlocal seen
+            outcome = await abort_once(
                 action, within, sender=sender, lease=lease, handover=handover.id
             )
+            if input_about_agent(outcome) is Input.NO_AGENT:
+                seen = _SEEN.get(await lease.look())
+            return outcome
 
         def tell(what: Input) -> bool:
             nonlocal recovery
             if recovery is not None:
                 return False
-            recovery = _ENDS.get(what)
-            phase = situation.after(what).phase
+            recovery = seen if what is Input.NO_AGENT else _ENDS.get(what)
+            phase = _LAST[recovery] if recovery else situation.after(what).phase
             if phase is not Phase.BRINGING_BACK:
                 _tell_step(sender, handover, phase, situation.phase, what)
             return phase is Phase.BRINGING_BACK

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from aiophlo.coordination import Claim, Lease, SharedHandovers
+from aiophlo.coordination import Claim, Lease, SharedHandovers, Whereabouts
 from aiophlo.errors import PhloError
 from aiophlo.logs import logger
 from aiophlo.model.handover_records import OpenHandover
@@ -55,6 +55,10 @@ class OwnLease:
     async def claim(self) -> Claim:
         """Claim it again: it is held."""
         return Claim.HELD
+
+    async def look(self) -> Whereabouts:
+        """Say where the customer is: without other pools nobody knows more."""
+        return Whereabouts.UNKNOWN
 
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up."""

@@ -218,6 +218,7 @@ class PostgresCoordinator:
             common_secret(self._accounts, self._secret),
             take_over,
             self._operations,
+            digests=self._digests,
             pool=self._number,
             server_clock=self._clock,
             seconds=self._lease,

@@ -11,11 +11,12 @@ from typing import Final, Protocol
 
 import attrs
 
-from aiophlo.coordination import AwayError, Claim
+from aiophlo.coordination import AwayError, Claim, Whereabouts
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.postgres.keyed_hash import keyed_hash
 from aiophlo.postgres.operations import Answer, Operation, Operations
 
+BEGAN_AT: Final = "server_began_at"  # in a handover's entry
 UNCLAIMED: Final = 60.0  # seconds after its end in which no newer transfer is feared
 PATIENCE: Final = 1.0  # seconds for an answer
 _AGAIN: Final = 4.0  # seconds for a database that comes back at once
@@ -61,6 +62,20 @@ class Leases(Protocol):
     def operation(self, do: str) -> Operation:
         """Return what all operations on handovers have in common."""
 
+    def server_time(self) -> float:
+        """Return the time by the server's clock."""
+
+    async def look(self, agent: str, began_at: float) -> Whereabouts:
+        """Say where the customer is of an agent who is out, as events tell.
+
+        Args:
+            agent: The agent's address.
+            began_at: When the handover began, by the server's clock.
+
+        Raises:
+            AwayError: The database can't be reached.
+        """
+
 
 class PostgresLease:
     """The lease of one handover, as `coordination.Lease`.
@@ -72,6 +87,8 @@ class PostgresLease:
             may be in handovers of several.
         epoch: How often it changed hands; None for one that is still to be claimed.
         until: When it ends, by the boot clock.
+        began_at: When the handover began, by the server's clock; None where nobody
+            knows.
 
     Attributes:
         handover: The same.
@@ -90,11 +107,13 @@ class PostgresLease:
         *,
         epoch: int | None,
         until: float,
+        began_at: float | None = None,
     ) -> None:
         self.handover = handover
         self.when_taken_over: Callable[[], None] = _nothing
         self.epoch = epoch
         self.until = until
+        self._began_at = began_at
         self._handovers = handovers
         self._secrets = secrets
         self._agent = self._who(handover.agent)
@@ -137,6 +156,7 @@ class PostgresLease:
         conversation = [keyed_hash(self._secrets[0], *one) for one in place]
         self.engaged.update(conversation)
         self._may_be_written = True
+        self._began_at = self._handovers.server_time()
         answer, asked_at = await self._ask(
             self._operation("begin_handover")
             | {
@@ -202,6 +222,15 @@ class PostgresLease:
         self.lose()
         return Claim.TAKEN_OVER
 
+    async def look(self) -> Whereabouts:
+        """Say where the customer is, now that the agent is known to be out."""
+        if self._began_at is None:
+            return Whereabouts.UNKNOWN
+        try:
+            return await self._handovers.look(self.handover.agent, self._began_at)
+        except AwayError:
+            return Whereabouts.UNKNOWN
+
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up, in the database as soon as it can be reached."""
         if self._ended:
@@ -264,7 +293,7 @@ class PostgresLease:
             "again": self._may_be_claimed,
             "agent": self._agent,
             "engaged": list(self.engaged),
-            "entry": attrs.asdict(self.handover),
+            "entry": attrs.asdict(self.handover) | {BEGAN_AT: self._began_at},
         }
 
     def _about(self, do: str, who: list[int]) -> Operation:

@@ -12,7 +12,7 @@ import hashlib
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final
 
 import attrs
@@ -76,6 +76,52 @@ def _encoded(text: str) -> bytes:
 class _Told:
     row: str
     event: CallEvent
+
+
+def unpacked(packed: list[Any], now: float) -> CallEvent:
+    """Return an event that the database tells of, whose `at` is on the loop's clock."""
+    number, age, left, unanswered, keys, call_uuid, conference_uuid, called_in = packed
+    return CallEvent(
+        tuple(keys),
+        call_uuid,
+        conference_uuid,
+        called_in,
+        left,
+        unanswered,
+        number,
+        now - age,
+    )
+
+
+async def read_told(
+    operations: Operations, fingerprint: str, seconds: float = math.inf
+) -> AsyncIterator[list[Any]]:
+    """Yield what is kept of calls, in slices: the loop must not be held up.
+
+    Args:
+        operations: Asks the database.
+        fingerprint: Of the digests.
+        seconds: Since when it was told.
+
+    Raises:
+        AwayError: The database can't be reached.
+    """
+    operation = {
+        "do": "read_calls",
+        "fingerprint": fingerprint,
+        "seconds": None if math.isinf(seconds) else seconds,
+        "after": None,
+        "most": _PAGE,
+    }
+    while True:
+        page = await operations.ask(operation)
+        for number, packed in enumerate(page["events"], start=1):
+            yield packed
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        if len(page["events"]) < _PAGE:
+            return
+        operation = {**operation, "after": page["after"]}
 
 
 class PostgresCalls:
@@ -230,24 +276,10 @@ class PostgresCalls:
             logger.failure("reading the calls of all pools failed", error=error)
 
     async def _read_pages(self) -> None:
-        """Read, in slices: of two hours' calls the loop must not be held up."""
         seconds = self._loop.time() - self._heard_until + _OUT_OF_ORDER
-        operation = {
-            "do": "read_calls",
-            "fingerprint": self._opened.fingerprint,
-            "seconds": None if math.isinf(seconds) else seconds,
-            "after": None,
-            "most": _PAGE,
-        }
-        while True:
-            page = await self._operations.ask(operation)
-            for number, packed in enumerate(page["events"], start=1):
-                self._take(packed)
-                if number % _SLICE == 0:
-                    await asyncio.sleep(0)
-            if len(page["events"]) < _PAGE:
-                break
-            operation = {**operation, "after": page["after"]}
+        fingerprint = self._opened.fingerprint
+        async for packed in read_told(self._operations, fingerprint, seconds):
+            self._take(packed)
         self._hears_all = True
 
     def hear(self, details: list[Any]) -> None:
@@ -267,23 +299,10 @@ class PostgresCalls:
             )
 
     def _take(self, packed: list[Any]) -> None:
-        number, age, left, unanswered, keys, call_uuid, conference_uuid, called_in = (
-            packed
-        )
-        if not self._is_new(number):
+        if not self._is_new(packed[0]):
             return
-        event = CallEvent(
-            tuple(keys),
-            call_uuid,
-            conference_uuid,
-            called_in,
-            left,
-            unanswered,
-            number,
-            self._loop.time() - age,
-        )
         try:
-            self._hear(event)
+            self._hear(unpacked(packed, self._loop.time()))
         except Exception as error:  # noqa: BLE001 -- the others must be heard
             logger.failure("an event of another pool was not taken", error=error)
 

@@ -17,15 +17,18 @@ from typing import Any, Final
 
 import attrs
 
-from aiophlo.coordination import TakeOver
+from aiophlo.coordination import TakeOver, Whereabouts
+from aiophlo.handover.whereabouts import where_is_customer
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
+from aiophlo.model.address_matching import party_keys
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.keyed_hash import secret_of
-from aiophlo.postgres.lease import PATIENCE, UNCLAIMED, PostgresLease
+from aiophlo.postgres.lease import BEGAN_AT, PATIENCE, UNCLAIMED, PostgresLease
 from aiophlo.postgres.operations import Answer, Operation, Operations
 from aiophlo.postgres.server_clock import ServerClock
+from aiophlo.postgres.shared_calls import CallDigests, read_told, unpacked
 
 _GRACE: Final = 2 / 15  # of a lease, from its end until another pool acts
 _PROLONGED: Final = 1 / 3  # of a lease, until it is prolonged
@@ -57,6 +60,7 @@ class PostgresHandovers:
         secret: Key of hashes that all accounts have in common.
         take_over: Called with each that is.
         operations: Asks the database.
+        digests: Under which events are shared.
         pool: This pool's number.
         server_clock: The server's, as seen from the event loop's.
         seconds: How long a lease is good for.
@@ -75,6 +79,7 @@ class PostgresHandovers:
         take_over: TakeOver,
         operations: Operations,
         *,
+        digests: CallDigests,
         pool: int,
         server_clock: ServerClock,
         seconds: float,
@@ -84,6 +89,7 @@ class PostgresHandovers:
         self.seconds = seconds
         self.clock = clock
         self._secrets = {it.auth_id: (secret_of(it), secret) for it in accounts}
+        self._digests = digests
         self._take_over = take_over
         self._takes_over = True
         self._pool = pool
@@ -107,13 +113,45 @@ class PostgresHandovers:
 
     def adopt(self, handover: OpenHandover) -> PostgresLease:
         """Return the lease of one whose process is known to have died."""
-        return self._lease(handover, epoch=None, until=self.clock())
+        age = time.time() - handover.began_at
+        return self._lease(
+            handover,
+            epoch=None,
+            until=self.clock(),
+            began_at=self.server_time() - age if self.reached else None,
+        )
 
     def _lease(
-        self, handover: OpenHandover, *, epoch: int | None, until: float
+        self,
+        handover: OpenHandover,
+        *,
+        epoch: int | None,
+        until: float,
+        began_at: float | None = None,
     ) -> PostgresLease:
         secrets = self._secrets.get(handover.account, (b"",))
-        return PostgresLease(self, handover, secrets, epoch=epoch, until=until)
+        return PostgresLease(
+            self, handover, secrets, epoch=epoch, until=until, began_at=began_at
+        )
+
+    def server_time(self) -> float:
+        """Return the time by the server's clock."""
+        return self._server_clock.to_server(asyncio.get_running_loop().time())
+
+    async def look(self, agent: str, began_at: float) -> Whereabouts:
+        """Say where the customer is of an agent who is out, as events tell.
+
+        Raises:
+            AwayError: The database can't be reached.
+        """
+        now = asyncio.get_running_loop().time
+        told = read_told(self.operations, self._digests.fingerprint)
+        return where_is_customer(
+            [unpacked(packed, now()) async for packed in told],
+            {self._digests.hide(key) for key in party_keys(agent)},
+            began_at=self._server_clock.to_loop(began_at),
+            now=now(),
+        )
 
     def stop_taking_over(self) -> None:
         """Take no more handovers over from other pools."""
@@ -253,7 +291,10 @@ class PostgresHandovers:
                 logger.failure("a handover can't be taken over", error=error)
                 continue
             lease = self._lease(
-                handover, epoch=one["epoch"], until=asked_at + self.seconds
+                handover,
+                epoch=one["epoch"],
+                until=asked_at + self.seconds,
+                began_at=one["entry"].get(BEGAN_AT),
             )
             self.keep(lease)
             self._take_over(handover, lease, one["overdue"])

@@ -22,7 +22,13 @@ from aiophlo import (
     OpenHandover,
     Recovery,
 )
-from aiophlo.observed_events import ActionBegun, HandoverStep, ObservedEvent
+from aiophlo.coordination import Whereabouts
+from aiophlo.observed_events import (
+    ActionBegun,
+    HandoverEnded,
+    HandoverStep,
+    ObservedEvent,
+)
 from aiophlo.simulator import AUTH_TOKEN, Habit, Simulator
 from tests.support.doubles import pool_of
 from tests.support.handover_process import child, stage_of
@@ -40,6 +46,7 @@ from tests.support.handover_stage import (
     Stage,
     set_stage,
 )
+from tests.support.shared_leases import SharedLeases
 
 ROOT = Path(__file__).parents[2]
 
@@ -453,3 +460,47 @@ async def test_adopted_journal_stays_open_until_all_is_noted(
     assert recovering.cancelled()
     with Journal.read(tmp_path / "dead") as reader:
         assert reader.handovers() == []
+
+
+@pytest.mark.parametrize(
+    ("whereabouts", "recovery", "phase"),
+    [
+        (Whereabouts.WITH_PARTNER, Recovery.WITH_PARTNER, "with_partner"),
+        (Whereabouts.OVER, Recovery.OVER, "over"),
+    ],
+)
+async def test_agent_who_left_the_customer_to_somebody_is_no_alarm(
+    stage: Stage,
+    journal: Journal,
+    whereabouts: Whereabouts,
+    recovery: Recovery,
+    phase: str,
+) -> None:
+    """Who is called to a customer who is well looks less closely the next time."""
+    shared = SharedLeases()
+    shared.whereabouts = whereabouts
+    heard: list[ObservedEvent] = []
+    await crash(stage, journal)
+    await stage.node.member(AGENT).hangup()
+    async with pool_of(stage.simulator, observers=[heard.append]) as pool:
+        pool._handovers().shared = shared  # noqa: SLF001 -- what a coordinator would do
+        (found,) = await pool.recover_handovers(journal)
+    assert found.recovery is recovery
+    assert stage.alarms == []
+    assert journal.handovers.left_open() == []
+    (end,) = [one for one in heard if isinstance(one, HandoverEnded)]
+    assert (end.phase, end.alarm) == (phase, False)
+
+
+async def test_events_count_only_where_the_agent_is_known_to_be_out(
+    stage: Stage, journal: Journal
+) -> None:
+    """They may be of the agent's call before, and the customer waits in this one."""
+    shared = SharedLeases()
+    shared.whereabouts = Whereabouts.WITH_PARTNER
+    stage.pool._handovers().shared = shared  # noqa: SLF001 -- as above
+    await crash(stage, journal)
+    stage.simulator.answer_next(502, action="abort_transfer", dialled=False)
+    (found,) = await stage.pool.recover_handovers(journal)
+    assert found.recovery is Recovery.BROUGHT_BACK
+    assert stage.customer_is_with_agent

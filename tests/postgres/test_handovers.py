@@ -14,6 +14,7 @@ import pytest
 from aiophlo import (
     CustomerOnHoldError,
     EngagedError,
+    EventRouter,
     Journal,
     NobodyAnsweredError,
     NotSentError,
@@ -27,7 +28,7 @@ from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.lease import PostgresLease
-from aiophlo.simulator import Habit, Simulator
+from aiophlo.simulator import Callback, Habit, Simulator
 from tests.postgres.test_outage import until
 from tests.support.doubles import account_of, pool_of
 from tests.support.handover_process import child, stage_of
@@ -37,14 +38,18 @@ from tests.support.handover_stage import (
     CUSTOMER,
     FIRST,
     LEFT,
+    NODE,
     ON_HOLD,
+    PHLO,
     RINGING,
     SECOND,
     TALKING,
     Stage,
     set_stage,
+    webhook,
 )
 from tests.support.postgres import Postgres
+from tests.support.relay import Relay
 
 LEASE = 3.0  # seconds
 
@@ -155,6 +160,55 @@ async def test_customer_is_brought_back_by_another_process_when_theirs_is_killed
     assert [one.phase for one in steps] == ["bringing_back", "with_agent"]
     assert AGENT not in caplog.text
     assert not [it for it in caplog.records if it.levelno >= logging.CRITICAL]
+
+
+@asynccontextmanager
+async def events_elsewhere(
+    postgres: Postgres, namespace: str
+) -> AsyncIterator[tuple[Stage, Relay]]:
+    """Give a call whose events go to another process than that which hands it over.
+
+    The one that does has a way of its own to the database.
+    """
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(quota=None, strict=True))
+        relay = await stack.enter_async_context(Relay(postgres.port))
+        here = PostgresCoordinator(relay.url, namespace=namespace, lease=LEASE)
+        there = coordinator(postgres, namespace)
+        pool = await stack.enter_async_context(pool_of(simulator, coordinator=here))
+        await stack.enter_async_context(pool_of(simulator, coordinator=there))
+        url = await stack.enter_async_context(
+            webhook(EventRouter(coordinator=there), simulator.auth_token)
+        )
+        simulator.post_events(Callback(url=url))
+        call = simulator.place_call(PHLO, NODE, agent=AGENT, customer=CUSTOMER)
+        yield Stage(simulator, pool, EventRouter(coordinator=here), call, []), relay
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_alarm_about_an_agent_who_left_is_raised_only_where_the_partner_did_too(
+    postgres: Postgres,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    stays: bool,
+) -> None:
+    """An abort says only that the agent is out; events say who has the customer."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    async with events_elsewhere(postgres, namespace) as (stage, relay):
+        consult = await stage.consult(ring_for=30.0).__aenter__()
+        relay.cut()  # as if it were killed
+        stage.call.leave(stage.call[AGENT])
+        if not stays:
+            stage.call.leave(stage.call[FIRST])
+        await until(lambda: "taken over: " in caplog.text, within=30.0)
+        recovery = "with_partner" if stays else "unknown"
+        assert f"taken over: {recovery}" in caplog.text
+        assert ("on hold or alone" in caplog.text) is not stays
+        relay.mend()
+        await consult.ended()
+        with pytest.raises(TakenOverError):
+            await consult.complete()
 
 
 async def test_journal_of_a_killed_process_is_not_recovered_twice(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiophlo.coordination import Claim
+from aiophlo.coordination import Claim, Whereabouts
 from aiophlo.model.handover_records import OpenHandover
 
 
@@ -24,6 +24,7 @@ class SharedLeases:
     Attributes:
         engaged: Who is in which handover.
         open: The ids of those that are open.
+        whereabouts: Where events say that customers are.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class SharedLeases:
         self.answer = answer
         self.engaged: dict[str, str] = {}
         self.open: set[str] = set()
+        self.whereabouts = Whereabouts.UNKNOWN
 
     def lease(self, handover: OpenHandover) -> "MemoryLease":
         """Return the lease of a handover that is about to begin."""
@@ -91,6 +93,11 @@ class MemoryLease:
         """Claim it again: it is held."""
         await self._shared.answer("claim")
         return Claim.HELD
+
+    async def look(self) -> Whereabouts:
+        """Say where the customer is."""
+        await self._shared.answer("look")
+        return self._shared.whereabouts
 
     def end(self, *, alarmed: bool = False) -> None:  # noqa: ARG002 -- the protocol's
         """Give it up."""

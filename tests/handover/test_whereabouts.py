@@ -1,0 +1,153 @@
+"""Where a customer is once the agent is out: said only where events leave no doubt."""
+
+import math
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from aiophlo.coordination import Whereabouts
+from aiophlo.handover.whereabouts import SETTLED, where_is_customer
+from aiophlo.model.call_events import CallEvent
+
+BEGAN, NOW = 100.0, 120.0
+AGENT, CUSTOMER, PARTNER, OTHER = "agent", "customer", "partner", "other"
+UNKNOWN = Whereabouts.UNKNOWN
+
+
+def joined(who: str, at: float, *, called_in: bool = False) -> CallEvent:
+    """Return what tells that somebody joined."""
+    return CallEvent(
+        keys=(who,),
+        call_uuid=f"call of {who}",
+        conference_uuid="conference",
+        called_in=called_in,
+        left=False,
+        at=at,
+    )
+
+
+def left(who: str, at: float) -> CallEvent:
+    """Return what tells that somebody left."""
+    return attrs.evolve(joined(who, at), left=True)
+
+
+CONSULT = [
+    joined(CUSTOMER, 10.0, called_in=True),
+    joined(AGENT, 11.0),
+    joined(PARTNER, 105.0),
+]
+COMPLETED = [*CONSULT, left(AGENT, 110.0)]
+
+
+def where(*events: CallEvent, now: float = NOW) -> Whereabouts:
+    """Say where the customer is."""
+    return where_is_customer(events, {AGENT}, began_at=BEGAN, now=now)
+
+
+def test_customer_is_with_whom_was_rung_when_the_agent_has_left() -> None:
+    """An alarm that is false is the one after which nobody looks any more."""
+    assert where(*COMPLETED) is Whereabouts.WITH_PARTNER
+
+
+def test_order_in_which_events_are_told_says_nothing() -> None:
+    """The database was away when the agent joined."""
+    assert where(*reversed(COMPLETED)) is Whereabouts.WITH_PARTNER
+    assert where(*COMPLETED, *COMPLETED) is Whereabouts.WITH_PARTNER
+
+
+def test_customer_who_hung_up_is_not_alone() -> None:
+    """Nobody could help them."""
+    assert where(*COMPLETED, left(CUSTOMER, 112.0)) is Whereabouts.OVER
+    assert where(*CONSULT[:2], left(AGENT, 110.0), left(CUSTOMER, 111.0)) is (
+        Whereabouts.OVER
+    )
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([], id="nothing was told"),
+        pytest.param(CONSULT, id="the agent is there"),
+        pytest.param([*COMPLETED, left(PARTNER, 111.0)], id="the partner left, too"),
+        pytest.param([*CONSULT[:2], left(AGENT, 110.0)], id="nobody answered"),
+        pytest.param(CONSULT[1:], id="the customer was never heard of"),
+        pytest.param([*COMPLETED[1:]], id="nor was the one whom the agent left"),
+        pytest.param([*COMPLETED, joined(OTHER, 106.0)], id="two were rung"),
+        pytest.param([*COMPLETED, joined("x", NOW - 1.0)], id="news of a moment ago"),
+        pytest.param(
+            [*COMPLETED[:2], joined(PARTNER, 50.0), COMPLETED[3]],
+            id="a colleague was there before",
+        ),
+        pytest.param([*CONSULT, left(AGENT, 90.0)], id="the agent left before"),
+        pytest.param(
+            [attrs.evolve(one, conference_uuid="") for one in COMPLETED],
+            id="events name no conversation",
+        ),
+        pytest.param(
+            [
+                *COMPLETED,
+                attrs.evolve(joined(AGENT, 115.0), call_uuid="b", conference_uuid="c"),
+            ],
+            id="the agent is in another conversation",
+        ),
+        pytest.param(
+            [*COMPLETED, attrs.evolve(left(PARTNER, 111.0), call_uuid="")],
+            id="a leave without an id",
+        ),
+    ],
+)
+def test_nothing_is_concluded_where_the_customer_may_be_alone(
+    events: list[CallEvent],
+) -> None:
+    """They would listen to music, and nobody would be told."""
+    assert where(*events) is UNKNOWN
+
+
+def test_what_has_just_happened_is_waited_for() -> None:
+    """The partner's leave may be under way."""
+    assert where(*COMPLETED, now=110.0 + SETTLED / 2) is UNKNOWN
+    assert where(*COMPLETED, now=110.0 + SETTLED * 1.01) is Whereabouts.WITH_PARTNER
+
+
+def test_customer_without_a_number_is_who_was_there() -> None:
+    """They are told of as anonymous, and so may be several."""
+    anonymous = [
+        attrs.evolve(one, keys=("anonymous",)) if CUSTOMER in one.keys else one
+        for one in COMPLETED
+    ]
+    assert where(*anonymous) is Whereabouts.WITH_PARTNER
+
+
+@pytest.mark.parametrize("lost", range(len(COMPLETED)))
+def test_event_that_is_lost_makes_no_certainty(lost: int) -> None:
+    """It went to the process that was killed."""
+    events = [one for number, one in enumerate(COMPLETED) if number != lost]
+    lost_agent_joined = 1
+    expected = Whereabouts.WITH_PARTNER if lost == lost_agent_joined else UNKNOWN
+    assert where(*events) is expected
+
+
+def test_every_partial_course_that_ends_well_has_two_inside() -> None:
+    """Whatever is told of four people, nobody who is alone is taken to be well."""
+    times: dict[Callable[[str, float], CallEvent], float] = {joined: 0.0, left: 0.5}
+    people = {CUSTOMER: 10.0, PARTNER: 105.0, OTHER: 106.0}
+    possible = [
+        make(who, at + later)
+        for who, at in people.items()
+        for make, later in times.items()
+    ]
+    for bits in range(2 ** len(possible)):
+        told = [one for n, one in enumerate(possible) if bits >> n & 1]
+        inside = {
+            who
+            for who in people
+            if any(who in one.keys and not one.left for one in told)
+            and not any(who in one.keys and one.left for one in told)
+        }
+        found = where(joined(AGENT, 11.0), *told, left(AGENT, 110.0), now=math.inf)
+        if found is Whereabouts.WITH_PARTNER:
+            assert CUSTOMER in inside
+            assert len(inside) == 2
+        elif found is Whereabouts.OVER:
+            assert any(CUSTOMER in one.keys and one.left for one in told)

@@ -417,7 +417,8 @@ class SessionPool:
             outcome: Of a `WarmTransfer`, `ColdTransfer` or `AddUser`, with its
                 `left_at`.
             account: Whose, or its `auth_id`; may be left out with one account.
-            look_for: Seconds until it is given up; 0 looks once, at once.
+            look_for: Seconds until it is given up, but for the last answer; 0 looks
+                once, at once.
 
         Returns:
             What was seen, with the outcome that it makes.

@@ -1,9 +1,11 @@
 """Looks for dials in doubt: when, how often, and what that makes of their outcomes."""
 
 import asyncio
+import contextlib
+import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import attrs
 
@@ -11,7 +13,7 @@ from aiophlo.logs import logger
 from aiophlo.looking.call_list import CallList, Reading
 from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.caller_ids import CallerIds, Node
-from aiophlo.looking.matching import Match, Window, match
+from aiophlo.looking.matching import LAG, Match, Window, match
 from aiophlo.looking.recent_dials import MadeDial, RecentDials
 from aiophlo.model.actions import DialAction
 from aiophlo.model.address_matching import party_of
@@ -22,6 +24,8 @@ from aiophlo.sending.sender import Sender
 
 LOOK_FOR: Final = 8.0  # seconds
 _LEAST: Final = 1.0  # seconds that the questions of one look have
+_LAST_ANSWER: Final = 1.0  # seconds that the last of its answers may take, too
+_LONGEST_CALL: Final = 14_400.0  # seconds: Plivo's own limit
 # Seconds from one look to the next, where one may settle it at any time.
 _PAUSES: Final = (0.5, 1.5, 2.0, 2.0)
 _AGAIN: Final = 1.0  # seconds, once all that would be listed is
@@ -87,23 +91,28 @@ class Looker:
                 sent at the same time.
             wanted: Says of a sighting whether it is what is looked for; None takes any
                 call that is seen.
-            once: Look once, once all calls are listed, in however much of `look_for`.
+            once: Look when all calls are listed, in however much of `look_for`, and
+                once more only where that may show more.
         """
         search = _Search(outcome, sender, self, self._recent, is_alone)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + look_for
         while True:
-            pause = search.until_listed if once else search.pause
+            pause = search.pause_once if once else search.pause
             if await self._sleep(min(pause, deadline - loop.time())):
                 return search.sighting
             within = max(deadline - loop.time(), _LEAST)
-            await self.caller_ids.learn(search.node, search.read_sample)
-            if search.is_too_early and loop.time() < deadline:
+            await _at_most(
+                within, self.caller_ids.learn(search.node, search.read_sample)
+            )
+            if search.is_too_early and not once and loop.time() < deadline:
                 continue
-            await search.look(within=within)
+            within = max(deadline - loop.time(), _LEAST)
+            await _at_most(within + _LAST_ANSWER, search.look(within=within))
             sighting = search.sighting
             settled = sighting.seen if wanted is None else wanted(sighting)
-            if settled or once or search.refused or loop.time() >= deadline:
+            over = search.refused or loop.time() >= deadline
+            if settled or over or (once and not search.is_worth_another):
                 _tell(sender, sighting)
                 return sighting
 
@@ -116,6 +125,13 @@ class Looker:
             except TimeoutError:
                 pass
         return self._closing.is_set()
+
+
+async def _at_most(seconds: float, reading: Coroutine[Any, Any, None]) -> None:
+    """Give up what takes longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await reading
 
 
 class _Search:
@@ -143,6 +159,9 @@ class _Search:
         self._is_alone = is_alone
         self._calls = CallList(sender, looker.now)
         self._looks = 0
+        self._records: list[CallRecord] = []  # of all looks
+        self._whole_at = math.inf  # Unix time of the first look that was whole
+        self._was_whole = False  # the latest was
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._outcome = outcome
@@ -173,27 +192,53 @@ class _Search:
         )
 
     @property
+    def _until_worth(self) -> float:
+        """Seconds until a look may settle it where no caller ids are known.
+
+        A call that has just ended may be in no list for a while, and another's be the
+        only one there: it takes two looks, that much apart.
+        """
+        if self._whole_at == math.inf:
+            return self._window.end - self._now()
+        return max(self.until_listed, self._whole_at + LAG - self._now())
+
+    @property
     def is_too_early(self) -> bool:
         """Whether no call can be told from another's yet."""
-        return not self._caller_ids and self.until_listed > 0
+        return not self._caller_ids and self._until_worth > 0
+
+    @property
+    def is_worth_another(self) -> bool:
+        """Whether a look somewhat later may show more than the one just made."""
+        return self._was_whole and self._until_worth > 0 and not self._is_long_ago
+
+    @property
+    def _is_long_ago(self) -> bool:
+        """Whether its call, if there was one, is over and listed as such."""
+        return self._now() - self._window.end > _LONGEST_CALL + LAG
 
     @property
     def pause(self) -> float:
         """Seconds until the next look is worth its requests, or may be."""
-        known, until_listed = bool(self._caller_ids), self.until_listed
-        if known and self._looks < len(_PAUSES):
+        if self._caller_ids and self._looks < len(_PAUSES):
             return _PAUSES[self._looks]
-        if known:
-            return min(_PAUSES[-1], max(until_listed, _AGAIN))
-        if until_listed > 0:
-            return min(until_listed, _AGAIN)  # they may be learned meanwhile
+        if self._caller_ids:
+            return min(_PAUSES[-1], max(self.until_listed, _AGAIN))
+        if self._until_worth > 0:
+            return min(self._until_worth, _AGAIN)  # they may be learned meanwhile
         return _AGAIN if self._looks else 0.0
+
+    @property
+    def pause_once(self) -> float:
+        """Seconds until a look shows all that is worth looking for."""
+        return self._until_worth if self._looks else self.until_listed
 
     async def look(self, *, within: float) -> None:
         """Look once."""
         self._looks += 1
-        listed_by = self._window.listed_by
-        was_late_enough = self._now() >= listed_by
+        self._was_whole = False
+        began = self._now()
+        was_late_enough = began >= self._window.listed_by
         reading = await self._calls.read(
             self._dial.phlo_id,
             self._dial.to,
@@ -203,7 +248,12 @@ class _Search:
             queued=was_late_enough or not self._caller_ids,
         )
         self.refused = isinstance(reading.last, Rejected)
-        complete = reading.complete and was_late_enough
+        self._records += reading.records
+        self._was_whole = reading.complete
+        confirmed = began - self._whole_at >= LAG or self._is_long_ago
+        if reading.complete and self._window.end <= began < self._whole_at:
+            self._whole_at = self._now()
+        complete = reading.complete and was_late_enough and confirmed
         found = self._match(reading, complete=complete)
         self.sighting = self._sighted(found, complete=complete)
 
@@ -212,7 +262,7 @@ class _Search:
         party = party_of(self._dial.to)
         alone = self._recent.is_alone(party, self._window, left_at)
         return match(
-            reading.records,
+            self._records,
             to=self._dial.to,
             window=self._window.moved(reading.ahead),
             caller_ids=self._caller_ids,

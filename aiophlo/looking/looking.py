@@ -16,6 +16,7 @@ from aiophlo.protocol.http_client import HttpClient
 from aiophlo.sending.account_senders import AccountSenders
 from aiophlo.sending.sender import Sender
 
+_LATEST: Final = 1e11  # Unix time that is one, though 3,000 years away
 PATIENCE: Final = 120.0  # seconds for which the questions of a batch wait their turn
 
 
@@ -50,6 +51,7 @@ class Looking:
             isinstance(outcome, InDoubt)
             and isinstance(outcome.action, DialAction)
             and outcome.left_at is not None
+            and 0.0 <= outcome.left_at <= _LATEST
         )
 
     async def look(

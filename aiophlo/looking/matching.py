@@ -21,7 +21,7 @@ from aiophlo.model.sightings import CallState
 _BEFORE: Final = 2.0  # seconds: times are whole seconds, clocks a second apart
 _AFTER: Final = 3.0  # seconds from the request's arrival to the call's beginning
 LONGEST: Final = 13.0  # seconds for which a request may have been on its way
-LAG: Final = 4.0  # seconds by which a call may be listed late
+LAG: Final = 4.0  # seconds by which a call's beginning or end may be listed late
 _ORDER: Final = {state: number for number, state in enumerate(CallState)}
 
 

@@ -35,8 +35,9 @@ class Sighting:
         hangup_cause: Why it ended, in Plivo's words.
         hangup_code: Plivo's number for that.
         candidates: How many calls could be the dial's. Two are no proof.
-        complete: The lists were read to their end, and late enough for all that they
-            would show. Only then unseen says anything: that it wasn't listed.
+        complete: The lists were read to their end, late enough, and often enough for
+            all that they would show. Only then unseen says anything: that it
+            wasn't listed.
     """
 
     UNSEEN: ClassVar[CallState] = CallState.UNSEEN

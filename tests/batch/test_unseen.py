@@ -19,7 +19,7 @@ from aiophlo import (
 from aiophlo.simulator import Fault, Listing, Simulator
 from tests.support.doubles import AGENT, NODE_ID, PHLO_ID, act, address, pool_of
 
-LONG_AGO = 600.0  # seconds
+LONG_AGO = 20_000.0  # seconds; by then every call is over, and listed
 OURS = "+14155550100"
 
 
@@ -55,7 +55,7 @@ async def run(
 async def lose(
     pool: SessionPool, simulator: Simulator, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leave in doubt, ten minutes ago, one that rang and one that didn't."""
+    """Leave in doubt, hours ago, one that rang and one that didn't."""
 
     def then() -> float:
         return time.time() - LONG_AGO

@@ -1,8 +1,10 @@
 """A pool looks for what it left in doubt, and says seen only of what was rung."""
 
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import attrs
 import pytest
@@ -21,6 +23,7 @@ from aiophlo import (
 )
 from aiophlo.model.actions import Hangup
 from aiophlo.simulator import Fault, Habit, Listing, Reaction, Simulator
+from aiophlo.simulator.api import Asked
 from tests.support.doubles import (
     AGENT,
     NODE_ID,
@@ -37,7 +40,7 @@ TO = address(1)
 TRANSFER = WarmTransfer(phlo_id=PHLO_ID, node_id=NODE_ID, trigger_source=AGENT, to=TO)
 LOST = Fault.DROP_AFTER_READ  # it rings, and nobody is told
 NEVER = Fault.DROP_BEFORE_READ
-LONG_AGO = 30.0  # seconds; by then all is listed that would be
+LONG_AGO = 20_000.0  # seconds; by then every call is over, and listed
 
 
 @pytest.fixture
@@ -203,6 +206,73 @@ async def test_caller_ids_unknown_one_call_is_proof_once_all_are_listed(
     assert late.complete
 
 
+async def test_call_between_two_lists_is_waited_for(
+    stranger: SessionPool, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is over and not yet listed as such: another's is the only one to be seen."""
+    monkeypatch.setattr("aiophlo.looking.looker.LAG", 1.0)
+    simulator.set_habit(Habit(Reaction.BUSY, after=60.0))
+    doubt = await lose(stranger, simulator, ago=100.0)
+    [entry] = simulator.call_list._entries  # noqa: SLF001 -- to time its listing
+    simulator.call_list._now = lambda: time.time() - 100.0  # noqa: SLF001 -- its clock
+    simulator.place_other_call(TO, ours=OTHERS, habit=Habit(stays=1000.0))
+    simulator.call_list._now = time.time  # noqa: SLF001 -- as above
+    entry.end_lag = time.time() + 0.8 - (entry.leg.ended_at or 0.0)
+    once = await stranger.look(doubt, look_for=0)
+    assert (once.state, once.candidates) == (Sighting.UNSEEN, 1)
+    assert not once.complete
+    sighting = await stranger.look(doubt, look_for=3.0)
+    assert (sighting.state, sighting.candidates) == (Sighting.UNSEEN, 2)
+
+
+async def test_call_that_leaves_the_queue_meanwhile_is_seen(
+    stranger: SessionPool, simulator: Simulator
+) -> None:
+    """Else it would be in neither list, and be rung again as unseen."""
+    simulator.list_calls(Listing(queued=1.0))
+    simulator.set_habit(Habit(after=10_000.0))
+    doubt = await lose(stranger, simulator)
+    [leg] = simulator.call_list.legs(TO)
+    answer, asked = simulator.call_list.answer, 0
+
+    def answer_and_go_on(query: Asked, account: str) -> dict[str, Any]:
+        nonlocal asked
+        at = leg.began_at - 0.01 + asked * 0.02
+        simulator.call_list._now = lambda: at  # noqa: SLF001 -- its clock
+        asked += 1
+        return answer(query, account)
+
+    setattr(simulator.call_list, "answer", answer_and_go_on)  # noqa: B010 -- a method
+    sighting = await stranger.look(doubt, look_for=0)
+    assert sighting.candidates == 1
+
+
+@pytest.mark.parametrize(
+    "meta", [{"total_count": 2}, {"next": "/v1/Account/MA/Call/?offset=1"}]
+)
+async def test_list_that_says_it_has_more_is_not_whole(
+    stranger: SessionPool, simulator: Simulator, meta: dict[str, Any]
+) -> None:
+    """A page may be shorter than was asked for, and the second candidate behind it."""
+    doubt = await lose(stranger, simulator, NEVER, ago=LONG_AGO)
+    body = json.dumps({"calls": [], "objects": [], "meta": meta})
+    simulator.answer_next(200, body=body, action="list_calls", times=None)
+    sighting = await stranger.look(doubt, look_for=0)
+    assert not sighting.complete
+
+
+async def test_list_that_never_answers_ends_in_time(
+    pool: SessionPool, simulator: Simulator
+) -> None:
+    """Who asked for eight seconds has an agent waiting."""
+    doubt = await lose(pool, simulator)
+    simulator.fault_next(Fault.SILENCE, action="list_calls", times=None)
+    began = time.monotonic()
+    sighting = await pool.look(doubt, look_for=0)
+    assert time.monotonic() - began < 8.0, "an answer has ten seconds"
+    assert (sighting.state, sighting.complete) == (Sighting.UNSEEN, False)
+
+
 async def test_clock_of_plivos_that_is_ahead_is_reckoned_with(
     stranger: SessionPool, simulator: Simulator
 ) -> None:
@@ -321,6 +391,8 @@ async def test_questions_go_behind_everything_else(
         Accepted(action=TRANSFER),
         InDoubt(action=act(Hangup), reason=Reason.SILENT, left_at=1.0),
         InDoubt(action=TRANSFER, reason=Reason.SILENT),
+        InDoubt(action=TRANSFER, reason=Reason.SILENT, left_at=float("nan")),
+        InDoubt(action=TRANSFER, reason=Reason.SILENT, left_at=1e18),
         None,
     ],
 )

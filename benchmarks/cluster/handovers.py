@@ -10,11 +10,9 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
-import aiohttp
-from aiohttp import web
-
 from aiophlo import EventRouter, PhloError, SessionPool
 from aiophlo.simulator import AUTH_TOKEN, Callback, Habit, Reaction, Simulator, State
+from benchmarks.cluster.spreading import spreading
 from tests.support.handover_stage import webhook
 
 PHLO_ID, NODE_ID = "my-phlo", "my-node"
@@ -79,8 +77,9 @@ async def calls_placed(
     simulator: Simulator, number: int, urls: Sequence[str]
 ) -> AsyncIterator[None]:
     """Place so many calls, whose events go to any of some URLs."""
-    async with _spreading(urls) as url:
-        simulator.post_events(Callback(url=url, late=0.1, twice=0.1))
+    chance = random.Random(1)  # noqa: S311 -- a choice of workers, no secret
+    async with spreading(lambda: [chance.choice(urls)], "/events") as spreader:
+        simulator.post_events(Callback(url=spreader.url, late=0.1, twice=0.1))
         simulator.set_habit(Habit(after=0.3))
         for one in range(number):
             agent, customer, first, _ = _people(one)
@@ -90,30 +89,6 @@ async def calls_placed(
             simulator.place_call(PHLO_ID, NODE_ID, agent=agent, customer=customer)
         await simulator.wait_for(lambda _: len(simulator.posts) >= _TWO * number)
         yield
-
-
-@contextlib.asynccontextmanager
-async def _spreading(urls: Sequence[str]) -> AsyncIterator[str]:
-    """Pass each post on to one of some URLs by chance; gives the own one."""
-    chance = random.Random(1)  # noqa: S311 -- a choice of workers, no secret
-
-    async def pass_on(request: web.Request) -> web.Response:
-        # With the headers as they came, Host among them, which is signed.
-        async with session.post(
-            chance.choice(urls), data=await request.read(), headers=request.headers
-        ) as answer:
-            return web.Response(status=answer.status)
-
-    app = web.Application()
-    app.router.add_post("/events", pass_on)
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
-    async with aiohttp.ClientSession() as session:
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/events"
-        finally:
-            await runner.cleanup()
 
 
 def came_off(simulator: Simulator, number: int) -> int:

@@ -23,15 +23,19 @@ class Certificates:
 
 
 @contextlib.contextmanager
-def issued() -> Iterator[Certificates]:
-    """Make an authority and a certificate for loopback, for as long as it takes."""
+def issued(*hosts: str) -> Iterator[Certificates]:
+    """Make an authority and a certificate, for as long as it takes.
+
+    Args:
+        hosts: Whose it is, besides loopback.
+    """
     import trustme  # noqa: PLC0415 -- it would weigh on the clients
 
     authority = trustme.CA()
     with tempfile.TemporaryDirectory() as folder:
         files = Certificates(Path(folder, "authority.pem"), Path(folder, "server.pem"))
         authority.cert_pem.write_to_path(str(files.authority))
-        issued_ = authority.issue_cert("127.0.0.1", "localhost")
+        issued_ = authority.issue_cert("127.0.0.1", "localhost", *hosts)
         issued_.private_key_and_cert_chain_pem.write_to_path(str(files.server))
         yield files
 

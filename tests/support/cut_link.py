@@ -24,14 +24,15 @@ def why_not() -> str:
         return "only root may make network namespaces"
     if shutil.which("ip") is None:
         return "needs iproute2's ip"
-    made = _ip("netns", "add", f"aiophlo-try-{os.getpid()}", check=False)
+    made = ip("netns", "add", f"aiophlo-try-{os.getpid()}", check=False)
     if made:
         return "this kernel lets nobody make network namespaces"
-    _ip("netns", "del", f"aiophlo-try-{os.getpid()}")
+    ip("netns", "del", f"aiophlo-try-{os.getpid()}")
     return ""
 
 
-def _ip(*arguments: str, check: bool = True) -> int:
+def ip(*arguments: str, check: bool = True) -> int:
+    """Run iproute2's ip, and return its status."""
     command = ["ip", *arguments]
     done = subprocess.run(command, check=check, capture_output=True)  # noqa: S603 -- our own words
     return done.returncode
@@ -64,7 +65,7 @@ class Link:
         # A route to nowhere, which says nothing: the client's kernel goes on trying.
         for name, other in ((self.server, CLIENT), (self.client, SERVER)):
             route = ("blackhole", f"{other}/32")
-            _ip("-n", name, "route", change, *route)
+            ip("-n", name, "route", change, *route)
 
 
 @contextlib.contextmanager
@@ -74,15 +75,15 @@ def link() -> Iterator[Link]:
     names = [f"aiophlo-{os.getpid()}-{number}{side}" for side in ("s", "c")]
     try:
         for name in names:
-            _ip("netns", "add", name)
-            _ip("-n", name, "link", "set", "lo", "up")
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
         server, client = names
-        _ip("link", "add", "veth0", "netns", server, "type", "veth",
+        ip("link", "add", "veth0", "netns", server, "type", "veth",
             "peer", "name", "veth0", "netns", client)  # fmt: skip
         for name, address in ((server, SERVER), (client, CLIENT)):
-            _ip("-n", name, "addr", "add", f"{address}/24", "dev", "veth0")
-            _ip("-n", name, "link", "set", "veth0", "up")
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "veth0")
+            ip("-n", name, "link", "set", "veth0", "up")
         yield Link(server, client)
     finally:
         for name in names:
-            _ip("netns", "del", name, check=False)
+            ip("netns", "del", name, check=False)

@@ -109,7 +109,7 @@ class Postgres:
             env={**os.environ, "LC_ALL": "C"},
         )
 
-        if self._inside:
+        if self._host != "127.0.0.1":
             with (self.data / "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all trust\n")
 

@@ -28,13 +28,44 @@ WORKERS: Final = 3
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "howto" / "workers.md").read_text()
 
 
-def _command() -> tuple[list[str], dict[str, str]]:
-    """Give what the page says to type, and what it says to export."""
+def command(bind: str) -> tuple[list[str], dict[str, str]]:
+    """Give what the page says to type, bound elsewhere, and what it says to export."""
     found = re.search(r"^\$ (gunicorn (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
     assert found is not None
     exported = dict(re.findall(r"^\$ export (\w+)=(\w+)$", PAGE, re.MULTILINE))
     assert exported["WEB_CONCURRENCY"] == str(WORKERS)
-    return shlex.split(found[1].replace("\\\n", "")), exported
+    _, *arguments = shlex.split(found[1].replace("\\\n", ""))
+    arguments[arguments.index("--bind") + 1] = bind
+    return [sys.executable, "-m", "gunicorn", *arguments], exported
+
+
+def write_program(folder: Path) -> None:
+    """Write the page's program to a folder."""
+    program = re.search(
+        r"^\*\*cc\.py\*\*\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+    )
+    assert program is not None
+    (folder / "cc.py").write_text(program[1])
+
+
+def environment(
+    simulator: Simulator, folder: Path, postgres: Postgres
+) -> dict[str, str]:
+    """Give what the page's program finds in its environment."""
+    return {
+        **os.environ,
+        "HOME": str(folder),  # gunicorn leaves a socket there
+        "PLIVO_AUTH_ID": simulator.auth_id,
+        "PLIVO_AUTH_TOKEN": simulator.auth_token,
+        "AIOPHLO_BASE_URL": simulator.base_url,
+        "AIOPHLO_POSTGRES_URL": postgres.url,
+    }
+
+
+def children(pid: int) -> list[int]:
+    """Give the children of a process."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()]
 
 
 @attrs.frozen
@@ -55,9 +86,7 @@ class Service:
 
     def workers(self) -> list[int]:
         """Give its workers."""
-        pid = self.process.pid
-        listed = Path(f"/proc/{pid}/task/{pid}/children")
-        return [int(child) for child in listed.read_text().split()]
+        return children(self.process.pid)
 
     async def worker_with_a_handover(self) -> int:
         """Give the worker that has the one open handover, by its connection."""
@@ -115,30 +144,19 @@ async def service(
     simulator: Simulator, folder: Path, postgres: Postgres, workers: int = WORKERS
 ) -> AsyncIterator[Service]:
     """Run the page's program by the page's command, in a folder of its own."""
-    program = re.search(
-        r"^\*\*cc\.py\*\*\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
-    )
-    assert program is not None
-    (folder / "cc.py").write_text(program[1])
-    (gunicorn, *arguments), exported = _command()
+    write_program(folder)
     await postgres.rows("DROP SCHEMA IF EXISTS aiophlo CASCADE")
     await migrate(postgres.url)
     log = folder / "log"
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as said:
-        at = arguments.index("--bind") + 1
-        arguments[at] = f"fd://{listening.fileno()}"
+        arguments, exported = command(f"fd://{listening.fileno()}")
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", gunicorn, *arguments),
+            *arguments,
             cwd=folder,
             env={
-                **os.environ,
+                **environment(simulator, folder, postgres),
                 **exported,
                 "WEB_CONCURRENCY": str(workers),
-                "HOME": str(folder),  # gunicorn leaves a socket there
-                "PLIVO_AUTH_ID": simulator.auth_id,
-                "PLIVO_AUTH_TOKEN": simulator.auth_token,
-                "AIOPHLO_BASE_URL": simulator.base_url,
-                "AIOPHLO_POSTGRES_URL": postgres.url,
             },
             stdout=said,
             stderr=said,

@@ -1,6 +1,7 @@
 """An agent: takes calls, transfers and hands over, and now and then clicks twice."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Final
@@ -58,9 +59,11 @@ class Agent:
     async def work(self, closed: asyncio.Event) -> None:
         """Take one call after the other, until the centre is closed."""
         while not closed.is_set():
-            await asyncio.sleep(self._chance.expovariate(1 / self._pause))
-            if not closed.is_set():
-                await self._take_a_call()
+            pause = self._chance.expovariate(1 / self._pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closed.wait(), pause)
+                return
+            await self._take_a_call()
 
     @property
     def _pause(self) -> float:

@@ -39,7 +39,7 @@ class Options:
     agents: int = 100
     between: float = 30.0
     campaign: float = 10.0
-    strangers: float = 45.0
+    strangers: float = 55.0
 
 
 @attrs.define(eq=False)

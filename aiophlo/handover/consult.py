@@ -64,7 +64,8 @@ class Consult:
             CustomerLeftError: The customer hung up meanwhile.
             CustomerOnHoldError: The customer could not be brought back.
             VerdictError: A transfer could not be asked for, and nobody else can
-                be rung either; the customer is with the agent. A NotFoundError
+                be rung either; the customer is with the agent. NotSentError says
+                that nobody was rung before, either. A NotFoundError
                 may also mean that the agent has left and no event told of it.
             HandoverError: The pool was closed meanwhile.
             EngagedError: Another open handover is about the agent or about

@@ -30,6 +30,7 @@ from aiophlo.sending.delivery import Delivery
 
 _UNANSWERED = frozenset({Phase.ASKING, Phase.RINGING})
 _TALKING = frozenset({Phase.CONSULTING, Phase.COMPLETING, Phase.CHECKING})
+_NOT_RUNG = frozenset({Ending.REFUSED, Ending.ENGAGED})
 _ANSWERED = _TALKING | {Phase.WITH_PARTNER}
 
 # How a call that nobody answered has ended, by Plivo's word for it. Assumed: PHLO's
@@ -80,11 +81,14 @@ class Ringing:
                 return
             self.note(ending)
         status.raise_if_ended()
+        raise self._nobody_answered()
+
+    def _nobody_answered(self) -> NobodyAnsweredError:
         who = ", ".join(f"{mask(one.to)} ({one.ending})" for one in self._tried)
         text = f"nobody took the call: {who}; the customer is with the agent"
         if any(one.ending is Ending.NOT_SEEN for one in self._tried):
             text += ". not_seen: no event of that call came here; check the webhooks"
-        raise NobodyAnsweredError(text, tried=tuple(self._tried))
+        return NobodyAnsweredError(text, tried=tuple(self._tried))
 
     async def reach_the_only_one(self) -> None:
         """Ring the one target of a handover by hand, and don't wait for an answer.
@@ -199,7 +203,11 @@ class Ringing:
         if status.phase is not Phase.WITH_AGENT:
             return
         if isinstance(outcome, NotSent):
-            raise error_of(outcome)
+            if all(one.ending in _NOT_RUNG for one in self._tried):
+                raise error_of(outcome)
+            assert status.partner is not None  # noqa: S101 -- it was about them
+            self._tried.append(Tried(status.partner, Ending.NOT_SENT))
+            raise self._nobody_answered() from error_of(outcome)
         if isinstance(outcome, Rejected):
             error = error_of(outcome)
             if isinstance(error, CredentialsError | NotFoundError):

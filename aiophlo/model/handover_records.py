@@ -26,6 +26,7 @@ class Ending(MaskedStrEnum):
     NOT_SEEN = "not_seen"  #: no event of the call came; check the webhooks, not them
     REFUSED = "refused"  #: Plivo refused to ring them
     ENGAGED = "engaged"  #: in another open handover, and so not rung
+    NOT_SENT = "not_sent"  #: the request to ring them couldn't be sent
 
 
 def new_handover_id() -> str:

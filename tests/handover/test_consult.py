@@ -29,7 +29,7 @@ from aiophlo import (
     Quota,
     RejectedError,
 )
-from aiophlo.simulator import Callback, Fault
+from aiophlo.simulator import Callback, Fault, Habit, Reaction
 from aiophlo.webhooks.events import parse_event
 from tests.support.doubles import account_of, pool_of
 from tests.support.handover_stage import (
@@ -292,6 +292,21 @@ async def test_nobody_else_is_tried_when_it_would_be_pointless(
     assert stage.rung == []
     assert stage.customer_is_with_agent
     assert len({one.to for one in stage.simulator.ledger.requests}) == 1
+
+
+async def test_who_was_rung_is_told_when_the_next_one_cannot_be(stage: Stage) -> None:
+    """A verdict of not sent would say that no phone rang, and would ring it again."""
+    stage.simulator.set_habit(Habit(Reaction.DECLINES), address=FIRST)
+    stage.simulator.answer_next(429, to=SECOND, times=None)
+    with pytest.raises(NobodyAnsweredError) as caught:
+        await stage.consult(to=[FIRST, SECOND], send_within=0.3).__aenter__()
+    assert [(one.to, one.ending) for one in caught.value.tried] == [
+        (FIRST, Ending.NO_ANSWER),
+        (SECOND, Ending.NOT_SENT),
+    ]
+    assert isinstance(caught.value.__cause__, NotSentError)
+    assert stage.rung == [FIRST]
+    assert stage.customer_is_with_agent
 
 
 async def test_nobody_is_rung_when_cancelled_before_the_request_left(

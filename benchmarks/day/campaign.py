@@ -59,7 +59,8 @@ class Campaign:
 
     async def _supervise(self, host: Host) -> None:
         while not self._done.is_set():
-            runner = await self._start(host, host.folder / "campaign.jsonl")
+            share = self._rate / len(self._centre.hosts)
+            runner = await self._start(host, host.folder / "campaign.jsonl", share)
             self._runners.add(runner)
             ended = await runner.wait()
             self._runners.discard(runner)
@@ -68,14 +69,16 @@ class Campaign:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), _SUPERVISED)
 
-    async def _start(self, host: Host, results: Path) -> asyncio.subprocess.Process:
+    async def _start(
+        self, host: Host, results: Path, rate: float
+    ) -> asyncio.subprocess.Process:
         simulator = self._centre.simulator
         options = {
             "--phlo-id": PHLO,
             "--node-id": NODE,
             "--journal": _JOURNAL,
             "--results": str(results),
-            "--calls-per-second": str(self._rate / len(self._centre.hosts)),
+            "--calls-per-second": str(rate),
         }
         words = [word for pair in options.items() for word in pair]
         with (host.folder / "campaign.log").open("ab") as log:
@@ -98,7 +101,7 @@ class Campaign:
         """Have what is left sent, and read what came of every row."""
         host = self._centre.hosts[0]
         results = self._centre.folder / "results.jsonl"
-        runner = await self._start(host, results)
+        runner = await self._start(host, results, 2 * self._rate)
         try:
             await asyncio.wait_for(runner.wait(), _LEFT)
         except TimeoutError:

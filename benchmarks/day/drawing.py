@@ -9,14 +9,14 @@ from typing import Final
 import attrs
 
 from benchmarks.day.evidence import OUTAGES, Evidence, Kind, Mark
-from benchmarks.day.judge import PATIENCE
+from benchmarks.day.judge import PATIENCE, unasked
 from benchmarks.day.timetable import clock_of, minutes_of, seconds_of
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 1140.0, 128.0, 16.0, 34.0
 _LANE, _GAP, _CHART = 26.0, 6.0, 120.0
 _QUOTA: Final = 60.0  # requests a second
 _LONGEST: Final = 128.0  # seconds at the top of the chart of waits
-_SHOWN_HOLD: Final = 10.0  # seconds from which a hold is drawn
+_SHOWN_HOLD: Final = 5.0  # seconds from which a hold is drawn
 _COLOURS: Final = {
     "accepted": "good",
     "not_sent": "quiet",
@@ -142,13 +142,13 @@ def _cross(sheet: _Sheet, at: float, y: float, title: str) -> None:
 def _draw_customers(sheet: _Sheet) -> None:
     """Draw the longer holds, the alarms and the 429s."""
     y = sheet.y
-    sheet.name("on hold > 10 s", y + 17)
-    for hold in sheet.evidence.holds:
-        seconds = hold.until - hold.since
+    sheet.name("on hold, unasked", y + 17)
+    for hold, since in unasked(sheet.evidence):
+        seconds = hold.until - since
         if seconds >= _SHOWN_HOLD:
             look = "bad" if seconds > PATIENCE else "warn"
-            title = f"call {hold.call}: on hold for {seconds:.1f} s"
-            sheet.bar(hold.since, hold.until, y + 5, look, title)
+            title = f"call {hold.call}: on hold for {seconds:.1f} s, with no request"
+            sheet.bar(since, hold.until, y + 5, look, title)
     sheet.y += _LANE + _GAP
     y = sheet.y
     sheet.name("alarms, 429s", y + 17)
@@ -202,7 +202,7 @@ def _draw_waits(sheet: _Sheet) -> None:
         return foot - min(share, 1.0) * reach
 
     sheet.name("answers", sheet.y + 20)
-    sheet.add(f'<text x="12" y="{sheet.y + 36:.1f}">to agents, seconds</text>')
+    sheet.add(f'<text x="12" y="{sheet.y + 36:.1f}">to agents, s</text>')
     for tick in (0.5, 2, 10, 30, 120):
         y = height(tick)
         sheet.add(

@@ -126,12 +126,8 @@ def _rang_not_sent(evidence: Evidence) -> Iterator[Line]:
 def _unwell(evidence: Evidence) -> Iterator[Line]:
     """Judge customers on hold whom nobody is told of."""
     calls = {one.number: one for one in evidence.conversations}
-    asked_until: defaultdict[int, list[Asked]] = defaultdict(list)
-    for one in evidence.asked:
-        asked_until[one.call].append(one)
     wrong, longest = [], 0.0
-    for hold in evidence.holds:
-        begin = _unasked_since(hold, asked_until[hold.call])
+    for hold, begin in unasked(evidence):
         longest = max(longest, hold.until - begin)
         if hold.until - begin <= PATIENCE:
             continue
@@ -147,8 +143,16 @@ def _unwell(evidence: Evidence) -> Iterator[Line]:
     yield _none("customers on hold without an alarm", wrong, [aside])
 
 
+def unasked(evidence: Evidence) -> Iterator[tuple[Hold, float]]:
+    """Yield who was on hold, and since when with no request under way for them."""
+    asked: defaultdict[int, list[Asked]] = defaultdict(list)
+    for one in evidence.asked:
+        asked[one.call].append(one)
+    for hold in evidence.holds:
+        yield hold, _unasked_since(hold, asked[hold.call])
+
+
 def _unasked_since(hold: Hold, asked: Iterable[Asked]) -> float:
-    """Return since when somebody was on hold with no request of theirs under way."""
     ends = [one.until for one in asked if one.at <= hold.until]
     return min(max([hold.since, *ends]), hold.until)
 

@@ -59,6 +59,18 @@ class PoolObserver:
         raise NotImplementedError
 
 
+class ClosingObserver:
+    """An observer that may still have something to do when its pool is closed."""
+
+    def __call__(self, event: aiophlo.ObservedEvent) -> object:
+        """Hear an event."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do what is left to do: the pool is closed."""
+        raise NotImplementedError
+
+
 class Observers:
     """Passes events to the observers, and outcomes to the log.
 
@@ -103,6 +115,15 @@ class Observers:
             observer.of_pool(pool) if isinstance(observer, PoolObserver) else observer
             for observer in self._observers
         )
+
+    def close(self) -> None:
+        """Let those that keep something back know that the pool is closed."""
+        for number, observer in enumerate(self._observers):
+            if isinstance(observer, ClosingObserver):
+                try:
+                    observer.close()
+                except BaseException as error:  # noqa: BLE001 -- its bug harms nothing
+                    self._failed(number, observer, error)
 
     def new_id(self) -> int:
         """Return an id for one more action."""

@@ -317,8 +317,11 @@ class SessionPool:
         if self._looking is not None:
             self._looking.close()
         self._account_senders.refuse(Lane.AWAITED)
-        with shield_from_cancelled_scope():
-            await self._end_what_is_open()
+        try:
+            with shield_from_cancelled_scope():
+                await self._end_what_is_open()
+        finally:
+            self._observers.close()
 
     async def _end_what_is_open(self) -> None:
         try:

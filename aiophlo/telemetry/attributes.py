@@ -5,11 +5,12 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from aiophlo.model.actions import Action
+from aiophlo.model.actions import Action, Lane
 from aiophlo.model.outcomes import Accepted, Outcome, reason_of
 from aiophlo.model.redaction import could_hold_number
 
 REDACTED: Final = "REDACTED"  # OpenTelemetry's word for it
+LANES: Final = {lane: lane.name.lower() for lane in Lane}
 _WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

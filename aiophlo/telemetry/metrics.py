@@ -4,11 +4,13 @@ No address, no id of a call, and no account unless it is asked for.
 """
 
 import functools
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from aiophlo.model.accounts import Account
@@ -26,7 +28,8 @@ from aiophlo.observed_events import (
 )
 from aiophlo.on_hold import CustomersOnHold
 from aiophlo.sending.sender import AccountState
-from aiophlo.telemetry.attributes import base_of, error_type, name_of, place_of
+from aiophlo.telemetry.attributes import LANES, base_of, error_type, name_of, place_of
+from aiophlo.telemetry.backlog import Backlog
 
 if TYPE_CHECKING:
     from aiophlo.pool import SessionPool
@@ -40,7 +43,7 @@ _WAITS: Final = (0.001, 0.005, *_REQUESTS[2:], 30.0, 60.0)
 _COMMITS: Final = (0.0005, 0.001, 0.0025, 0.005, *_REQUESTS[1:7], 1.0)
 _CALLS: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _MOST_SETS: Final = 4_096
-_LANES: Final = {lane: lane.name.lower() for lane in Lane}
+_NOWHERE: Final = Context({"aiophlo": None})  # an empty one would be the current one
 
 
 class Metrics:
@@ -60,7 +63,8 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._with_account = with_account
-        self._pools: weakref.WeakSet[SessionPool] = weakref.WeakSet()
+        self._watched: tuple[_Watched, ...] = ()
+        self._watching = threading.Lock()
         self._active: dict[tuple[int, str], Account] = {}
         self._on_hold = CustomersOnHold()
         self._clock = clock
@@ -153,29 +157,42 @@ class Metrics:
             description="Customers who may be on hold or alone: look at the log.",
         )
 
-    def watch(self, pool: "SessionPool") -> None:
-        """Look at a pool's state whenever metrics are collected."""
-        self._pools.add(pool)
+    def watch(self, pool: "SessionPool", backlog: Backlog) -> None:
+        """Look at a pool whenever metrics are collected, after what it has to record.
 
-    def attempt_begun(self, event: AttemptBegun) -> None:
-        """Note how long an attempt waited for its slot."""
-        self._queue(event.waited, self._queued(event.lane, event.account.auth_id))
+        That may be in another thread, so what is looked at is replaced, not changed.
+        """
+        with self._watching:
+            alive = [one for one in self._watched if one[0]() is not None]
+            new = weakref.ref(pool), weakref.ref(backlog)
+            self._watched = (*alive, new)
 
-    def attempt_ended(self, event: AttemptEnded, method: str, url: str) -> None:
-        """Note what a request came to, which began as `method` and `url` say."""
+    def attempt_ended(
+        self, begun: AttemptBegun, event: AttemptEnded, caller: Context
+    ) -> None:
+        """Note how long a request waited, and what it came to.
+
+        Args:
+            begun: Its beginning.
+            event: Its end.
+            caller: Context of who asked for it, whose trace is an example.
+        """
         outcome, auth_id = event.outcome, event.account.auth_id
+        caller = caller or _NOWHERE
+        self._queue(begun.waited, self._queued(begun.lane, auth_id), caller)
         error = error_type(outcome)
-        about = self._requested(method, base_of(url), outcome.status, error, auth_id)
-        self._requests(event.seconds, about)
+        base = base_of(begun.url)
+        about = self._requested(begun.method, base, outcome.status, error, auth_id)
+        self._requests(event.seconds, about, caller)
         if isinstance(outcome, NotSent) and outcome.reason is Reason.THROTTLED:
             self._throttled(1, self._whose(event.account))
 
-    def action_ended(self, event: ActionEnded | ActionJoined) -> None:
+    def action_ended(self, event: ActionEnded | ActionJoined, caller: Context) -> None:
         """Note what an action came to."""
         outcome, auth_id = event.outcome, event.account.auth_id
         name, error = name_of(outcome.action), error_type(outcome)
         about = self._operated(name, outcome.verdict, error, auth_id)
-        self._operations(outcome.seconds, about)
+        self._operations(outcome.seconds, about, caller or _NOWHERE)
 
     def action_joined(self, event: ActionJoined) -> None:
         """Count a double click."""
@@ -196,7 +213,7 @@ class Metrics:
             about["error.type"] = "on_hold"
         elif event.unseen:
             about["error.type"] = "no_webhook"
-        self._handovers(event.seconds, about)
+        self._handovers(event.seconds, about, None)
 
     def webhook(self, event: WebhookReceived) -> None:
         """Count a webhook."""
@@ -206,7 +223,7 @@ class Metrics:
     def committed(self, event: JournalCommitted) -> None:
         """Note how long a transaction of a journal took."""
         about = {"error.type": "journal"} if event.failed else {}
-        self._commits(event.seconds, about)
+        self._commits(event.seconds, about, None)
 
     def _make_attributes(self) -> None:
         """Keep the few sets of attributes that there are: making one costs."""
@@ -216,7 +233,7 @@ class Metrics:
         self._operated = most(self._attributes_of_action)
 
     def _attributes_of_wait(self, lane: Lane, auth_id: str) -> Attributes:
-        return {"aiophlo.lane": _LANES[lane], **self._account(auth_id)}
+        return {"aiophlo.lane": LANES[lane], **self._account(auth_id)}
 
     def _attributes_of_request(
         self,
@@ -259,6 +276,7 @@ class Metrics:
         """Return what sums up a look, since an instrument takes each value once."""
 
         def observe(_: CallbackOptions) -> Iterator[Observation]:
+            self._catch_up()
             sums: dict[frozenset[tuple[str, str | int]], float] = {}
             for value, about in list(look()):
                 key = frozenset(about.items())
@@ -268,14 +286,25 @@ class Metrics:
 
         return observe
 
+    def _catch_up(self) -> None:
+        """Record what still waits: these callbacks come first in a collection."""
+        for _, found in self._watched:
+            if (backlog := found()) is not None:
+                backlog.flush()
+
+    def _pools(self) -> "Iterator[SessionPool]":
+        for found, _ in self._watched:
+            if (pool := found()) is not None:
+                yield pool
+
     def _states(self) -> Iterator[tuple[Account, AccountState]]:
-        for pool in list(self._pools):
+        for pool in self._pools():
             for account in pool.accounts:
                 yield account, pool.state(account)
 
     def _owners(self) -> Iterator[tuple[Account, AccountState]]:
         """Look at one account for each quota: subaccounts share their slots."""
-        for pool in list(self._pools):
+        for pool in self._pools():
             seen = {account.quota_owner: account for account in pool.accounts}
             for account in seen.values():
                 yield account, pool.state(account)
@@ -283,7 +312,7 @@ class Metrics:
     def _waiting(self) -> Iterator[tuple[float, Attributes]]:
         for account, state in self._owners():
             for lane, waiting in state.waiting.items():
-                yield waiting, {"aiophlo.lane": _LANES[lane], **self._whose(account)}
+                yield waiting, {"aiophlo.lane": LANES[lane], **self._whose(account)}
 
     def _in_flight(self) -> Iterator[tuple[float, Attributes]]:
         for account, state in self._states():
@@ -313,4 +342,5 @@ class Metrics:
             yield 1, self._whose(account)
 
 
-_Record = Callable[[float, Attributes], None]
+_Watched = tuple["weakref.ref[SessionPool]", "weakref.ref[Backlog]"]
+_Record = Callable[[float, Attributes, Context | None], None]

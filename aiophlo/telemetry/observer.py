@@ -3,11 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, get_meter
-from opentelemetry.trace import Tracer, TracerProvider, get_tracer
+from opentelemetry.trace import (
+    NoOpTracer,
+    ProxyTracerProvider,
+    TracerProvider,
+    get_tracer,
+    get_tracer_provider,
+)
 
 from aiophlo._version import __version__
-from aiophlo.instrumentation import PoolObserver
+from aiophlo.instrumentation import ClosingObserver, PoolObserver
 from aiophlo.model.validation import check_type
 from aiophlo.observed_events import (
     ActionBegun,
@@ -22,8 +29,9 @@ from aiophlo.observed_events import (
     Observer,
     WebhookReceived,
 )
+from aiophlo.telemetry.backlog import Backlog
 from aiophlo.telemetry.metrics import Metrics
-from aiophlo.telemetry.spans import Spans
+from aiophlo.telemetry.spans import Attempt, Spans, UnderWay
 
 if TYPE_CHECKING:
     from aiophlo.pool import SessionPool
@@ -59,8 +67,9 @@ class OpenTelemetry(PoolObserver):
             "aiophlo", __version__, tracer_provider, schema_url=_SCHEMA
         )
         meter = get_meter("aiophlo", __version__, meter_provider, schema_url=_SCHEMA)
+        self._global = tracer_provider is None
         self._metrics = Metrics(meter, with_account=with_account)
-        self._alone = self._of(self._tracer)
+        self._alone = self._of(Backlog(waits=False))
 
     def __repr__(self) -> str:
         return "<OpenTelemetry>"
@@ -71,25 +80,41 @@ class OpenTelemetry(PoolObserver):
 
     def of_pool(self, pool: "SessionPool") -> Observer:
         """Return the observer of one pool; its state is in the metrics from now on."""
-        self._metrics.watch(pool)
-        return self._of(self._tracer)
+        backlog = Backlog()
+        self._metrics.watch(pool, backlog)
+        return self._of(backlog)
 
-    def _of(self, tracer: Tracer) -> "_Telemetry":
-        return _Telemetry(self._metrics, Spans(tracer, with_account=self._with_account))
+    def _of(self, backlog: Backlog) -> "_Telemetry":
+        spans = Spans(self._tracer, with_account=self._with_account)
+        return _Telemetry(self._metrics, spans, backlog, self._traces)
+
+    def _traces(self) -> bool:
+        """Say whether spans go anywhere."""
+        if self._global:
+            return not isinstance(get_tracer_provider(), ProxyTracerProvider)
+        return not isinstance(self._tracer, NoOpTracer)
 
 
-class _Telemetry:
+class _Telemetry(ClosingObserver):
     """Spans and metrics of one pool: actions' ids are unique only there."""
 
-    def __init__(self, metrics: Metrics, spans: Spans) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        spans: Spans,
+        backlog: Backlog,
+        traces: Callable[[], bool],
+    ) -> None:
         self._metrics = metrics
         self._spans = spans
+        self._backlog = backlog
+        self._traces = traces
         self._heard: Mapping[type, Callable[[Any], None]] = {
             ActionBegun: spans.action_begun,
-            AttemptBegun: self._attempt_begun,
+            AttemptBegun: spans.attempt_begun,
             AttemptEnded: self._attempt_ended,
             ActionEnded: self._action_ended,
-            ActionJoined: self._action_joined,
+            ActionJoined: self._action_ended,
             HandoverStep: self._handover_step,
             HandoverEnded: self._handover_ended,
             WebhookReceived: metrics.webhook,
@@ -102,23 +127,35 @@ class _Telemetry:
     def __call__(self, event: ObservedEvent) -> None:
         self._heard[type(event)](event)
 
-    def _attempt_begun(self, event: AttemptBegun) -> None:
-        self._metrics.attempt_begun(event)
-        self._spans.attempt_begun(event)
+    def close(self) -> None:
+        """Record what still waits: the pool is closed."""
+        self._backlog.close()
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         attempt = self._spans.attempt_ended(event)
         if attempt is not None:
-            self._metrics.attempt_ended(event, attempt.method, attempt.url)
+            self._backlog.add(self._record_attempt, attempt, event)
 
-    def _action_ended(self, event: ActionEnded) -> None:
-        self._metrics.action_ended(event)
-        self._spans.action_ended(event)
+    def _record_attempt(self, attempt: Attempt, event: AttemptEnded) -> None:
+        self._metrics.attempt_ended(attempt.begun, event, attempt.parent)
+        if attempt.is_alone:
+            self._spans.record_alone(attempt)
 
-    def _action_joined(self, event: ActionJoined) -> None:
-        self._metrics.action_joined(event)
-        self._metrics.action_ended(event)
-        self._spans.action_ended(event)
+    def _action_ended(self, event: ActionEnded | ActionJoined) -> None:
+        self._backlog.add(self._record, event, *self._spans.action_ended(event))
+
+    def _record(
+        self,
+        event: ActionEnded | ActionJoined,
+        action: UnderWay | None,
+        ended_at: int,
+    ) -> None:
+        if isinstance(event, ActionJoined):
+            self._metrics.action_joined(event)
+        caller = Context() if action is None else action.parent
+        self._metrics.action_ended(event, caller)
+        if action is not None and self._traces():
+            self._spans.record(action, event, ended_at)
 
     def _handover_step(self, event: HandoverStep) -> None:
         self._metrics.handover_step(event, id(self))

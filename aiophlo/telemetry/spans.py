@@ -5,12 +5,14 @@ No address, and no part of one, is in a span.
 
 from collections import OrderedDict
 from contextvars import Token
+from time import monotonic_ns, time_ns
 from typing import Final, TypeAlias
 
 import attrs
 from opentelemetry import context as contexts
 from opentelemetry.context import Context
 from opentelemetry.trace import (
+    Link,
     Span,
     SpanContext,
     SpanKind,
@@ -32,6 +34,7 @@ from aiophlo.observed_events import (
     HandoverStep,
 )
 from aiophlo.telemetry.attributes import (
+    LANES,
     base_of,
     error_type,
     name_of,
@@ -46,27 +49,56 @@ _SUPPRESS: Final[str | None] = getattr(
 )
 _JOINABLE: Final = 1_024  # dials whose span a double click may still be linked to
 _Token: TypeAlias = Token[Context]
+_Attributes: TypeAlias = dict[str, str | int | bool]
 
 
 @attrs.define
 class Attempt:
-    """A request under way.
+    """A request, under way or ended.
 
     Attributes:
-        method: `GET` or `POST`.
-        url: Where it goes.
-        span: Its span.
-        token: Gives the caller's context back.
+        begun: Its beginning.
+        began_at: When that was, by the monotonic clock, in nanoseconds.
+        parent: Context of the action's caller.
+        token: Gives the context of its task back.
+        ended: Its end.
+        ended_at: When that was.
+        is_alone: Whether its action's beginning was not heard.
     """
 
-    method: str
-    url: str
-    span: Span
+    begun: AttemptBegun
+    began_at: int
+    parent: Context
     token: _Token
+    ended: AttemptEnded | None = None
+    ended_at: int = 0
+    is_alone: bool = False
+
+
+@attrs.define
+class UnderWay:
+    """An action under way.
+
+    Attributes:
+        begun: Its beginning.
+        unix_offset: What makes Unix time of the monotonic clock's, in nanoseconds.
+        began_at: When it began, by the monotonic clock.
+        parent: Context of its caller, or of its handover.
+        attempts: Its requests that have ended.
+    """
+
+    begun: ActionBegun
+    unix_offset: int
+    began_at: int
+    parent: Context
+    attempts: list[Attempt] = attrs.field(factory=list)
 
 
 class Spans:
-    """The spans of one pool that are open.
+    """The spans of one pool. Those of actions are made when they have ended.
+
+    So nothing is spent on them while a phone is waited for, and a clock that is set
+    meanwhile makes none of them longer.
 
     Args:
         tracer: Makes them.
@@ -76,99 +108,145 @@ class Spans:
     def __init__(self, tracer: Tracer, *, with_account: bool) -> None:
         self._tracer = tracer
         self._with_account = with_account
-        self._actions: dict[int, tuple[Span, Context]] = {}
+        self._actions: dict[int, UnderWay] = {}
         self._attempts: dict[int, Attempt] = {}
         self._handovers: dict[str, Span] = {}
         self._dials: OrderedDict[int, SpanContext] = OrderedDict()
+        self._silenced: tuple[Context | None, Context] = None, Context()
 
     def action_begun(self, event: ActionBegun) -> None:
-        """Begin an action's span, under its caller's or its handover's."""
-        name = name_of(event.action)
-        handover = self._handovers.get(event.handover or "")
+        """Note when an action began, and under which span."""
         parent = contexts.get_current()
-        if handover is not None:
-            parent = set_span_in_context(handover, parent)
-        span = self._tracer.start_span(f"aiophlo {name}", parent)
-        self._actions[event.id] = span, parent
-        if not span.is_recording():
-            return
-        span.set_attribute("aiophlo.action", name)
-        span.set_attribute("aiophlo.lane", event.lane.name.lower())
         if event.handover is not None:
-            span.set_attribute("aiophlo.handover.id", event.handover)
-        if self._with_account:
-            span.set_attribute("aiophlo.account", event.account.auth_id)
-        if isinstance(event.action, DialAction):
-            self._dials[event.id] = span.get_span_context()
-            if len(self._dials) > _JOINABLE:
-                self._dials.popitem(last=False)
+            handover = self._handovers.get(event.handover)
+            if handover is not None:
+                parent = set_span_in_context(handover, parent)
+        now = monotonic_ns()
+        self._actions[event.id] = UnderWay(event, time_ns() - now, now, parent)
 
     def attempt_begun(self, event: AttemptBegun) -> None:
-        """Begin an attempt's span, and keep other instrumentation from its request.
+        """Note when a request left, and keep other instrumentation from it.
 
         The aiohttp instrumentor's span would have the member's number in its URL, and
         its header would go to Plivo.
         """
-        span, parent = self._actions.get(event.id, (None, None))
-        if span is None or span.is_recording():
-            inside = contexts.get_current() if parent is None else parent
-            if span is not None:
-                inside = set_span_in_context(span, inside)
-            span = self._tracer.start_span(event.method, inside, SpanKind.CLIENT)
-            inside = set_span_in_context(span, inside)
-        else:  # nobody looks at this trace
-            inside = set_span_in_context(span, parent)
-        if _SUPPRESS is not None:
-            inside = contexts.set_value(_SUPPRESS, value=True, context=inside)
-        token = contexts.attach(inside)
-        self._attempts[event.id] = Attempt(event.method, event.url, span, token)
-        if span.is_recording():
-            _describe_request(span, event)
+        action = self._actions.get(event.id)
+        parent = contexts.get_current() if action is None else action.parent
+        token = contexts.attach(self._silence(parent))
+        self._attempts[event.id] = Attempt(event, monotonic_ns(), parent, token)
 
     def attempt_ended(self, event: AttemptEnded) -> Attempt | None:
-        """End an attempt's span; return the attempt, if its beginning was heard."""
+        """Note when a request was answered; return it, if its beginning was heard."""
         attempt = self._attempts.pop(event.id, None)
         if attempt is None:
             return None
         contexts.detach(attempt.token)
-        span = attempt.span
-        if span.is_recording() and event.outcome.status is not None:
-            span.set_attribute("http.response.status_code", event.outcome.status)
-        _end(span, event.outcome)
+        attempt.ended, attempt.ended_at = event, monotonic_ns()
+        action = self._actions.get(event.id)
+        if action is None:
+            attempt.is_alone = True
+        else:
+            action.attempts.append(attempt)
         return attempt
 
-    def action_ended(self, event: ActionEnded | ActionJoined) -> None:
-        """End an action's span; of a double click, link it with the one it joined."""
-        span, _ = self._actions.pop(event.id, (None, None))
-        if span is None:
-            return
-        outcome = event.outcome
+    def action_ended(
+        self, event: ActionEnded | ActionJoined
+    ) -> tuple[UnderWay | None, int]:
+        """Return the action, if its beginning was heard, and when it ended."""
+        return self._actions.pop(event.id, None), monotonic_ns()
+
+    def record(
+        self, action: UnderWay, event: ActionEnded | ActionJoined, ended_at: int
+    ) -> None:
+        """Make the spans of an action that has ended, and of its requests."""
+        offset, outcome = action.unix_offset, event.outcome
+        name = name_of(action.begun.action)
+        span = self._tracer.start_span(
+            f"aiophlo {name}",
+            action.parent,
+            attributes={"aiophlo.action": name},  # a sampler may go by it
+            links=self._links(event),
+            start_time=action.began_at + offset,
+        )
         if span.is_recording():
-            span.set_attribute("aiophlo.verdict", outcome.verdict)
-            span.set_attribute("aiophlo.attempts", outcome.attempts)
-            if outcome.api_id is not None:
-                span.set_attribute("aiophlo.api_id", redacted_id(outcome.api_id))
-            if outcome.request_id is not None:
-                span.set_attribute(
-                    "aiophlo.request_id", redacted_id(outcome.request_id)
-                )
-            if isinstance(event, ActionJoined):
-                span.set_attribute("aiophlo.joined", value=True)
-                if (joined := self._dials.get(event.joined)) is not None:
-                    span.add_link(joined)
-        _end(span, outcome)
+            span.set_attributes(self._about(action, event))
+            self._remember(action.begun, span)
+            inside = set_span_in_context(span, action.parent)
+            for attempt in action.attempts:
+                self._record_attempt(attempt, inside, offset)
+            _describe_error(span, outcome)
+        span.end(ended_at + offset)
+
+    def record_alone(self, attempt: Attempt) -> None:
+        """Make the span of a request whose action's beginning nobody heard."""
+        offset = time_ns() - monotonic_ns()
+        self._record_attempt(attempt, attempt.parent, offset)
+
+    def _record_attempt(self, attempt: Attempt, inside: Context, offset: int) -> None:
+        if attempt.ended is None:
+            return
+        span = self._tracer.start_span(
+            attempt.begun.method,
+            inside,
+            SpanKind.CLIENT,
+            attributes=_about_request(attempt.begun, attempt.ended.outcome),
+            start_time=attempt.began_at + offset,
+        )
+        if span.is_recording():
+            _describe_error(span, attempt.ended.outcome)
+        span.end(attempt.ended_at + offset)
+
+    def _about(
+        self, action: UnderWay, event: ActionEnded | ActionJoined
+    ) -> _Attributes:
+        begun, outcome = action.begun, event.outcome
+        about: _Attributes = {
+            "aiophlo.lane": LANES[begun.lane],
+            "aiophlo.verdict": outcome.verdict,
+            "aiophlo.attempts": outcome.attempts,
+        }
+        if begun.handover is not None:
+            about["aiophlo.handover.id"] = begun.handover
+        if self._with_account:
+            about["aiophlo.account"] = begun.account.auth_id
+        if outcome.api_id is not None:
+            about["aiophlo.api_id"] = redacted_id(outcome.api_id)
+        if outcome.request_id is not None:
+            about["aiophlo.request_id"] = redacted_id(outcome.request_id)
+        if isinstance(event, ActionJoined):
+            about["aiophlo.joined"] = True
+        return _with_error(about, outcome)
+
+    def _links(self, event: ActionEnded | ActionJoined) -> tuple[Link, ...]:
+        joined = self._dials.get(event.joined) if type(event) is ActionJoined else None
+        return () if joined is None else (Link(joined),)
+
+    def _remember(self, begun: ActionBegun, span: Span) -> None:
+        if isinstance(begun.action, DialAction):
+            self._dials[begun.id] = span.get_span_context()
+            if len(self._dials) > _JOINABLE:
+                self._dials.popitem(last=False)
+
+    def _silence(self, parent: Context) -> Context:
+        """Return a context in which instrumentation of HTTP is off: often the last."""
+        of, silenced = self._silenced
+        if of is not parent:
+            silenced = parent
+            if _SUPPRESS is not None:
+                silenced = contexts.set_value(_SUPPRESS, value=True, context=parent)
+            self._silenced = parent, silenced
+        return silenced
 
     def handover_step(self, event: HandoverStep) -> None:
         """Note a phase; the first one begins the span, under the caller's."""
         span = self._handovers.get(event.id)
         if span is None:
+            about = {"aiophlo.handover.id": event.id}
+            if self._with_account:
+                about["aiophlo.account"] = event.account.auth_id
             span = self._handovers[event.id] = self._tracer.start_span(
-                "aiophlo handover"
+                "aiophlo handover", attributes=about
             )
-            if span.is_recording():
-                span.set_attribute("aiophlo.handover.id", event.id)
-                if self._with_account:
-                    span.set_attribute("aiophlo.account", event.account.auth_id)
         if span.is_recording():
             span.add_event(event.phase, {"aiophlo.cause": event.cause})
 
@@ -188,23 +266,27 @@ class Spans:
         span.end()
 
 
-def _describe_request(span: Span, event: AttemptBegun) -> None:
-    host, port = place_of(base_of(event.url))
-    span.set_attributes(
-        {
-            "http.request.method": event.method,
-            "server.address": host,
-            "server.port": port,
-            "url.full": redacted(event.url),
-        }
-    )
-    if event.attempt > 1:
-        span.set_attribute("http.request.resend_count", event.attempt - 1)
+def _about_request(begun: AttemptBegun, outcome: Outcome) -> _Attributes:
+    host, port = place_of(base_of(begun.url))
+    about: _Attributes = {
+        "http.request.method": begun.method,
+        "server.address": host,
+        "server.port": port,
+        "url.full": redacted(begun.url),
+    }
+    if begun.attempt > 1:
+        about["http.request.resend_count"] = begun.attempt - 1
+    if outcome.status is not None:
+        about["http.response.status_code"] = outcome.status
+    return _with_error(about, outcome)
 
 
-def _end(span: Span, outcome: Outcome) -> None:
-    if span.is_recording() and not isinstance(outcome, Accepted):
-        error = error_type(outcome) or ""
-        span.set_attribute("error.type", error)
-        span.set_status(Status(StatusCode.ERROR, f"{outcome.verdict} ({error})"))
-    span.end()
+def _with_error(about: _Attributes, outcome: Outcome) -> _Attributes:
+    error = error_type(outcome)
+    return about if error is None else {**about, "error.type": error}
+
+
+def _describe_error(span: Span, outcome: Outcome) -> None:
+    if not isinstance(outcome, Accepted):
+        text = f"{outcome.verdict} ({error_type(outcome)})"
+        span.set_status(Status(StatusCode.ERROR, text))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -154,7 +155,7 @@ async def test_transfer_is_a_span_with_its_request_below(
     async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
         with recorder.tracers.get_tracer("caller").start_as_current_span("click"):
             await transfer(pool)
-    request, action, click = recorder.spans()
+    click, request, action = recorder.spans()  # as they were recorded
     assert (action.name, action.kind) == (
         "aiophlo warm_transfer",
         trace.SpanKind.INTERNAL,
@@ -487,3 +488,56 @@ async def test_no_digit_of_a_handovers_numbers_leaves(recorder: Recorder) -> Non
     assert "aiophlo handover" in told
     for number in NUMBERS:
         assert number[-6:] not in told
+
+
+async def test_metrics_are_complete_whenever_they_are_collected(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """What is recorded later would be missing from a program's last export."""
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        for number in range(1, 4):
+            await transfer(pool, on_duplicate="send")
+            [(_, count)] = recorder.values("http.client.request.duration")
+            assert count == number
+            [(_, count)] = recorder.values("aiophlo.client.operation.duration")
+            assert count == number
+
+
+async def test_spans_are_there_when_the_pool_is_closed(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """A program that ends shuts the provider down next."""
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        await transfer(pool)
+    assert len(recorder.spans()) == 2
+
+
+async def test_clock_that_is_set_makes_no_span_longer(
+    simulator: Simulator, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a leap of an hour, each transfer under way would look lost."""
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        with simulator.hold_answers():
+            sending = asyncio.ensure_future(transfer(pool))
+            await simulator.wait_for(lambda _: simulator.held == 1)
+            now = time.time_ns()
+            monkeypatch.setattr("aiophlo.telemetry.spans.time_ns", lambda: now - 10**13)
+        await sending
+    for span in recorder.spans():
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert 0 <= span.end_time - span.start_time < 60 * 10**9
+
+
+async def test_measurement_is_an_example_of_its_callers_trace(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """A slow bucket leads to a trace, and to no other caller's."""
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        tracer = recorder.tracers.get_tracer("caller")
+        with tracer.start_as_current_span("click") as click:
+            await transfer(pool)
+        with tracer.start_as_current_span("collects"):
+            points = recorder.points("aiophlo.client.operation.duration")
+    ids = {example.span_id for point in points for example in point.exemplars}
+    assert ids == {click.get_span_context().span_id}

@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
@@ -46,12 +46,24 @@ _MOST_SETS: Final = 4_096
 _NOWHERE: Final = Context({"aiophlo": None})  # an empty one would be the current one
 
 
+DURATIONS: Final = frozenset(
+    {
+        "http.client.request.duration",
+        "aiophlo.client.operation.duration",
+        "aiophlo.client.queue.duration",
+        "aiophlo.journal.commit.duration",
+        "aiophlo.handover.duration",
+    }
+)
+
+
 class Metrics:
     """The instruments of one meter.
 
     Args:
         meter: Makes them.
         with_account: Say on each whose it is, by its `auth_id`.
+        without: Names of durations that aren't measured.
         clock: Gives the time in seconds.
     """
 
@@ -60,6 +72,7 @@ class Metrics:
         meter: Meter,
         *,
         with_account: bool,
+        without: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._with_account = with_account
@@ -69,12 +82,14 @@ class Metrics:
         self._on_hold = CustomersOnHold()
         self._clock = clock
         self._make_attributes()
-        self._make_histograms(meter)
+        self._make_histograms(meter, without)
         self._make_counters(meter)
         self._make_gauges(meter)
 
-    def _make_histograms(self, meter: Meter) -> None:
+    def _make_histograms(self, meter: Meter, without: Collection[str]) -> None:
         def seconds(name: str, text: str, bounds: Iterable[float]) -> "_Record":
+            if name in without:
+                return _measure_nothing
             return meter.create_histogram(
                 name,
                 unit="s",
@@ -344,3 +359,7 @@ class Metrics:
 
 _Watched = tuple["weakref.ref[SessionPool]", "weakref.ref[Backlog]"]
 _Record = Callable[[float, Attributes, Context | None], None]
+
+
+def _measure_nothing(_: float, __: Attributes, ___: Context | None) -> None:
+    """Measure nothing: the program does without this duration."""

@@ -1,6 +1,6 @@
 """The observer that makes spans and metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -15,6 +15,7 @@ from opentelemetry.trace import (
 
 from aiophlo._version import __version__
 from aiophlo.instrumentation import ClosingObserver, PoolObserver
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.validation import check_type
 from aiophlo.observed_events import (
     ActionBegun,
@@ -30,7 +31,7 @@ from aiophlo.observed_events import (
     WebhookReceived,
 )
 from aiophlo.telemetry.backlog import Backlog
-from aiophlo.telemetry.metrics import Metrics
+from aiophlo.telemetry.metrics import DURATIONS, Metrics
 from aiophlo.telemetry.spans import Attempt, Spans, UnderWay
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class OpenTelemetry(PoolObserver):
         meter_provider: Yours; by default the global one.
         with_account: Say on spans and metrics whose they are, by `auth_id`: with
             many accounts, as many times the series.
+        without: Names of durations that aren't measured, as each of the three that
+            every transfer has costs as much as the rest of this does.
+
+    Raises:
+        InvalidInputError: An argument can't be right.
     """
 
     def __init__(
@@ -60,15 +66,18 @@ class OpenTelemetry(PoolObserver):
         meter_provider: MeterProvider | None = None,
         *,
         with_account: bool = False,
+        without: Collection[str] = (),
     ) -> None:
         check_type(with_account, bool, "with_account")
+        if isinstance(without, str) or not DURATIONS.issuperset(without):
+            refuse("without", f"some of {', '.join(sorted(DURATIONS))}", without)
         self._with_account = with_account
         self._tracer = get_tracer(
             "aiophlo", __version__, tracer_provider, schema_url=_SCHEMA
         )
         meter = get_meter("aiophlo", __version__, meter_provider, schema_url=_SCHEMA)
         self._global = tracer_provider is None
-        self._metrics = Metrics(meter, with_account=with_account)
+        self._metrics = Metrics(meter, with_account=with_account, without=without)
         self._alone = self._of(Backlog(waits=False))
 
     def __repr__(self) -> str:

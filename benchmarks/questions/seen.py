@@ -2,12 +2,14 @@
 
 ::
 
-    python -m benchmarks.questions.seen             # CPU per transfer, observed
-    python -m benchmarks.questions.seen --watchers  # a busy pool, with 1,000 walls
+    python -m benchmarks.questions.seen                 # CPU per transfer, observed
+    python -m benchmarks.questions.seen --instructions  # the same, whatever else runs
+    python -m benchmarks.questions.seen --watchers      # a busy pool, with 1,000 walls
 
 Needs the extra `test`, too, for OpenTelemetry's SDK. The simulator and the watchers run
 in processes of their own, so that only the pool's is counted. The observers take turns,
-and the smallest figure of each is taken: what else the machine does only ever adds. One
+and the smallest figure of each is taken: what else the machine does only ever adds.
+Instructions are counted by valgrind, over plain HTTP and, of the first, over TLS. One
 watcher of the thousand reads nothing.
 """
 
@@ -15,6 +17,8 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import json
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,13 +39,20 @@ from aiophlo import Observer, Quota, SessionPool, WarmTransfer
 from aiophlo.cli.simulator_process import Served, simulator_process
 from aiophlo.telemetry import OpenTelemetry
 from aiophlo.wallboard import Wallboard, aiohttp_app
+from benchmarks.clients import phlo
+from benchmarks.harness import instructions, nginx
+from benchmarks.harness.certificates import issued, trust
+from benchmarks.harness.load import ANSWER_WITHIN, Load
 
 ROUNDS: Final = 5
 TRANSFERS: Final = 6_000  # per round
+COUNTED: Final = 512  # transfers whose instructions are counted: valgrind is slow
 IN_FLIGHT: Final = 100
 WATCHERS: Final = 1_000
 BUSY_FOR: Final = 15.0  # seconds
 PER_SECOND: Final = 50
+ALL_WATCH_WITHIN: Final = 60.0
+_FILES_BESIDES: Final = 200  # that a process has open besides its watchers
 
 _WATCH: Final = """
 import asyncio, sys
@@ -57,6 +68,7 @@ async def watch(port, reads):
 async def main():
     port, number = int(sys.argv[1]), int(sys.argv[2])
     await asyncio.gather(*(watch(port, index > 0) for index in range(number)))
+    await asyncio.sleep(3600)  # also without anybody: it is killed
 
 asyncio.run(main())
 """
@@ -86,15 +98,23 @@ def _sampled(ratio: float) -> Observer:
     return OpenTelemetry(tracers, MeterProvider([InMemoryMetricReader()]))
 
 
+def _metrics(*without: str) -> Observer:
+    return OpenTelemetry(None, MeterProvider([InMemoryMetricReader()]), without=without)
+
+
+_NOBODY: Final = "nobody"
+_WALLBOARD: Final = "a wallboard"
 KINDS: Final[dict[str, Callable[[], Observer] | None]] = {
-    "nobody": None,
+    _NOBODY: None,
     "one that counts": _count,
-    "a wallboard": None,  # which adds itself
+    _WALLBOARD: None,  # which adds itself
     "OpenTelemetry, the API alone": OpenTelemetry,
-    "OpenTelemetry, metrics": lambda: OpenTelemetry(
-        None, MeterProvider([InMemoryMetricReader()])
+    "OpenTelemetry, one of the histograms": lambda: _metrics(
+        "aiophlo.client.queue.duration", "http.client.request.duration"
     ),
+    "OpenTelemetry, metrics": _metrics,
     "OpenTelemetry, metrics, 1 % of spans": lambda: _sampled(0.01),
+    "OpenTelemetry, metrics, 10 % of spans": lambda: _sampled(0.1),
     "OpenTelemetry, metrics, all spans": lambda: _sampled(1.0),
 }
 
@@ -103,14 +123,8 @@ async def cpu_per_transfer(
     served: Served, kind: str, numbers: "itertools.count[int]"
 ) -> float:
     """Return CPU time per transfer in seconds, with one kind of observer."""
-    make = KINDS[kind]
-    pool = SessionPool(
-        served.account,
-        base_url=served.base_url,
-        observers=[] if make is None else [make()],
-    )
-    if kind == "a wallboard":
-        Wallboard(pool)
+    pool = SessionPool(served.account, base_url=served.base_url)
+    _add(kind, pool)
     left = iter(range(TRANSFERS))
 
     async def work() -> None:
@@ -121,6 +135,13 @@ async def cpu_per_transfer(
         began = time.process_time()
         await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
         return (time.process_time() - began) / TRANSFERS
+
+
+def _add(kind: str, pool: SessionPool) -> None:
+    if kind == _WALLBOARD:
+        Wallboard(pool)
+    elif (make := KINDS[kind]) is not None:
+        pool.add_observer(make())
 
 
 def _transfer(number: int) -> WarmTransfer:
@@ -141,12 +162,44 @@ async def compare_observers() -> None:
             for kind in KINDS:
                 cost = await cpu_per_transfer(served, kind, numbers)
                 best[kind] = min(best[kind], cost)
-    alone = best["nobody"]
+    alone = best[_NOBODY]
     for kind, cost in best.items():
         print(
             f"{kind:40} {cost * 1e6:6.1f} µs"
             f"  {(cost - alone) / alone:+5.0%} of a transfer"
         )
+
+
+def count_instructions() -> None:
+    """Print what each kind of observer adds to a transfer, in instructions."""
+    command = nginx.path()
+    if command is None or instructions.version() is None:
+        raise SystemExit("needs nginx and valgrind: apt-get install nginx valgrind")
+    words = ("-m", "benchmarks.questions.seen", "--counted")
+    with issued() as files, nginx.serving(command) as plain:
+        found = instructions.count_all({kind: (*words, kind, plain) for kind in KINDS})
+        with nginx.serving(command, files.server) as secure:
+            trusted = str(files.authority)
+            over_tls = instructions.count((*words, _NOBODY, secure, trusted))
+    alone = found[_NOBODY]
+    print(f"{_NOBODY:40} {alone:8,.0f}; over TLS {over_tls:,.0f}")
+    for kind, number in found.items():
+        added = number - alone
+        print(
+            f"{kind:40} {added:+8,.0f} {added / alone:+5.0%} of a transfer,"
+            f" {added / over_tls:+5.0%} over TLS"
+        )
+
+
+async def counted(kind: str, base_url: str) -> None:
+    """Send so that valgrind counts the instructions of some transfers."""
+    load = Load(in_flight=IN_FLIGHT, transfers=COUNTED, skipped=COUNTED, counted=True)
+    async with phlo.pool_of(base_url) as pool:
+        _add(kind, pool)
+        await load.by_workers(
+            lambda _, number: pool.send(_transfer(number), send_within=ANSWER_WITHIN)
+        )
+    print(json.dumps({"transfers": COUNTED}))
 
 
 @contextlib.asynccontextmanager
@@ -163,9 +216,12 @@ async def watched(pool: SessionPool, watchers: int) -> AsyncIterator[None]:
         sys.executable, "-c", _WATCH, port, str(watchers)
     )
     try:
-        while board.feed.watchers < watchers:  # noqa: ASYNC110 -- until all watch
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(ALL_WATCH_WITHIN):
+            while board.feed.watchers < watchers:  # noqa: ASYNC110 -- until all watch
+                await asyncio.sleep(0.1)
         yield
+        if board.feed.watchers < watchers:
+            raise RuntimeError(f"only {board.feed.watchers} of {watchers} watched on")
     finally:
         child.kill()
         await child.wait()
@@ -203,12 +259,30 @@ async def busy(watchers: int) -> None:
 
 async def compare_watchers() -> None:
     """Print how a busy pool fares with none, and with a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = WATCHERS + _FILES_BESIDES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(most, needed)))
     for watchers in (0, WATCHERS):
         await busy(watchers)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure what is asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--watchers", action="store_true")
-    with_watchers = parser.parse_args().watchers
-    asyncio.run(compare_watchers() if with_watchers else compare_observers())
+    parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--counted", nargs="+", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.counted:
+        kind, base_url, *authority = asked.counted
+        for file in authority:
+            trust(file)
+        asyncio.run(counted(kind, base_url))
+    elif asked.instructions:
+        count_instructions()
+    else:
+        asyncio.run(compare_watchers() if asked.watchers else compare_observers())
+
+
+if __name__ == "__main__":
+    main()

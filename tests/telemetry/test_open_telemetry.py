@@ -24,6 +24,7 @@ from aiophlo import (
     Account,
     CustomerOnHoldError,
     Hold,
+    InvalidInputError,
     Journal,
     Quota,
     RetryPolicy,
@@ -541,3 +542,24 @@ async def test_measurement_is_an_example_of_its_callers_trace(
             points = recorder.points("aiophlo.client.operation.duration")
     ids = {example.span_id for point in points for example in point.exemplars}
     assert ids == {click.get_span_context().span_id}
+
+
+async def test_duration_that_is_left_out_is_not_measured(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """Each costs, and not everybody looks at all of them."""
+    left_out = "aiophlo.client.queue.duration"
+    telemetry = recorder.telemetry(without=[left_out])
+    async with pool_of(simulator, observers=[telemetry]) as pool:
+        await transfer(pool)
+    assert recorder.values(left_out) == []
+    assert len(recorder.values("aiophlo.client.operation.duration")) == 1
+
+
+@pytest.mark.parametrize(
+    "without", ["aiophlo.client.queue.duration", ["queue.duration"]]
+)
+def test_duration_that_there_is_none_of_cannot_be_left_out(without: Any) -> None:  # noqa: ANN401 -- what can't be right
+    """A slip would leave nothing out, and nobody would notice."""
+    with pytest.raises(InvalidInputError, match="without"):
+        OpenTelemetry(without=without)

@@ -147,6 +147,9 @@ class HandoverStep:
 class HandoverEnded:
     """A handover has ended: no step of it follows.
 
+    It comes again, with an alarm, where other processes tell too late that whom the
+    customer was left to had gone.
+
     Attributes:
         account: Whose call it is.
         id: Of the handover.

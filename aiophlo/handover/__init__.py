@@ -7,6 +7,7 @@ module imports only from those above it:
 `conversations`   who is in which conversation, in bounded memory
 `watch`           whom a handover is about, and what events tell of them
 `event_reading`   what an event tells of a call
+`late_news`       what comes late about handovers that have ended
 `event_router`    routes each event to the open handover that it is about
 `whereabouts`     where a customer is, for a process that knows the agent alone
 `states`          the state machine: pure, drawn, no I/O

@@ -23,6 +23,7 @@ from aiophlo.handover.conversations import (
     presence_in,
 )
 from aiophlo.handover.event_reading import read_event
+from aiophlo.handover.late_news import LateNews
 from aiophlo.handover.watch import (
     CUSTOMER,
     Party,
@@ -110,6 +111,7 @@ class EventRouter:
         # When each watch, and each ring of it, began: what was before may come late.
         self._begun: dict[Watch, list[tuple[float, int]]] = {}
         self._late_before = -math.inf
+        self._late_news = LateNews(self._presence, told_within)
 
     def __repr__(self) -> str:
         return (
@@ -161,6 +163,7 @@ class EventRouter:
             return watch.id
         if self._open:
             self._unmatched += 1
+        self._late_news.hear(event)
         return None
 
     def _take(self, event: CallEvent) -> Watch | None:
@@ -350,6 +353,19 @@ class EventRouter:
             if best is not None:
                 self._recognise(best)
 
+    def remember(self, watch: Watch, host: Party, tell: Callable[[], None]) -> None:
+        """Go on listening to what comes late about a handover that has ended.
+
+        Only pools that share events are told late of what happened before.
+
+        Args:
+            watch: Its events.
+            host: Whom it left the customer to.
+            tell: Called if they had left by now, and the customer not.
+        """
+        if self._shared is not None:
+            self._late_news.remember(watch, host, self._shared.now(), tell)
+
     def warn_not_seen(self, watch: Watch) -> None:
         """Say, once for all handovers, that a call was rung and nothing was heard."""
         if self._has_warned:
@@ -459,13 +475,18 @@ class EventRouter:
         placed = [] if conversation is None else [conversation]
         return [*placed, watch.unplaced]
 
+    def _presence(self, watch: Watch, person: Person) -> Presence:
+        """Return a party's presence now."""
+        calls = watch.calls_of(person, *self._places(watch))
+        return presence_in(calls, since=person[1], opened=watch.opened)
+
     def _tell(self, watch: Watch, person: Person) -> None:
         """Tell a handover of a party's presence now."""
         party, since = person
-        calls = watch.calls_of(person, *self._places(watch))
         if party is Party.PARTNER:
+            calls = watch.calls_of(person, *self._places(watch))
             watch.call_status = _status(calls, since)
-        presence = presence_in(calls, since=since, opened=watch.opened)
+        presence = self._presence(watch, person)
         if presence is not Presence.UNSEEN:
             watch.heard_of.add(party)
             watch.tell(party, presence)

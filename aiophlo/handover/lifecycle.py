@@ -36,6 +36,7 @@ from aiophlo.shielding import wait_past_repeats
 
 _T = TypeVar("_T")
 _SAFE = frozenset({Phase.WITH_AGENT, Phase.WITH_PARTNER, Phase.OVER, Phase.TAKEN_OVER})
+_HOSTS = {Phase.WITH_AGENT: Party.AGENT, Phase.WITH_PARTNER: Party.PARTNER}
 _WITHOUT_AGENT = ENDS | {Phase.CHECKING}
 _LEAVINGS = frozenset({Input.AGENT_LEFT, Input.CUSTOMER_LEFT})
 _INPUTS = {
@@ -394,7 +395,19 @@ class Lifecycle:
                 status.sound_alarm()
             self._leave()
             self._tell_end()
+            self._listen_to_late_news()
             await self.cross_out()
+
+    def _listen_to_late_news(self) -> None:
+        """Alarm if it comes out that whom the customer was left to wasn't there."""
+        status = self.status
+        host, router = _HOSTS.get(status.phase), status.options.router
+        if host and router and self.watch is not None and status.alarm is None:
+            router.remember(self.watch, host, self._alarm_late)
+
+    def _alarm_late(self) -> None:
+        self.status.sound_alarm()
+        self._tell_end()
 
     async def _end_operation(self) -> None:
         operation = self._operation

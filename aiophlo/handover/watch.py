@@ -104,6 +104,11 @@ class Watch:
         """Whether the customer has no number to be known by."""
         return self.customer is None or is_withheld(self.customer)
 
+    def is_in(self, conference_uuid: str) -> bool:
+        """Say whether an event of a conversation, if it names one, may be of this."""
+        own = self.conference_uuid
+        return not own or not conference_uuid or own == conference_uuid
+
     def people(self) -> dict[Person, str | None]:
         """Return all parties with their addresses, those that matter least first."""
         people: dict[Person, str | None] = {

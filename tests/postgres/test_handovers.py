@@ -18,6 +18,7 @@ from aiophlo import (
     Journal,
     NobodyAnsweredError,
     NotSentError,
+    PartnerLeftError,
     Reason,
     Recovery,
     SessionPool,
@@ -209,6 +210,58 @@ async def test_alarm_about_an_agent_who_left_is_raised_only_where_the_partner_di
         await consult.ended()
         with pytest.raises(TakenOverError):
             await consult.complete()
+
+
+@pytest.mark.parametrize("host", [AGENT, FIRST])
+@pytest.mark.parametrize("customer_stays", [True, False])
+async def test_customer_left_to_somebody_who_was_gone_is_alarmed_of_once_that_is_told(
+    postgres: Postgres,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+    *,
+    customer_stays: bool,
+) -> None:
+    """Their leave came to a process that was cut off from the others."""
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(quota=None, strict=True))
+        relay = await stack.enter_async_context(Relay(postgres.port))
+        here = coordinator(postgres, namespace)
+        there = PostgresCoordinator(relay.url, namespace=namespace, lease=LEASE)
+        pool = await stack.enter_async_context(pool_of(simulator, coordinator=here))
+        other = await stack.enter_async_context(pool_of(simulator, coordinator=there))
+        url = await stack.enter_async_context(
+            webhook(EventRouter(coordinator=there), simulator.auth_token)
+        )
+        simulator.post_events(Callback(url=url))
+        call = simulator.place_call(PHLO, NODE, agent=AGENT, customer=CUSTOMER)
+        router = EventRouter(coordinator=here, told_within=0.15)
+        stage = Stage(simulator, pool, router, call, [])
+        consult = await stage.consult(ring_for=30.0).__aenter__()
+        if host == AGENT:
+            call.leave(call[FIRST])
+            await consult.partner_left()
+            with pytest.raises(PartnerLeftError):
+                await consult.complete()
+        relay.cut()
+        leaving = [host] if customer_stays else [host, CUSTOMER]
+        posted = len(simulator.posts) + len(leaving)
+        for who in leaving:
+            call.leave(call[who])
+        await simulator.wait_for(lambda _: len(simulator.posts) == posted)
+        await simulator.wait_for(lambda _: simulator.posts[-1].status == 200)
+        if host == FIRST:
+            assert await consult.complete() == FIRST
+        await consult.__aexit__(None, None, None)
+        assert "on hold or alone" not in caplog.text, "nobody here can know yet"
+        relay.mend()
+        await until(lambda: other.state().coordinated)
+        if customer_stays:
+            await until(lambda: "on hold or alone" in caplog.text)
+        else:
+            await until(lambda: router._late_news._ended[0].left != set())  # noqa: SLF001 -- that nothing follows, nothing tells
+            await asyncio.sleep(2 * router.told_within)
+            assert "on hold or alone" not in caplog.text
 
 
 async def test_journal_of_a_killed_process_is_not_recovered_twice(

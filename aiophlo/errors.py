@@ -112,7 +112,8 @@ def engaged_error(field: str, *addresses: str) -> EngagedError:
 class NobodyAnsweredError(HandoverError):
     """Nobody of those who were to be reached took the call.
 
-    The customer is back with the agent.
+    The customer is back with the agent; where the message says that nobody is known to
+    have taken it, only if the agent is in the call, of which no event came.
 
     Attributes:
         tried: Who was tried, in order, and what came of it.

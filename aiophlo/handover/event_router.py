@@ -25,6 +25,7 @@ from aiophlo.handover.conversations import (
 from aiophlo.handover.event_reading import read_event
 from aiophlo.handover.late_news import LateNews
 from aiophlo.handover.watch import (
+    AGENT,
     CUSTOMER,
     Party,
     Person,
@@ -365,6 +366,12 @@ class EventRouter:
         """
         if self._shared is not None:
             self._late_news.remember(watch, host, self._shared.now(), tell)
+
+    def agent_had_left(self, watch: Watch) -> bool:
+        """Say whether the agent was last heard of as leaving, in whatever call."""
+        keys = [key for key, who in watch.names.items() if who == AGENT]
+        calls = watch.calls_of(AGENT, *self._memory.find(keys))
+        return presence_in(calls, since=-1, opened=-1) is Presence.LEFT
 
     def warn_not_seen(self, watch: Watch) -> None:
         """Say, once for all handovers, that a call was rung and nothing was heard."""

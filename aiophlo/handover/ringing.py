@@ -87,8 +87,19 @@ class Ringing:
         who = ", ".join(f"{mask(one.to)} ({one.ending})" for one in self._tried)
         text = f"nobody took the call: {who}; the customer is with the agent"
         if any(one.ending is Ending.NOT_SEEN for one in self._tried):
-            text += ". not_seen: no event of that call came here; check the webhooks"
+            text = (
+                f"nobody is known to have taken the call: {who};"
+                f" {self._where_unseen()}."
+                " not_seen: no event of that call came here; check the webhooks"
+            )
         return NobodyAnsweredError(text, tried=tuple(self._tried))
+
+    def _where_unseen(self) -> str:
+        """Say what is known of the customer in a call that no event came of."""
+        watch, router = self._lifecycle.watch, self._status.options.router
+        if watch is not None and router is not None and router.agent_had_left(watch):
+            return "events told that the agent had left before"
+        return "the customer is with the agent if they are in the call"
 
     async def reach_the_only_one(self) -> None:
         """Ring the one target of a handover by hand, and don't wait for an answer.

@@ -9,11 +9,17 @@ from aiophlo import Consult, Ending, EventRouter, NobodyAnsweredError
 from aiophlo.handover.event_reading import UNANSWERED
 from aiophlo.handover.ringing import unanswered
 from aiophlo.model.handover_records import Tried
+from aiophlo.simulator import Simulator
 from aiophlo.webhooks.events import parse_event
+from tests.support.doubles import pool_of
 from tests.support.handover_stage import (
+    AGENT,
     CONSULTING,
+    CUSTOMER,
     FIRST,
+    NODE,
     ON_HOLD,
+    PHLO,
     RINGING,
     SECOND,
     Stage,
@@ -87,11 +93,39 @@ async def test_partner_is_not_blamed_when_nothing_is_heard_of_the_call(
         endings = [one.ending for one in caught.value.tried]
         assert endings == [Ending.NOT_SEEN, Ending.NOT_SEEN]
         assert str(caught.value) == (
-            "nobody took the call: …55 (not_seen), …66 (not_seen); the customer is with"
-            " the agent. not_seen: no event of that call came here; check the webhooks"
+            "nobody is known to have taken the call: …55 (not_seen), …66 (not_seen);"
+            " the customer is with the agent if they are in the call. not_seen: no"
+            " event of that call came here; check the webhooks"
         )
     assert caplog.text.count("no event of that call came") == 1
     assert stage.customer_is_with_agent
+
+
+async def test_customer_is_not_said_to_be_with_an_agent_who_had_left() -> None:
+    """Nobody would look after them; a PHLO may take such a transfer all the same."""
+    router, agent = EventRouter(), {"direction": "inbound", "from": AGENT}
+    for what in ("ConferenceEnter", "ConferenceExit"):
+        call = {"call_uuid": "leg", "conference_uuid": "conference"}
+        router.feed(parse_event({"event": what, **agent, **call}))
+    async with (
+        Simulator(quota=None) as lenient,
+        pool_of(lenient, answer_within=1.0) as pool,
+    ):
+        consult = pool.consult(
+            pool.phlo(PHLO).multi_party_call(NODE),
+            agent=AGENT,
+            customer=CUSTOMER,
+            to=FIRST,
+            router=router,
+            ring_for=0.05,
+        )
+        with pytest.raises(NobodyAnsweredError) as caught:
+            await consult.__aenter__()
+    assert str(caught.value) == (
+        "nobody is known to have taken the call: …55 (not_seen); events told that the"
+        " agent had left before. not_seen: no event of that call came here; check the"
+        " webhooks"
+    )
 
 
 def test_every_status_of_an_unanswered_call_has_its_ending() -> None:

@@ -1,7 +1,7 @@
 """The command `aiophlo` from its first moment on.
 
-It stands beside the package because importing anything of the package imports
-aiohttp first, for which a busy machine needs seconds. A signal in these would kill
+It stands beside the package because its commands import aiohttp first, for which a
+busy machine needs seconds. A signal in these would kill
 the command without a word, or print a traceback of whatever was being imported.
 """
 

@@ -25,14 +25,6 @@ from aiophlo.errors import (
     VerdictError,
     accepted_or_raise,
 )
-from aiophlo.handles import (
-    BridgeMember,
-    ConferenceBridge,
-    Member,
-    MultiPartyCall,
-    Phlo,
-    SendOptions,
-)
 from aiophlo.model.accounts import Account, Quota
 from aiophlo.model.actions import (
     AbortTransfer,
@@ -60,13 +52,18 @@ from aiophlo.model.addresses import parse_address
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.model.parameters import Parameters
 from aiophlo.model.redaction import mask, mask_text
-from aiophlo.pool import SessionPool
-from aiophlo.sending.retry import RetryPolicy
-from aiophlo.sending.sender import AccountState
 
 if TYPE_CHECKING:
     from aiophlo.batch.stream import BatchReport, Stream
     from aiophlo.draining import drain_on_signal
+    from aiophlo.handles import (
+        BridgeMember,
+        ConferenceBridge,
+        Member,
+        MultiPartyCall,
+        Phlo,
+        SendOptions,
+    )
     from aiophlo.handover.consult import Accept, Consult
     from aiophlo.handover.event_router import EventRouter
     from aiophlo.handover.options import ConsultOptions
@@ -95,17 +92,24 @@ if TYPE_CHECKING:
         WebhookReceived,
         WebhookResult,
     )
+    from aiophlo.pool import SessionPool
+    from aiophlo.sending.retry import RetryPolicy
+    from aiophlo.sending.sender import AccountState
 
-# What most programs never touch is loaded when it is first asked for.
+# Loaded when it is first asked for: with the pool comes aiohttp, which nobody needs
+# who only receives webhooks; the others are what most programs never touch.
 _LATER = {
     "Accept": "aiophlo.handover.consult",
+    "AccountState": "aiophlo.sending.sender",
     "ActionBegun": "aiophlo.observed_events",
     "ActionEnded": "aiophlo.observed_events",
     "ActionJoined": "aiophlo.observed_events",
     "AttemptBegun": "aiophlo.observed_events",
     "AttemptEnded": "aiophlo.observed_events",
     "BatchReport": "aiophlo.batch.stream",
+    "BridgeMember": "aiophlo.handles",
     "CallState": "aiophlo.model.sightings",
+    "ConferenceBridge": "aiophlo.handles",
     "Consult": "aiophlo.handover.consult",
     "ConsultOptions": "aiophlo.handover.options",
     "Ending": "aiophlo.model.handover_records",
@@ -117,12 +121,18 @@ _LATER = {
     "JournalReader": "aiophlo.journal.journal",
     "JournalRecord": "aiophlo.journal.journal",
     "JournalReport": "aiophlo.journal.journal",
+    "Member": "aiophlo.handles",
+    "MultiPartyCall": "aiophlo.handles",
     "ObservedEvent": "aiophlo.observed_events",
     "Observer": "aiophlo.observed_events",
     "OpenHandover": "aiophlo.model.handover_records",
     "Party": "aiophlo.handover.watch",
+    "Phlo": "aiophlo.handles",
     "Recovered": "aiophlo.handover.recovery",
     "Recovery": "aiophlo.handover.recovery",
+    "RetryPolicy": "aiophlo.sending.retry",
+    "SendOptions": "aiophlo.handles",
+    "SessionPool": "aiophlo.pool",
     "SharedJournal": "aiophlo.journal.shared",
     "Sighting": "aiophlo.model.sightings",
     "Stream": "aiophlo.batch.stream",
@@ -131,7 +141,7 @@ _LATER = {
     "WebhookResult": "aiophlo.observed_events",
     "drain_on_signal": "aiophlo.draining",
 }
-
+_ANNOTATED = {"coordination", "webhooks"}  # annotations name what is in these modules
 
 # What a handover needs is loaded with its router, when a service starts: by the first
 # handover, no file might be opened any more.
@@ -139,13 +149,14 @@ _BESIDES = {"EventRouter": ("aiophlo.handover.consult", "aiophlo.handover.recove
 
 
 def __getattr__(name: str) -> object:
-    if name == "webhooks":  # an annotation in observed_events.py names what is in it
-        return import_module("aiophlo.webhooks")
+    if name in _ANNOTATED:
+        return import_module(f"{__name__}.{name}")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for module in _BESIDES.get(name, ()):
         import_module(module)
-    return getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

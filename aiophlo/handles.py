@@ -7,6 +7,8 @@
     await node.member("+14152223333").abort_transfer()
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
@@ -91,11 +93,11 @@ class Phlo:
     phlo_id: str = attrs.field(converter=parse_phlo_id)
     account: Account | str | None = None
 
-    def multi_party_call(self, node_id: str) -> "MultiPartyCall":
+    def multi_party_call(self, node_id: str) -> MultiPartyCall:
         """Return the handle of a multi-party-call node."""
         return MultiPartyCall(self._pool, self, node_id)
 
-    def conference_bridge(self, node_id: str) -> "ConferenceBridge":
+    def conference_bridge(self, node_id: str) -> ConferenceBridge:
         """Return the handle of a conference-bridge node."""
         return ConferenceBridge(self._pool, self, node_id)
 
@@ -140,7 +142,7 @@ class MultiPartyCall(_Node):
     __slots__ = ()
     _type = "multi_party_call"
 
-    def member(self, address: str) -> "Member":
+    def member(self, address: str) -> Member:
         """Return the handle of the member at `address`."""
         return Member(self._pool, self, address)
 
@@ -207,7 +209,7 @@ class ConferenceBridge(_Node):
     __slots__ = ()
     _type = "conference_bridge"
 
-    def member(self, address: str) -> "BridgeMember":
+    def member(self, address: str) -> BridgeMember:
         """Return the handle of the member at `address`."""
         return BridgeMember(self._pool, self, address)
 

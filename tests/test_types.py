@@ -139,6 +139,7 @@ def test_annotations_can_be_resolved_before_anything_else_is_loaded() -> None:
     code = (
         "import typing, aiophlo;"
         "typing.get_type_hints(aiophlo.WebhookReceived);"
+        "typing.get_type_hints(aiophlo.SessionPool.__init__);"
         "hints = typing.get_type_hints(aiophlo.SessionPool.stream);"
         "typing.get_type_hints(aiophlo.SessionPool.hand_over);"
         "print(hints['return'].__name__)"

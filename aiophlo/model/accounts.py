@@ -2,16 +2,16 @@
 
 import base64
 import os
-import re
 from collections.abc import Mapping
 
 import attrs
 
 from aiophlo.model.invalid_input import InvalidInputError, refuse
+from aiophlo.model.lazy_regex import lazy_compile
 
-_AUTH_ID = re.compile(r"(?:MA|SA)[A-Z0-9]{18}")
-_MAIN_ID = re.compile(r"MA[A-Z0-9]{18}")
-_TOKEN = re.compile(r"[!-~]+")
+_AUTH_ID = lazy_compile(r"(?:MA|SA)[A-Z0-9]{18}")
+_MAIN_ID = lazy_compile(r"MA[A-Z0-9]{18}")
+_TOKEN = lazy_compile(r"[!-~]+")
 _MOST = 1e12  # far above any limit, and far below where a float gives up
 _SCOPED = "stk_"  # what a scoped token begins with
 ID_VARIABLE = "PLIVO_AUTH_ID"

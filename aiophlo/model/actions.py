@@ -5,7 +5,6 @@ own, which is never sent, takes no part in equality, and comes back on the
 outcome. All are keyword-only and checked when built.
 """
 
-import re
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Literal, NoReturn
@@ -19,7 +18,7 @@ from aiophlo.model.lazy_regex import lazy_compile
 from aiophlo.model.parameters import Parameters
 from aiophlo.model.redaction import mask, mask_id, mask_text, masked_repr
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = lazy_compile(r"[A-Za-z0-9_-]{1,128}")
 _SURROGATE = lazy_compile(r"[\ud800-\udfff]")  # no file or database takes one
 
 PartyKey = tuple[str, str, str]  # PHLO, node, and the phone of an address

@@ -6,7 +6,6 @@ status, headers and bytes, has exactly one verdict.
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -25,6 +24,7 @@ from aiophlo.model.actions import (
     RunPhlo,
 )
 from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.lazy_regex import lazy_compile
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.model.redaction import mask_text, masked_repr
 
@@ -36,7 +36,7 @@ _ID_LENGTH = 128
 _REQUEST_ID = istr("X-Request-ID")
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = " \t\n\r"  # JSON's
-_SECONDS = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
+_SECONDS = lazy_compile(r"-?[0-9]+(?:\.[0-9]*)?")
 
 
 # The refusals that Plivo documents, and those that its SDKs know.

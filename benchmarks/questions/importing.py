@@ -7,7 +7,9 @@ from benchmarks.harness.lab import Lab, Measurement
 CLIENTS = {
     "nothing": "",
     "aiohttp": "import aiohttp",
-    "aiophlo": "import aiophlo",
+    # What a transfer needs: `import aiophlo` alone leaves the pool for later.
+    "aiophlo": "from aiophlo import Account, SessionPool, WarmTransfer",
+    "its webhooks": "from aiophlo import webhooks",
 }
 _PROGRAM = """
 import time

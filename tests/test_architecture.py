@@ -46,7 +46,8 @@ UNITS: Final = (
     "aiophlo",  # the package's own names, which come from everywhere
 )
 BENCHMARKS: Final = (
-    *("harness", "clients", "questions", "soak", "cluster", "__main__", "benchmarks"),
+    *("harness", "clients", "questions", "soak", "cluster", "day", "__main__"),
+    "benchmarks",
 )
 # These name what is loaded later, for annotations alone: see their `import aiophlo`.
 NAMES_ANYTHING: Final = {"pool", "instrumentation", "observed_events"}

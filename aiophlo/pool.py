@@ -34,6 +34,7 @@ from aiophlo.model.validation import (
     check_caller_ids,
     check_count,
     check_folder,
+    check_lane,
     check_look_for,
     check_on_duplicate,
     check_optional,
@@ -449,7 +450,8 @@ class SessionPool:
         actions: Iterable[Action] | AsyncIterable[Action],
         *,
         concurrency: int = 200,
-        send_within: float | None = None,
+        send_within: float | Callable[[Action], float | None] | None = None,
+        lane: Lane = Lane.STREAMED,
         journal: aiophlo.Journal | aiophlo.SharedJournal | None = None,
         include_in_doubt: bool | Literal["unseen"] = False,
         unseen_after: float = 300.0,
@@ -473,7 +475,9 @@ class SessionPool:
             concurrency: Actions in hand at most: taken, and their outcome not
                 yet read.
             send_within: Seconds from taking an action after which sending it
-                is worthless; None waits for ever.
+                is worthless; None waits for ever. Or what says so for each action.
+            lane: Where they queue for their slots: behind what is awaited
+                (`Lane.STREAMED`), or with it (`Lane.AWAITED`).
             journal: An open `Journal`, which remembers what was sent through
                 kills, so that nothing is sent twice; or, for several runners on one
                 list, `PostgresCoordinator.journal(…)`.
@@ -511,7 +515,12 @@ class SessionPool:
             ),
             StreamOptions(
                 concurrency=check_count(concurrency, "concurrency"),
-                send_within=check_send_within(send_within),
+                send_within=(
+                    send_within
+                    if callable(send_within)
+                    else check_send_within(send_within)
+                ),
+                lane=check_lane(lane),
                 journal=journal,
                 include_in_doubt=again,
                 send_repeats=check_on_duplicate(on_duplicate, "skip"),

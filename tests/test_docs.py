@@ -190,20 +190,25 @@ def test_tests_run(block: Block, pytester: pytest.Pytester) -> None:
     assert pytester.runpytest_subprocess("-q").ret == pytest.ExitCode.OK
 
 
+@pytest.fixture
+def database(
+    page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Name a database to a page that wants one."""
+    if "AIOPHLO_POSTGRES_URL" in page.read_text("utf-8"):
+        postgres: Postgres = request.getfixturevalue("postgres")
+        monkeypatch.setenv("AIOPHLO_POSTGRES_URL", postgres.url)
+
+
 _WITH_COMMANDS = sorted({block.page for block in BLOCKS if block.kind == "console"})
 
 
 @pytest.mark.parametrize("page", _WITH_COMMANDS, ids=name_of)
 def test_commands_of_a_page_run_in_order(
-    page: Path,
-    environment: Path,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    page: Path, environment: Path, database: None
 ) -> None:
     """Whoever types them must see what the page promises."""
-    if "AIOPHLO_POSTGRES_URL" in page.read_text("utf-8"):
-        postgres: Postgres = request.getfixturevalue("postgres")
-        monkeypatch.setenv("AIOPHLO_POSTGRES_URL", postgres.url)
+    del database
     script = ["trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
     ports: dict[str, str] = {}
     for block in BLOCKS:
@@ -258,10 +263,13 @@ _WITH_SNIPPETS = sorted({block.page for block in BLOCKS if block.kind == "snippe
 
 @pytest.mark.parametrize("page", _WITH_SNIPPETS, ids=name_of)
 async def test_snippets_of_a_page_run_in_order(
-    page: Path, environment: Path, phlo_simulator: Simulator
+    page: Path,
+    environment: Path,
+    phlo_simulator: Simulator,
+    database: None,
 ) -> None:
     """A page is read from the top, and each step must work after the one before."""
-    del environment
+    del environment, database
     account = Account(phlo_simulator.auth_id, phlo_simulator.auth_token)
     async with SessionPool(account) as pool:
         names: dict[str, object] = {

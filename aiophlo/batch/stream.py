@@ -28,7 +28,7 @@ from aiophlo.logs import let_end, logger
 from aiophlo.model.actions import Action, DialAction, Lane
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
-from aiophlo.model.validation import check_type
+from aiophlo.model.validation import check_send_within, check_type
 from aiophlo.sending.delivery import Delivery
 from aiophlo.sending.sender import Sender
 from aiophlo.shielding import RepeatedCancels
@@ -93,12 +93,13 @@ class StreamOptions:
     """The options of a stream; see `SessionPool.stream`."""
 
     concurrency: int
-    send_within: float | None
+    send_within: float | Callable[[Action], float | None] | None
     journal: Journal | SharedJournal | None
     include_in_doubt: bool
     send_repeats: bool
     check_loop: Callable[[], None]
     unseen: Unseen | None = None
+    lane: Lane = Lane.STREAMED
 
 
 class Stream:
@@ -339,9 +340,10 @@ class Stream:
     def _send(self, key: str, number: int, action: Action) -> None:
         options = self._options
         sender = self._sender_of(action)
-        delivery = Delivery(
-            sender.context, action, options.send_within, lane=Lane.STREAMED
-        )
+        within = options.send_within
+        if callable(within):
+            within = check_send_within(within(action))
+        delivery = Delivery(sender.context, action, within, lane=options.lane)
         if self._shared_journal is not None:
             delivery.may_leave = self._shared_journal.may_leave
         doubt = None

@@ -1,4 +1,4 @@
-"""The command line: `aiophlo demo | transfer | batch | check | simulate | top | …`.
+"""The command line: `aiophlo demo | transfer | batch | enqueue | worker | …`.
 
 What each command does and prints is answered here; what is sent, in `sending`. Each
 module imports only from those above it:
@@ -44,6 +44,9 @@ module imports only from those above it:
 `batch_report`       `aiophlo batch --report`: how far a batch came
 `batch_end`          what is said when a batch has ended
 `batch`              `aiophlo batch`: a file of transfers
+`queue_options`      the options of `aiophlo enqueue` and `aiophlo worker`
+`enqueue`            `aiophlo enqueue`: a file of transfers, for workers
+`worker`             `aiophlo worker`: sends what is in the queue
 `top_view`           a wallboard's snapshot as text for a terminal
 `top`                `aiophlo top`: a wallboard in a terminal
 `app`                the application: its commands, how bad input is told

@@ -11,6 +11,7 @@ from aiophlo._version import __version__
 from aiophlo.cli.batch import batch
 from aiophlo.cli.check import check
 from aiophlo.cli.demo import demo
+from aiophlo.cli.enqueue import enqueue
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interruptible
 from aiophlo.cli.options import option_named, with_options_named
@@ -19,6 +20,7 @@ from aiophlo.cli.postgres import postgres
 from aiophlo.cli.simulate import simulate
 from aiophlo.cli.top import top
 from aiophlo.cli.transfer import transfer
+from aiophlo.cli.worker import worker
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.redaction import mask_error, mask_text
 
@@ -40,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they can show locals, and with these a token
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, transfer, batch, check, simulate, top):
+for command in (demo, transfer, batch, enqueue, worker, check, simulate, top):
     app.command()(command)
 app.add_typer(postgres, name="postgres")
 

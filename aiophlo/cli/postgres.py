@@ -30,6 +30,13 @@ def migrate(
         ),
     ] = None,
     namespace: Annotated[str, typer.Option(help="Name of the schema.")] = "aiophlo",
+    queue: Annotated[
+        bool | None,
+        typer.Option(
+            "--queue/--no-queue",
+            help="Make the tables of a queue, too; by default if the extra is there.",
+        ),
+    ] = None,
 ) -> int:
     """Make the schema that pools share, or bring it up to date."""
     if url is None:
@@ -40,7 +47,7 @@ def migrate(
         message = "postgres is an extra: pip install 'aiophlo[postgres]'"
         raise UnusableError(message) from error
     try:
-        applied = asyncio.run(shared.migrate(url, namespace=namespace))
+        applied = asyncio.run(shared.migrate(url, namespace=namespace, queue=queue))
     except shared.MigrationError as error:
         raise UnusableError(str(error)) from error
     done = ", ".join(map(str, applied))

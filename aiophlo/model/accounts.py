@@ -86,7 +86,12 @@ class Quota:
             raise InvalidInputError(message, field="quota") from error
 
 
-def _auth_id(value: str, *, field: str = "auth_id") -> str:
+def parse_auth_id(value: str, *, field: str = "auth_id") -> str:
+    """Return an account's id as a plain `str`.
+
+    Raises:
+        InvalidInputError: It can't be one.
+    """
     match = _AUTH_ID.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         right = "20 capitals and digits that begin with MA (account) or SA (subaccount)"
@@ -145,7 +150,7 @@ class Account:
         transfer counts as one is unknown.
     """
 
-    auth_id: str = attrs.field(converter=_auth_id)
+    auth_id: str = attrs.field(converter=parse_auth_id)
     auth_token: str = attrs.field(converter=parse_auth_token, repr=lambda _: "'…'")
     main: str | None = attrs.field(default=None, kw_only=True, converter=_main)
     quota: Quota | None = attrs.field(default=Quota(), kw_only=True)
@@ -189,7 +194,7 @@ class Account:
             if not environ.get(name, "").strip():
                 refuse(name, "in the environment, is not set")
         return cls(
-            _auth_id(environ[ID_VARIABLE], field=ID_VARIABLE),
+            parse_auth_id(environ[ID_VARIABLE], field=ID_VARIABLE),
             parse_auth_token(environ[TOKEN_VARIABLE], field=TOKEN_VARIABLE),
             main=main,
             quota=quota,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiophlo.model.accounts import Account, Quota
+from aiophlo.model.actions import Lane
 from aiophlo.model.addresses import parse_address
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import describe_value
@@ -98,6 +99,13 @@ def _check_limits(accounts: tuple[Account, ...]) -> None:
 def check_send_within(seconds: float | None) -> float | None:
     """Return `seconds`, which may be None for ever."""
     return None if seconds is None else check_seconds(seconds, "send_within")
+
+
+def check_lane(lane: Lane) -> Lane:
+    """Return `lane`, in which many actions may queue."""
+    if lane not in (Lane.STREAMED, Lane.AWAITED):
+        refuse("lane", "Lane.STREAMED or Lane.AWAITED", lane)
+    return Lane(lane)
 
 
 def check_look_for(seconds: float) -> float:

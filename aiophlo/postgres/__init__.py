@@ -10,10 +10,17 @@ The modules, each imports only those above it:
 `shared_actions`  one dial per double click, and the last word to a party
 `shared_calls`    what events tell of calls, told to all and kept while calls last
 `listener`        what other pools tell, and that this one lives
+`queue_schema`    the tables of the queue's engine, procrastinate
 `migrate`         the schema, and its versions
 `batch_link`      what one runner asks of a batch's memory, in blocks
 `batch_reader`    reads a batch's memory, from any machine
 `batch_journal`   a batch's memory, for several runners
+`queued_actions`  actions as the queue keeps them
+`queue_journal`   the queue's memory, for one who sends
+`queue`           puts actions in the queue, and says what came of them
+`queue_client`    the coordinator's methods for that
+`callbacks`       tells URLs what came of queued actions
+`worker`          sends what is in the queue
 `coordinator`     all of it, for one pool
 """
 
@@ -21,11 +28,16 @@ from aiophlo.postgres.batch_journal import PostgresJournal
 from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.coordinator import PostgresCoordinator
 from aiophlo.postgres.migrate import MigrationError, migrate
+from aiophlo.postgres.queue import EnqueueReport, QueueError
+from aiophlo.postgres.worker import Worker
 
 __all__ = [
+    "EnqueueReport",
     "MigrationError",
     "PostgresCoordinator",
     "PostgresJournal",
     "PostgresJournalReader",
+    "QueueError",
+    "Worker",
     "migrate",
 ]

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import attrs
 
@@ -37,7 +37,7 @@ from aiophlo.observed_events import Observer
 from aiophlo.postgres.batch_link import Answer, BatchLink
 from aiophlo.postgres.batch_reader import PostgresJournalReader
 from aiophlo.postgres.connection import Connection
-from aiophlo.postgres.migrate import check_version
+from aiophlo.postgres.migrate import MigrationError, check_version
 from aiophlo.postgres.shared_handovers import boot_clock
 from aiophlo.shielding import finish
 
@@ -48,8 +48,17 @@ _SETTLED: Final = _KNOWN[: _KNOWN.index("intended_at")]
 
 
 @attrs.define(eq=False)
-class _ClaimedKey:
-    """A key in hand: claimed, and its outcome not yet committed."""
+class ClaimedKey:
+    """A key in hand: claimed, and its outcome not yet committed.
+
+    Attributes:
+        action: What it stands for.
+        name: Its 64 bits.
+        digest: The action's.
+        earlier: What an earlier run left of it.
+        intended: Its request may have left.
+        settled: Its outcome is about to be committed.
+    """
 
     action: Action
     name: int
@@ -72,6 +81,8 @@ class PostgresJournal:
     It serves the event loop and process that it was opened in.
     """
 
+    _of: Literal["batch", "queue"] = "batch"
+
     def __init__(
         self,
         url: str,
@@ -91,7 +102,7 @@ class PostgresJournal:
         self._observers = Observers(check_observers(observers))
         self._clock = clock
         self._link: BatchLink | None = None
-        self._claims: dict[str, _ClaimedKey] = {}
+        self._claims: dict[str, ClaimedKey] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._link is None else "open"
@@ -117,23 +128,36 @@ class PostgresJournal:
             patience=_PATIENCE,
             clock=self._clock,
             observers=self._observers,
+            of=self._of,
         )
         try:
             await connection.open()
             await check_version(connection, self._schema)
             salt = secrets.token_hex(32)
             details = {"name": self._name, "salt": salt, "keep": self._keep}
-            batch = await link.begin(details)
+            batch = await link.begin({**details, **self._details()})
         except AwayError as error:
             raise JournalError(f"journal {self._name}: {error}") from error
         finally:
             if not link.until:
                 connection.close()
+        try:
+            self._begun(batch)
+        except MigrationError:
+            await link.close()
+            raise
         self._digests = Digests(bytes.fromhex(batch["salt"]))
         self._claims = {}
         self._link = link
         self.start_run()
         return self
+
+    def _details(self) -> dict[str, object]:
+        """Return what else the database is told when it begins."""
+        return {}
+
+    def _begun(self, answer: Answer) -> None:
+        """Hear what the database says then."""
 
     async def __aexit__(
         self, _kind: object, error: BaseException | None, _trace: object
@@ -187,8 +211,12 @@ class PostgresJournal:
         else:
             stored = self._digests.key(key)
         name = self._digests.number(key)
-        repeated = not self._asked.add(name)
+        repeated = self._repeats(name)
         return SharedRow(number, action, key, stored, name, digest, repeated)
+
+    def _repeats(self, name: int) -> bool:
+        """Say whether a key was asked for before, in this run."""
+        return not self._asked.add(name)
 
     async def claim(
         self, rows: Sequence[SharedRow], *, include_in_doubt: bool
@@ -230,10 +258,10 @@ class PostgresJournal:
     def _judge(self, row: SharedRow, answer: Answer | None) -> Claimed:
         claim = self._claims.get(row.key)
         if claim is not None:
-            _compare(row.key, row.digest, claim.digest)
+            compare(row.key, row.digest, claim.digest)
             return _refused(row.action, Reason.DUPLICATE)
         if answer is not None and "digest" in answer:
-            _compare(row.key, row.digest, answer["digest"])
+            compare(row.key, row.digest, answer["digest"])
         held = answer["held"] if answer is not None else "own"
         if row.repeated and held is None:
             return _refused(row.action, Reason.DUPLICATE)
@@ -247,7 +275,7 @@ class PostgresJournal:
             earlier = outcome_of(KnownRow(row.key, 0, row.digest, *values), row.action)
         if held is None:
             return earlier
-        self._claims[row.key] = _ClaimedKey(row.action, row.name, row.digest, earlier)
+        self._claims[row.key] = ClaimedKey(row.action, row.name, row.digest, earlier)
         return None
 
     def may_leave(self) -> bool:
@@ -287,7 +315,7 @@ class PostgresJournal:
         if claim is None or claim.intended:
             raise misused(key, "has an intent already, or no claim")
         if action is not claim.action:
-            _compare(key, self._digests.action(action), claim.digest)
+            compare(key, self._digests.action(action), claim.digest)
         future = self._opened().intend(claim.name)
         claim.intended = True
         return future
@@ -332,7 +360,7 @@ class PostgresJournal:
         return self._settle(key, claim, outcome)
 
     def _settle(
-        self, key: str, claim: _ClaimedKey, outcome: Outcome
+        self, key: str, claim: ClaimedKey, outcome: Outcome
     ) -> asyncio.Future[Outcome]:
         self._guard.check()
         link = self._opened()
@@ -402,6 +430,11 @@ def _refused(action: Action, reason: Reason, error: str | None = None) -> NotSen
     return NotSent(action=action, reason=reason, attempts=0, error=error)
 
 
-def _compare(key: str, digest: str, known: str) -> None:
+def compare(key: str, digest: str, known: str) -> None:
+    """Refuse a key that stands for another action than the one that is known.
+
+    Raises:
+        InvalidInputError: It does.
+    """
     if digest != known:
         raise misused(key, "stands for two different actions")

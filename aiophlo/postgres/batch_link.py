@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
@@ -37,6 +37,7 @@ class _Block:
         intents: By name, what is about to leave.
         outcomes: By name, the row's values.
         releases: Names.
+        asks: What else is asked, in its order.
         claims: Rows to claim, with whether those in doubt are; None for none.
         futures: Done once the block is, each with its part of the answer.
     """
@@ -46,6 +47,7 @@ class _Block:
         factory=dict
     )
     releases: list[int] = attrs.field(factory=list)
+    asks: list[tuple[Mapping[str, object], _Future]] = attrs.field(factory=list)
     claims: tuple[Sequence[Mapping[str, object]], bool, _Future] | None = None
 
     @property
@@ -54,7 +56,7 @@ class _Block:
         return len(self.intents) + len(self.outcomes) + len(self.releases)
 
     def __bool__(self) -> bool:
-        return bool(self.writes or self.claims)
+        return bool(self.writes or self.claims or self.asks)
 
     def as_json(self) -> dict[str, object]:
         """Return it as the database takes it."""
@@ -67,12 +69,15 @@ class _Block:
             asked["intents"] = [*self.intents]
         if self.claims is not None:
             asked["claims"], asked["in_doubt"], _ = self.claims
+        if self.asks:
+            asked["asks"] = [operation for operation, _ in self.asks]
         return asked
 
     def futures(self) -> list[_Future]:
         """Return all that wait for it."""
         waiting = [*self.intents.values()]
         waiting += [future for _, future in self.outcomes.values()]
+        waiting += [future for _, future in self.asks]
         return waiting if self.claims is None else [*waiting, self.claims[2]]
 
 
@@ -88,6 +93,7 @@ class BatchLink:
         patience: Seconds for which the database may be away.
         clock: Goes on while the machine sleeps.
         observers: Who is told of each transaction.
+        of: What is worked on: a batch, or the queue.
 
     Attributes:
         until: When the lease is over, by `clock`.
@@ -104,10 +110,11 @@ class BatchLink:
         patience: float,
         clock: Callable[[], float],
         observers: Observers,
+        of: Literal["batch", "queue"] = "batch",
     ) -> None:
         self._connection = connection
-        self._begin = f'SELECT "{schema}".begin_batch($1::jsonb)'
-        self._work = f'SELECT "{schema}".work_on_batch($1::jsonb)'
+        self._begin = f'SELECT "{schema}".begin_{of}($1::jsonb)'
+        self._work = f'SELECT "{schema}".work_on_{of}($1::jsonb)'
         self._name = name
         self._runner = runner
         self._lease = lease
@@ -141,6 +148,11 @@ class BatchLink:
         self._task = self._loop.create_task(self._run())
         return answer
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be noted any more."""
+        return self._failure is not None
+
     def check(self) -> None:
         """Raise if nothing can be noted any more.
 
@@ -172,6 +184,14 @@ class BatchLink:
         """Give a claim back."""
         self._next.releases.append(name)
         self._wake.set()
+
+    def ask(self, operation: Mapping[str, object]) -> _Future:
+        """Ask for what only a queue does; done when it is committed."""
+        self.check()
+        future: _Future = self._loop.create_future()
+        self._next.asks.append((operation, future))
+        self._wake.set()
+        return future
 
     async def claim(
         self, rows: Sequence[Mapping[str, object]], *, in_doubt: bool
@@ -283,6 +303,7 @@ class BatchLink:
             {**block.intents, **later.intents},
             {**block.outcomes, **later.outcomes},
             block.releases + later.releases,
+            block.asks + later.asks,
             block.claims or later.claims,
         )
 
@@ -318,6 +339,8 @@ class BatchLink:
             else:
                 what = f"journal {self._name}: a row is another runner's"
                 _refuse(future, JournalError(what))
+        for (_, future), found in zip(block.asks, answer.get("asked", ()), strict=True):
+            _resolve(future, found)
         if block.claims is not None:
             _resolve(block.claims[2], answer["claims"] or [])
 

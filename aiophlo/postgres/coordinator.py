@@ -12,6 +12,7 @@ from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account, Rate
 from aiophlo.model.call_events import CallEvent
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.validation import check_seconds, check_type
 from aiophlo.observed_events import Observer
 from aiophlo.postgres.batch_journal import PostgresJournal
@@ -21,6 +22,8 @@ from aiophlo.postgres.keyed_hash import common_secret
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, check_version, migrate
 from aiophlo.postgres.operations import Answer, Operations
+from aiophlo.postgres.queue_client import QueueClient
+from aiophlo.postgres.queued_actions import QUEUE
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_actions import PostgresActions
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
@@ -44,7 +47,7 @@ _MUCH_LONGER: Final = 16.0  # times, where it is lost again and again: of a full
 _AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at random
 
 
-class PostgresCoordinator:
+class PostgresCoordinator(QueueClient):
     """Lets pools that have the same database keep the promise together.
 
     Give each pool one of its own, `SessionPool(account, coordinator=…)`, and its router
@@ -85,17 +88,18 @@ class PostgresCoordinator:
         secret: str | None = None,
         lease: float = 15.0,
     ) -> None:
-        self._url = check_url(url, "url")
+        super().__init__(
+            check_url(url, "url"),
+            check_namespace(namespace),
+            lease=check_lease(lease),
+            secret=check_secret(secret),
+        )
         self._listen_url = check_url(
             url if listen_url is None else listen_url, "listen_url"
         )
-        self._schema = check_namespace(namespace)
         self._migrate = check_type(migrate, bool, "migrate")
         self.pools = 1.0 / check_share(share_at_start, "share_at_start")
-        self._secret = check_secret(secret)
-        self._lease = check_lease(lease)
         self.available = 1.0
-        self.coordinated = False
         self._clock = ServerClock()
         self._meters: list[SharedMeter] = []
         self._actions: list[PostgresActions] = []
@@ -103,7 +107,6 @@ class PostgresCoordinator:
         self._handovers: PostgresHandovers | None = None
         self._snapshots = SharedSnapshots(self._url, self._schema)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._opened = self._closing = False
 
     def __repr__(self) -> str:
         state = "coordinated" if self.coordinated else "not coordinated"
@@ -165,6 +168,7 @@ class PostgresCoordinator:
         """Say goodbye, and close both connections."""
         self._closing = True
         await self._snapshots.close()
+        await self._close_queue()
         for calls in self._calls:
             await calls.close()
         if self._operations.open:
@@ -264,6 +268,8 @@ class PostgresCoordinator:
         Raises:
             InvalidInputError: An argument can't be right.
         """
+        if name == QUEUE:
+            refuse("name", "another one than the queue's")
         return PostgresJournal(
             self._url,
             self._schema,
@@ -409,6 +415,9 @@ class PostgresCoordinator:
             return
         if kind in {"watched", "shown"}:
             self._snapshots.hear(kind, details)
+            return
+        if kind in {"queued", "ended"}:
+            self._hear_queue(kind, details)
             return
         if kind == "call":
             for calls in self._calls:

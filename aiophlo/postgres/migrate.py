@@ -14,6 +14,7 @@ import psycopg
 
 from aiophlo.errors import PhloError
 from aiophlo.postgres.connection import Connection, said, shut
+from aiophlo.postgres.queue_schema import is_installed, make_queue
 from aiophlo.postgres.validation import check_namespace, check_url
 
 _PATIENCE: Final = 60.0  # seconds for all of it, other migrations' turns included
@@ -62,7 +63,9 @@ async def check_version(connection: Connection, schema: str) -> None:
         )
 
 
-async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
+async def migrate(
+    url: str, *, namespace: str = "aiophlo", queue: bool | None = None
+) -> list[int]:
     """Make the schema, or bring it up to date.
 
     Needs the right to create a schema in the database, or to own the one that is
@@ -71,6 +74,8 @@ async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
     Args:
         url: Where the database is.
         namespace: Name of the schema.
+        queue: Make the tables of the queue's engine, procrastinate, in it, too; None if
+            the extra `queue` is installed.
 
     Returns:
         The numbers of the migrations that were applied; none if it was up to date.
@@ -81,19 +86,23 @@ async def migrate(url: str, *, namespace: str = "aiophlo") -> list[int]:
     """
     check_url(url, "url")
     schema = check_namespace(namespace)
+    if queue is None:
+        queue = is_installed()
+    elif queue and not is_installed():
+        raise MigrationError("queue is an extra: pip install 'aiophlo[queue]'")
     try:
         async with await psycopg.AsyncConnection.connect(
             url, connect_timeout=10, prepare_threshold=None
         ) as connection:
-            return await _apply_in_time(connection, schema)
+            return await _apply_in_time(connection, schema, queue=queue)
     except (psycopg.Error, OSError) as error:
         raise MigrationError(f"postgres: {said(error)}") from error
 
 
 async def _apply_in_time(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str
+    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str, *, queue: bool
 ) -> list[int]:
-    applying = asyncio.ensure_future(_apply(connection, schema))
+    applying = asyncio.ensure_future(_apply(connection, schema, queue=queue))
     try:
         await asyncio.wait({applying}, timeout=_PATIENCE)
         if not applying.done():
@@ -107,7 +116,7 @@ async def _apply_in_time(
 
 
 async def _apply(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str
+    connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str, *, queue: bool
 ) -> list[int]:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     found = await connection.execute(
@@ -134,4 +143,6 @@ async def _apply(
                 (number,),
             )
             applied.append(number)
+    if queue:
+        await make_queue(connection, schema)
     return applied

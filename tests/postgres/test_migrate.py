@@ -51,10 +51,13 @@ async def test_migration_ends_though_the_server_is_silent(
     monkeypatch.setattr(MODULE, "_PATIENCE", 0.5)
 
     async def stopped(
-        connection: psycopg.AsyncConnection[tuple[object, ...]], schema: str
+        connection: psycopg.AsyncConnection[tuple[object, ...]],
+        schema: str,
+        *,
+        queue: bool,
     ) -> list[int]:
         own_postgres.signal(signal.SIGSTOP)
-        return await _apply(connection, schema)
+        return await _apply(connection, schema, queue=queue)
 
     monkeypatch.setattr(MODULE, "_apply", stopped)
     try:

@@ -1,0 +1,152 @@
+"""`aiophlo enqueue` and `aiophlo worker`: two terminals and a database."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from aiophlo.cli import main
+from aiophlo.cli.exit_codes import Exit
+from aiophlo.simulator import Simulator
+from tests.support.batches import IDS, number, write_rows
+from tests.support.postgres import Postgres
+from tests.support.queues import verdicts, worker_process
+
+ROWS = 100
+
+
+@pytest.fixture
+def queue(
+    postgres: Postgres,
+    namespace: str,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[str, ...]:
+    """Name the account and the database, and give the options that name the queue."""
+    monkeypatch.setenv("PLIVO_AUTH_ID", simulator.auth_id)
+    monkeypatch.delenv("PLIVO_AUTH_TOKEN", raising=False)  # enqueueing needs none
+    monkeypatch.setenv("AIOPHLO_POSTGRES_URL", postgres.url)
+    return "--namespace", namespace, *IDS
+
+
+async def enqueue(*arguments: object) -> int:
+    """Run the command beside the simulator."""
+    return await asyncio.to_thread(main, ["enqueue", *map(str, arguments)])
+
+
+async def test_a_file_is_enqueued_once_and_sent(
+    simulator: Simulator,
+    postgres: Postgres,
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The command again is what people do who don't know whether it worked."""
+    namespace = queue[1]
+    rows = write_rows(tmp_path / "rows.csv", ROWS)
+    assert await enqueue(rows, *queue, "--by", "4h") == Exit.ACCEPTED
+    assert await enqueue(rows, *queue, "--json") == Exit.ACCEPTED
+    told = capfd.readouterr().out.splitlines()
+    assert told[0] == "100 enqueued, 0 known already, 0 not enqueued."
+    assert json.loads(told[1]) == {"enqueued": 0, "known": ROWS, "refused": 0}
+    async with worker_process(simulator, postgres, namespace) as worker:
+        async with asyncio.timeout(60.0):
+            while len(verdicts(postgres, namespace)) < ROWS:
+                await asyncio.to_thread(time.sleep, 0.1)
+        worker.send_signal(signal.SIGTERM)
+        out, err = await worker.communicate()
+        assert worker.returncode == Exit.ACCEPTED, err.decode()
+    assert out.decode() == "100 accepted, 0 rejected, 0 not sent, 0 in doubt.\n"
+    assert set(verdicts(postgres, namespace).values()) == {"accepted"}
+    assert simulator.ledger.rung_twice() == {}
+    assert len(simulator.ledger.dialled) == ROWS
+
+
+async def test_rows_without_a_key_go_by_their_file(
+    queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever runs it again must not ring everybody twice."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        f"to,trigger_source\n{number(1)},{number(9)}\n{number(2)},{number(9)}\n"
+    )
+    await enqueue(rows, *queue)
+    await enqueue(rows, *queue)
+    told = capfd.readouterr().out.splitlines()
+    assert told == [
+        "2 enqueued, 0 known already, 0 not enqueued.",
+        "0 enqueued, 2 known already, 0 not enqueued.",
+    ]
+
+
+async def test_bad_row_keeps_all_others_out(
+    postgres: Postgres,
+    namespace: str,
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Half a campaign is worse than none, and hard to undo."""
+    rows = tmp_path / "rows.csv"
+    lines = [f"a,{number(1)},{number(9)}", f"b,4155551234,{number(9)}"]
+    rows.write_text("\n".join(["key,to,trigger_source", *lines, ""]))
+    assert await enqueue(rows, *queue) == Exit.UNUSABLE
+    told = capfd.readouterr().err
+    assert "line 3: to: " in told
+    assert "4155551234" not in told
+    assert await postgres.rows(f"SELECT FROM {namespace}.queued") == []
+    assert await enqueue(rows, *queue, "--skip-invalid") == Exit.ACCEPTED
+    assert capfd.readouterr().out.startswith("1 enqueued")
+
+
+async def test_key_of_another_transfer_is_told(
+    queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second order under one number would never ring."""
+    rows = tmp_path / "rows.csv"
+    codes = []
+    for to in (1, 2):
+        rows.write_text(f"key,to,trigger_source\na,{number(to)},{number(9)}\n")
+        codes.append(await enqueue(rows, *queue))
+    assert codes == [Exit.ACCEPTED, Exit.REFUSED]
+    told = capfd.readouterr()
+    assert told.out.endswith("0 enqueued, 0 known already, 1 not enqueued.\n")
+    assert "key 'a' stands for another transfer" in told.err
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--by", "yesterday"), "--by: expected seconds"),
+        (("--by", "0"), "--by: expected a time to come"),
+        (("--by", "2020-01-01"), "--by: expected a time to come"),
+        (("--priority", "99999"), "priority: expected"),
+        (("--callback-url", "host"), "callback_url: expected"),
+        (("--postgres-url", "mysql://host"), "--postgres-url: "),
+    ],
+)
+async def test_options_that_can_not_be_right_are_refused(
+    options: tuple[str, ...],
+    complaint: str,
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A campaign that ends before it began would ring nobody, and say nothing."""
+    rows = write_rows(tmp_path / "rows.csv", 1)
+    assert await enqueue(rows, *queue, *options) == Exit.UNUSABLE
+    assert complaint in capfd.readouterr().err
+
+
+async def test_dry_run_enqueues_nothing(
+    queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever only looks must not start a campaign."""
+    rows = write_rows(tmp_path / "rows.csv", 3)
+    assert await enqueue(rows, *queue, "--dry-run") == Exit.ACCEPTED
+    assert capfd.readouterr().out.startswith("3 rows can be enqueued; none was")
+    await enqueue(rows, *queue)
+    assert capfd.readouterr().out.startswith("3 enqueued")

@@ -33,14 +33,15 @@ async def test_migration_ends_though_another_one_never_does(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deployment would hang, and nobody would know at what."""
-    monkeypatch.setattr(MODULE, "_PATIENCE", 0.5)
     await migrate(own_postgres.url)
+    monkeypatch.setattr(MODULE, "_PATIENCE", 0.5)
     async with await psycopg.AsyncConnection.connect(own_postgres.url) as other:
         await other.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         began = time.monotonic()
         with pytest.raises(MigrationError, match=r"no end within 0\.5 s"):
             await migrate(own_postgres.url)
         assert time.monotonic() - began < 2.0
+    monkeypatch.undo()
     assert await migrate(own_postgres.url) == []
 
 

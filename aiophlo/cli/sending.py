@@ -8,7 +8,11 @@ from aiophlo.pool import SessionPool
 
 
 async def outcome_of(
-    pool: SessionPool, action: Action, *, send_within: float | None
+    pool: SessionPool,
+    action: Action,
+    *,
+    send_within: float | None,
+    look: bool = False,
 ) -> Outcome:
     """Send `action` and return its outcome instead of raising it.
 
@@ -16,9 +20,10 @@ async def outcome_of(
         pool: Open, with one account.
         action: What is asked.
         send_within: Seconds after which sending is worthless; None never.
+        look: Look for it if it is in doubt.
     """
     try:
-        return await pool.send(action, send_within=send_within)
+        return await pool.send(action, send_within=send_within, look=look)
     except VerdictError as error:
         return error.outcome
 

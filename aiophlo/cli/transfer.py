@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiophlo.cli.endpoint import Endpoint
-from aiophlo.cli.exit_codes import Exit, exit_of
+from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.options import (
     AllowPlaintext,
     AsJson,
@@ -33,6 +33,7 @@ from aiophlo.model.outcomes import (
 )
 from aiophlo.model.redaction import mask
 from aiophlo.observed_events import ActionEnded, ObservedEvent
+from aiophlo.pool import SessionPool
 from aiophlo.protocol.codec import encode
 
 
@@ -54,6 +55,22 @@ def transfer(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the request, send nothing.")
     ] = False,
+    look: Annotated[
+        bool,
+        typer.Option(
+            "--look",
+            help="If the answer is lost, look up to 8 seconds in Plivo's list of calls"
+            " whether the phone rings; see `aiophlo check --calls`.",
+        ),
+    ] = False,
+    caller_id: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Number that the node calls from, and nothing else: then --look sees a"
+            " call as soon as it is listed. As often as there are such numbers.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     base_url: BaseUrl = None,
     proxy: Proxy = None,
@@ -71,33 +88,42 @@ def transfer(
     if dry_run:
         _show_request(action, endpoint, as_json=as_json)
         return Exit.ACCEPTED
-    account = Account.from_env()
-    told: list[Outcome] = []
+    if caller_id and not look:
+        raise UnusableError("--caller-id: expected --look with it")
+    pool = endpoint.pool(
+        Account.from_env(), [note := _Told(action)], caller_ids=caller_id or ()
+    )
     try:
-        outcome = asyncio.run(_send(account, endpoint, action, send_within, told))
+        outcome = asyncio.run(_send(pool, action, send_within=send_within, look=look))
     except KeyboardInterrupt:
-        if told:
-            _report(told[-1], as_json=as_json)
+        if note.outcome is not None:
+            _report(note.outcome, as_json=as_json, look=look)
         return Exit.INTERRUPTED
-    _report(outcome, as_json=as_json)
+    _report(outcome, as_json=as_json, look=look)
     return exit_of([outcome.verdict])
 
 
+class _Told:
+    """Knows what came of an action even when its sending is interrupted.
+
+    Attributes:
+        outcome: What came of it, once that is known; what a look asked is passed over.
+    """
+
+    def __init__(self, action: WarmTransfer) -> None:
+        self.outcome: Outcome | None = None
+        self._action = action
+
+    def __call__(self, event: ObservedEvent) -> None:
+        if isinstance(event, ActionEnded) and event.outcome.action is self._action:
+            self.outcome = event.outcome
+
+
 async def _send(
-    account: Account,
-    endpoint: Endpoint,
-    action: WarmTransfer,
-    send_within: float,
-    told: list[Outcome],
+    pool: SessionPool, action: WarmTransfer, *, send_within: float, look: bool
 ) -> Outcome:
-    """Send, and leave in `told` what is known even when this is interrupted."""
-
-    def note(event: ObservedEvent) -> None:
-        if isinstance(event, ActionEnded):
-            told.append(event.outcome)
-
-    async with endpoint.pool(account, [note]) as pool:
-        return await outcome_of(pool, action, send_within=send_within)
+    async with pool:
+        return await outcome_of(pool, action, send_within=send_within, look=look)
 
 
 def _show_request(action: WarmTransfer, endpoint: Endpoint, *, as_json: bool) -> None:
@@ -121,9 +147,11 @@ def _show_request(action: WarmTransfer, endpoint: Endpoint, *, as_json: bool) ->
     )
 
 
-def _report(outcome: Outcome, *, as_json: bool) -> None:
+def _report(outcome: Outcome, *, as_json: bool, look: bool) -> None:
     lines = _lines(outcome)
     fields = dict(zip(FIELDS[1:], result_of(outcome)[1:], strict=True))  # but its key
+    if look:
+        fields["sighted"] = isinstance(outcome, Accepted) and outcome.sighted
     if not (say_json(fields) if as_json else say(*lines)):
         why = f"aiophlo: standard output can't be written: {output_failure()}"
         say_error(why, *lines)
@@ -132,7 +160,7 @@ def _report(outcome: Outcome, *, as_json: bool) -> None:
 def _lines(outcome: Outcome) -> list[str]:
     """Return what happened, and what to do about it."""
     return [
-        f"{_HEADLINES[type(outcome)]}{_details(outcome)}.",
+        f"{_headline(outcome)}{_details(outcome)}.",
         _advice(outcome),
         f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)},"
         f" {outcome.seconds:.2f} s"
@@ -146,6 +174,12 @@ _HEADLINES = {
     NotSent: "Not sent: nothing rings",
     InDoubt: "In doubt: the request left, and a phone may be ringing",
 }
+
+
+def _headline(outcome: Outcome) -> str:
+    if isinstance(outcome, Accepted) and outcome.sighted:
+        return "Accepted: the answer was lost, but Plivo's list shows the call to"
+    return _HEADLINES[type(outcome)]
 
 
 def _details(outcome: Outcome) -> str:
@@ -168,4 +202,11 @@ def _advice(outcome: Outcome) -> str:
             return "Correct what was refused; the same again is refused again."
         case NotSent():
             return "It is safe to send it again."
-    return "Don't send it again before you know: ask the agent or look in Plivo's logs."
+    looked = getattr(outcome, "looked", 0)
+    unseen = (
+        "Its call was looked for and not seen, which proves nothing. " if looked else ""
+    )
+    return (
+        f"{unseen}Don't send it again before you know: ask the agent or look in Plivo's"
+        " logs."
+    )

@@ -11,7 +11,8 @@ import pytest
 
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit
-from aiophlo.simulator import Simulator
+from aiophlo.simulator import Fault, Simulator
+from aiophlo.simulator.event_poster import OUR_NUMBER
 
 NUMBER = "+14155550123"
 COMMAND = (
@@ -166,3 +167,39 @@ async def test_transfer_goes_on_without_its_terminal_when_asked_to(
     out, _ = await process.communicate()
     assert process.returncode == Exit.ACCEPTED
     assert json.loads(out)["verdict"] == "accepted"
+
+
+async def test_lost_answer_is_looked_for_on_request(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who tries it by hand wants to know, too."""
+    look = ("--look", "--caller-id", OUR_NUMBER)
+    simulator.fault_next(Fault.DROP_AFTER_READ)
+    assert await run(*look) == Exit.ACCEPTED
+    out = capsys.readouterr().out
+    assert "Plivo's list shows the call to …23" in out
+    assert NUMBER not in out
+    simulator.call_list.reset()  # two calls would be no proof
+    simulator.fault_next(Fault.DROP_AFTER_READ)
+    assert await run(*look, "--json") == Exit.ACCEPTED
+    fields = json.loads(capsys.readouterr().out)
+    assert (fields["verdict"], fields["sighted"]) == ("accepted", True)
+
+
+async def test_call_that_is_not_seen_stays_in_doubt(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unseen is no licence to send it again."""
+    simulator.fault_next(Fault.DROP_AFTER_READ)
+    simulator.answer_next(403, action="list_calls", times=None)
+    assert await run("--look", "--caller-id", OUR_NUMBER) == Exit.IN_DOUBT
+    assert "not seen, which proves nothing" in capsys.readouterr().out
+
+
+async def test_caller_id_without_a_look_is_refused(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would do nothing."""
+    assert await run("--caller-id", OUR_NUMBER) == Exit.UNUSABLE
+    assert "expected --look with it" in capsys.readouterr().err
+    assert simulator.ledger.received == 0

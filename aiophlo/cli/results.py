@@ -14,7 +14,7 @@ from typing import Final
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.terminal_text import harmless, harmless_id
 from aiophlo.journal.private_files import create_private, stat_own
-from aiophlo.model.outcomes import Outcome, reason_of
+from aiophlo.model.outcomes import Outcome, why_of
 
 FIELDS: Final = (
     *("key", "verdict", "reason", "status", "api_id", "attempts", "seconds", "error"),
@@ -34,11 +34,10 @@ _ENOUGH = 1 << 16  # bytes that are written without waiting for more
 
 def result_of(outcome: Outcome) -> Result:
     """Return an outcome as a row of results, its texts safe to show."""
-    reason = reason_of(outcome)
     return (
         outcome.action.key or "",
         outcome.verdict,
-        None if reason is None else str(reason),
+        why_of(outcome),
         outcome.status,
         harmless_id(outcome.api_id),
         outcome.attempts,

@@ -97,9 +97,9 @@ def transfer(
         outcome = asyncio.run(_send(pool, action, send_within=send_within, look=look))
     except KeyboardInterrupt:
         if note.outcome is not None:
-            _report(note.outcome, as_json=as_json, look=look)
+            _report(note.outcome, as_json=as_json)
         return Exit.INTERRUPTED
-    _report(outcome, as_json=as_json, look=look)
+    _report(outcome, as_json=as_json)
     return exit_of([outcome.verdict])
 
 
@@ -147,11 +147,9 @@ def _show_request(action: WarmTransfer, endpoint: Endpoint, *, as_json: bool) ->
     )
 
 
-def _report(outcome: Outcome, *, as_json: bool, look: bool) -> None:
+def _report(outcome: Outcome, *, as_json: bool) -> None:
     lines = _lines(outcome)
     fields = dict(zip(FIELDS[1:], result_of(outcome)[1:], strict=True))  # but its key
-    if look:
-        fields["sighted"] = isinstance(outcome, Accepted) and outcome.sighted
     if not (say_json(fields) if as_json else say(*lines)):
         why = f"aiophlo: standard output can't be written: {output_failure()}"
         say_error(why, *lines)

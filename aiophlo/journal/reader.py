@@ -60,7 +60,8 @@ class JournalRecord:
         kind: The action's class.
         address: Whom it dials or is about, masked; None if nobody.
         verdict: One of the four, or None: begun, and no outcome yet.
-        reason: Why it was not sent or is in doubt.
+        reason: Why it was not sent or is in doubt; `sighted` if it was accepted since
+            a look has shown its call.
         status: HTTP status of the answer that decided.
         api_id: Plivo's id of the request.
         error: What went wrong, masked.
@@ -105,7 +106,7 @@ class JournalReport:
 
     Attributes:
         verdicts: How many keys have each of the four verdicts.
-        reasons: How many keys have each reason that occurs.
+        reasons: How many keys have each reason that occurs, `sighted` among them.
         open: How many were begun and have no outcome: in flight while a
             runner is at work, in doubt once it is gone.
         first_at: Unix time of the first intent; None in an empty journal.

@@ -7,6 +7,7 @@ import attrs
 from aiophlo.journal.reader import KnownRow
 from aiophlo.model.actions import Action, DialAction, MemberAction
 from aiophlo.model.outcomes import (
+    SIGHTED,
     Accepted,
     InDoubt,
     NotSent,
@@ -14,7 +15,7 @@ from aiophlo.model.outcomes import (
     Reason,
     Rejected,
     combine,
-    reason_of,
+    why_of,
 )
 from aiophlo.model.redaction import mask, mask_id, mask_text
 
@@ -37,7 +38,7 @@ def settled_values(outcome: Outcome) -> tuple[object, ...]:
     """Return an outcome as its row has it, from `verdict` to `seconds`."""
     return (
         outcome.verdict,
-        reason_of(outcome),
+        why_of(outcome),
         outcome.status,
         None if outcome.api_id is None else _clean(mask_id(outcome.api_id)),
         None if outcome.error is None else _clean(mask_text(outcome.error)),
@@ -57,7 +58,7 @@ def outcome_of(known: KnownRow, action: Action) -> Outcome:
         "error": known.error,
     }
     if known.verdict == Accepted.verdict:
-        return Accepted(**facts)
+        return Accepted(sighted=known.reason == SIGHTED, **facts)
     if known.verdict == Rejected.verdict:
         return Rejected(**facts)
     if known.verdict == NotSent.verdict:

@@ -168,6 +168,8 @@ class InDoubt(_Outcome):
     looked: int = 0
 
 
+SIGHTED: Final = "sighted"  # in a journal or a file of results
+
 # A union and not their base: a type checker sees when `match` forgets one.
 Outcome: TypeAlias = Accepted | Rejected | NotSent | InDoubt
 VERDICTS: Final = tuple(kind.verdict for kind in (Accepted, Rejected, NotSent, InDoubt))
@@ -176,6 +178,17 @@ VERDICTS: Final = tuple(kind.verdict for kind in (Accepted, Rejected, NotSent, I
 def reason_of(outcome: Outcome) -> Reason | None:
     """Return why an action was not sent or is in doubt; None if it is neither."""
     return outcome.reason if isinstance(outcome, NotSent | InDoubt) else None
+
+
+def why_of(outcome: Outcome) -> str | None:
+    """Return what a journal and a file of results have for a reason.
+
+    That is `reason_of`, and `SIGHTED` where a look has shown that it is accepted.
+    """
+    if isinstance(outcome, Accepted):
+        return SIGHTED if outcome.sighted else None
+    reason = reason_of(outcome)
+    return None if reason is None else str(reason)
 
 
 def combine(earlier: Outcome | None, latest: Outcome) -> Outcome:

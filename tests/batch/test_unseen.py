@@ -85,9 +85,22 @@ async def test_seen_is_accepted_and_unseen_is_sent_again(
     assert simulator.ledger.dials(to=address(2)) == 1
     with Journal.read(path) as reader:
         assert reader.report().verdicts["accepted"] == 2
+        assert reader.report().reasons == {"sighted": 1}
         seen, sent = reader.outcomes()
     assert seen.intended_at < time.time() - LONG_AGO / 2, "it stays as it was"
     assert sent.intended_at > time.time() - LONG_AGO / 2
+
+
+async def test_what_was_seen_is_known_to_have_been_seen(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plivo never said yes to it: who counts its answers must be able to tell."""
+    path = tmp_path / "j.db"
+    async with pool_of(simulator) as pool:
+        await lose(pool, simulator, path, monkeypatch)
+        await run(pool, path, 1, 2, include_in_doubt="unseen")
+        again = await run(pool, path, 1, 2)
+    assert [getattr(outcome, "sighted", None) for outcome in again] == [True, False]
 
 
 async def test_recalled_doubt_knows_when_it_left(

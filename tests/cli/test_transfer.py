@@ -183,7 +183,7 @@ async def test_lost_answer_is_looked_for_on_request(
     simulator.fault_next(Fault.DROP_AFTER_READ)
     assert await run(*look, "--json") == Exit.ACCEPTED
     fields = json.loads(capsys.readouterr().out)
-    assert (fields["verdict"], fields["sighted"]) == ("accepted", True)
+    assert (fields["verdict"], fields["reason"]) == ("accepted", "sighted")
 
 
 async def test_call_that_is_not_seen_stays_in_doubt(

@@ -32,6 +32,4 @@ class Unseen:
         if self.now() - doubt.left_at < self.after:
             return doubt
         sighting = await self.look(doubt, account)
-        if sighting.complete and not sighting.candidates:
-            return None
-        return sighting.outcome
+        return None if sighting.nothing_listed else sighting.outcome

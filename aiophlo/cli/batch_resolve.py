@@ -232,7 +232,7 @@ class _Doubts:
             resolved.accepted += 1
             return
         journal.release(key)
-        if sighting.complete and not sighting.candidates:
+        if sighting.nothing_listed:
             resolved.unseen += 1
         else:
             resolved.unclear += 1

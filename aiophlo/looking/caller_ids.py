@@ -19,7 +19,8 @@ from aiophlo.looking.recent_dials import MadeDial, RecentDials
 _SAMPLES: Final = 6  # dials that are looked at for one node
 _MOST_SAMPLES: Final = 18  # where these don't agree
 _SHARE: Final = 0.7  # of them that must be called from the same number
-_RETRY: Final = 5.0  # seconds until the next try, where there were too few
+_ALONE: Final = 0.5  # of them in which no other number may call, too
+_RETRY: Final = 1.0  # seconds until the next try, where there were too few
 
 Node = tuple[str, str]
 Read = Callable[[MadeDial], Awaitable[Reading]]
@@ -32,14 +33,18 @@ class _Learned:
     Attributes:
         numbers: What its dials call from; empty while that isn't known.
         votes: How many of the dials looked at were called from each number.
+        alone: How many of them from no other.
         sampled: Dials that were looked at and had a call.
-        not_before: Loop time of the next try.
+        busy: Some are being looked at.
+        not_before: Unix time of the next try.
     """
 
     numbers: frozenset[str] = frozenset()
     votes: Counter[str] = attrs.field(factory=Counter)
+    alone: Counter[str] = attrs.field(factory=Counter)
     sampled: int = 0
     tried: set[float] = attrs.field(factory=set)
+    busy: bool = False
     not_before: float = -math.inf
 
 
@@ -95,8 +100,21 @@ class CallerIds:
         learned = self._by_node.setdefault(node, _Learned())
         if self.known(node) or learned.sampled >= _MOST_SAMPLES:
             return
-        if self._now() < learned.not_before:
+        if learned.busy or self._now() < learned.not_before:
             return
+        learned.busy = True  # others needn't, too
+        try:
+            await self._learn(node, learned, read, samples)
+        finally:
+            learned.busy = False
+
+    async def _learn(
+        self,
+        node: Node,
+        learned: _Learned,
+        read: Read,
+        samples: Iterable[MadeDial] | None,
+    ) -> None:
         dials = self._recent.made_by(node) if samples is None else samples
         wanted = learned.sampled + _SAMPLES
         for dial in dials:
@@ -106,8 +124,8 @@ class CallerIds:
                 continue
             learned.tried.add(dial.left_at)
             if self._is_alone(dial):
-                learned.not_before = self._now() + _RETRY  # others needn't, too
                 await self._sample(learned, dial, read)
+                learned.not_before = self._now() + _RETRY
         if learned.sampled >= _SAMPLES:
             learned.numbers = _agreed(learned)
 
@@ -132,10 +150,14 @@ class CallerIds:
         if numbers and reading.complete:
             learned.sampled += 1
             learned.votes.update(numbers)
+            if len(numbers) == 1:
+                learned.alone.update(numbers)
 
 
 def _agreed(learned: _Learned) -> frozenset[str]:
     """Return the number that is behind nearly all of the dials, if there is one."""
     least = _SHARE * learned.sampled
     often = [number for number, votes in learned.votes.items() if votes >= least]
-    return frozenset(often) if len(often) == 1 else frozenset()
+    if len(often) != 1 or learned.alone[often[0]] < _ALONE * learned.sampled:
+        return frozenset()
+    return frozenset(often)

@@ -280,9 +280,10 @@ class _Search:
                 state=CallState.UNSEEN,
                 outcome=outcome,
                 candidates=number,
+                others=found.others,
                 complete=complete,
             )
-        return _seen(found.proof, self._accepted(), number, complete=complete)
+        return _seen(found, found.proof, self._accepted(), complete=complete)
 
     def _accepted(self) -> Accepted:
         doubt = self._outcome
@@ -298,7 +299,7 @@ class _Search:
 
 
 def _seen(
-    record: CallRecord, accepted: Accepted, candidates: int, *, complete: bool
+    found: Match, record: CallRecord, accepted: Accepted, *, complete: bool
 ) -> Sighting:
     return Sighting(
         state=record.state,
@@ -309,7 +310,8 @@ def _seen(
         ended_at=record.ended_at,
         hangup_cause=record.hangup_cause,
         hangup_code=record.hangup_code,
-        candidates=candidates,
+        candidates=len(found.candidates),
+        others=found.others,
         complete=complete,
     )
 

@@ -22,6 +22,7 @@ _BEFORE: Final = 2.0  # seconds: times are whole seconds, clocks a second apart
 _AFTER: Final = 3.0  # seconds from the request's arrival to the call's beginning
 LONGEST: Final = 13.0  # seconds for which a request may have been on its way
 LAG: Final = 4.0  # seconds by which a call's beginning or end may be listed late
+_LATER: Final = 60.0  # seconds for which Plivo may keep a dial in its queue
 _ORDER: Final = {state: number for number, state in enumerate(CallState)}
 
 
@@ -72,10 +73,13 @@ class Match:
     Attributes:
         candidates: The calls that could be it.
         proof: The one that it is, if that is certain.
+        others: How many more go out to the phone from other numbers, or some while
+            later. Unless there are none, nobody can say that it wasn't rung.
     """
 
     candidates: tuple[CallRecord, ...]
     proof: CallRecord | None = None
+    others: int = 0
 
 
 def match(
@@ -98,12 +102,16 @@ def match(
         alone: No other dial to the same phone was sent at the same time.
     """
     found: dict[str, CallRecord] = {}
+    others: set[str] = set()
+    later = Window(window.begin, window.end + _LATER)
     for record in records:
         if not (record.is_outbound and record.is_to(to)):
             continue
-        if caller_ids and not record.is_from_one_of(caller_ids):
+        if not later.may_hold(record.began_at):
             continue
-        if not window.may_hold(record.began_at):
+        own = not caller_ids or record.is_from_one_of(caller_ids)
+        if not (own and window.may_hold(record.began_at)):
+            others.add(record.call_uuid)
             continue
         known = found.get(record.call_uuid)
         if known is None or _ORDER[known.state] < _ORDER[record.state]:
@@ -111,8 +119,8 @@ def match(
     candidates = tuple(found.values())
     certain = alone and (complete or bool(caller_ids))
     if certain and len(candidates) == 1 and _is_proof(candidates[0], to):
-        return Match(candidates, candidates[0])
-    return Match(candidates)
+        return Match(candidates, candidates[0], others=len(others))
+    return Match(candidates, others=len(others))
 
 
 def _is_proof(record: CallRecord, to: str) -> bool:

@@ -35,6 +35,8 @@ class Sighting:
         hangup_cause: Why it ended, in Plivo's words.
         hangup_code: Plivo's number for that.
         candidates: How many calls could be the dial's. Two are no proof.
+        others: How many more went out to its phone at that time from other numbers,
+            or up to a minute later.
         complete: The lists were read to their end, late enough, and often enough for
             all that they would show. Only then unseen says anything: that it
             wasn't listed.
@@ -55,7 +57,13 @@ class Sighting:
     hangup_cause: str | None = None
     hangup_code: int | None = None
     candidates: int = 0
+    others: int = 0
     complete: bool = True
+
+    @property
+    def nothing_listed(self) -> bool:
+        """Whether lists that were read whole show no call that could be the dial's."""
+        return self.complete and not (self.candidates or self.others)
 
     @property
     def seen(self) -> bool:

@@ -148,6 +148,18 @@ async def test_what_is_not_surely_unseen_stays_in_doubt(
         assert all(r.intended_at < time.time() - 300 for r in reader.outcomes())
 
 
+async def test_call_from_a_number_nobody_knew_of_is_not_rung_again(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's number was changed last week, and the settings weren't."""
+    path = tmp_path / "j.db"
+    async with pool_of(simulator, caller_ids=["+14155550777"]) as pool:
+        await lose(pool, simulator, path, monkeypatch)
+        [outcome] = await run(pool, path, 1, include_in_doubt="unseen")
+    assert outcome.verdict == "in_doubt"
+    assert simulator.ledger.dials(to=address(1)) == 1
+
+
 async def test_doubts_that_are_kept_stop_no_batch(
     simulator: Simulator, tmp_path: Path
 ) -> None:

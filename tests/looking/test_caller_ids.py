@@ -93,6 +93,15 @@ async def test_two_numbers_behind_all_dials_teach_nothing() -> None:
     assert await office.learn() == frozenset()
 
 
+async def test_number_that_never_calls_alone_is_not_learned() -> None:
+    """A dialler calls all the same phones, while ours use the customer's number."""
+    office = Office()
+    for number in range(40):
+        office.dial(OTHERS, f"1415666{number:04}")
+    for _ in range(10):
+        assert await office.learn() == frozenset()
+
+
 async def test_too_few_dials_teach_nothing_yet() -> None:
     """Five in a row may be chance."""
     office = Office()

@@ -77,7 +77,7 @@ def test_call_that_does_not_fit_is_no_candidate(changed: dict[str, Any]) -> None
     """Never by number alone."""
     other = attrs.evolve(RECORD, call_uuid="b", **changed)
     ids = frozenset({OURS})
-    assert judge(other, caller_ids=ids) == Match(())
+    assert judge(other, caller_ids=ids).candidates == ()
     assert judge(other, RECORD, caller_ids=ids).proof == RECORD
 
 
@@ -93,6 +93,18 @@ def test_call_that_fits_proves_nothing_where_there_is_a_doubt_about_it() -> None
     ids = frozenset({OURS})
     assert judge(RECORD, other, caller_ids=ids).proof is None
     assert judge(RECORD, alone=False, caller_ids=ids).proof is None
+
+
+def test_calls_that_are_not_taken_for_it_are_counted() -> None:
+    """Its own may be among them: from an unknown number, or queued by Plivo."""
+    ids = frozenset({OURS})
+    foreign = attrs.evolve(RECORD, call_uuid="b", from_="14155550199")
+    late = attrs.evolve(RECORD, call_uuid="c", began_at=LEFT_AT + 60.0)
+    hour_later = attrs.evolve(late, call_uuid="d", began_at=LEFT_AT + 3_600.0)
+    inbound = attrs.evolve(RECORD, call_uuid="e", is_outbound=False)
+    found = judge(foreign, foreign, late, hour_later, inbound, caller_ids=ids)
+    assert (found.candidates, found.others) == ((), 2)
+    assert judge(RECORD, caller_ids=ids).others == 0
 
 
 def test_call_in_two_lists_is_one_call() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SHARED = "postgresql:"
 _IS_SHARED = re.compile(r"postgresql:(?!//)")
 # A slip that made a file would send to everybody again.
-_LIKE_SHARED = re.compile(r"[a-z]*(pos?t?gr?es|pg|psql)[a-z]*:", re.IGNORECASE)
+_LIKE_SHARED = re.compile(r"[a-z]*(pos?t?gr?es|pg|psql)[a-z]*:(//)?", re.IGNORECASE)
 
 
 class JournalPlace(Protocol):
@@ -191,11 +191,13 @@ def place_of(
     """
     if journal is None:
         return None
-    if _LIKE_SHARED.match(journal) and not _IS_SHARED.match(journal):
+    slip = _LIKE_SHARED.match(journal)
+    if slip and not _IS_SHARED.match(journal):
         raise UnusableError(
-            "--journal: expected postgresql: and a name, such as"
-            " postgresql:nightly-2026-11-28 (where the database is, --postgres-url or"
-            f" {URL_VARIABLE} says); or a file's path, begun by ./ if it looks so"
+            "--journal: expected postgresql: and a name, such as postgresql:nightly-28,"
+            f" got one that begins with {slip[0]} (where the database is,"
+            f" --postgres-url or {URL_VARIABLE} says); or a file's path, begun by ./ if"
+            " it looks so"
         )
     if not journal.startswith(_SHARED):
         return FilePlace(Path(journal))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 
 import attrs
@@ -33,6 +34,30 @@ class Sight:
     requests: int
     in_flight: int
     refused_429: int
+
+
+@attrs.frozen
+class Speeds:
+    """How fast requests leave, and how fast rows get their outcomes."""
+
+    _requests: Speed = attrs.field(factory=Speed)
+    _rows: Speed = attrs.field(factory=Speed)
+
+    def at(self, now: float, sight: Sight, quota: Quota | None) -> tuple[float, float]:
+        """Return this runner's requests per second, and all runners' rows per second.
+
+        Other runners of the journal settle rows, too, all within one quota. Rows above
+        it were settled before, and say nothing of those that are left.
+
+        Args:
+            now: A time in seconds.
+            sight: What was seen then.
+            quota: What all send within; None for no limit.
+        """
+        requests = self._requests.at(now, sight.requests)
+        rows = self._rows.at(now, sight.done)
+        most = 1 / quota.interval if quota else math.inf
+        return requests, max(requests, min(rows, most))
 
 
 def look_at(totals: Totals, pool: SessionPool) -> Callable[[], Sight]:
@@ -78,24 +103,26 @@ async def _live(
         redirect_stdout=False,  # rows go where they were sent, not to this console
         redirect_stderr=False,
     )
-    speed = Speed()
+    speeds = Speeds()
     with progress:
         task = progress.add_task("", total=total)
         try:
             while True:
-                _update(progress, task, look(), speed, quota)
+                _update(progress, task, look(), speeds, quota)
                 await asyncio.sleep(LIVE_EVERY)
         finally:
-            _update(progress, task, look(), speed, quota)
+            _update(progress, task, look(), speeds, quota)
 
 
 def _update(
-    progress: Progress, task: TaskID, sight: Sight, speed: Speed, quota: Quota | None
+    progress: Progress, task: TaskID, sight: Sight, speeds: Speeds, quota: Quota | None
 ) -> None:
     progress.update(
         task,
         completed=sight.done,
-        description=describe(sight, speed, quota, int(progress.tasks[task].total or 0)),
+        description=describe(
+            sight, speeds, quota, int(progress.tasks[task].total or 0)
+        ),
     )
     progress.refresh()
 
@@ -103,22 +130,23 @@ def _update(
 async def _plain(
     look: Callable[[], Sight], total: int, quota: Quota | None, console: Console
 ) -> None:
-    speed = Speed()
-    describe(look(), speed, quota, total)  # the rate counts from here
+    speeds = Speeds()
+    describe(look(), speeds, quota, total)  # the rate counts from here
     while True:
         await asyncio.sleep(PLAIN_EVERY)
         sight = look()
-        line = f"{sight.done}/{total} {describe(sight, speed, quota, total)}"
+        line = f"{sight.done}/{total} {describe(sight, speeds, quota, total)}"
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def describe(sight: Sight, speed: Speed, quota: Quota | None, total: int) -> str:
+def describe(sight: Sight, speeds: Speeds, quota: Quota | None, total: int) -> str:
     """Return a look in words; the rate is the one over the last few seconds."""
-    rate = speed.at(asyncio.get_running_loop().time(), sight.requests)
+    now = asyncio.get_running_loop().time()
+    rate, pace = speeds.at(now, sight, quota)
     limit = f"{1 / quota.interval:.1f}/s" if quota else "no limit"
     left = total - sight.done
     return (
         f"{rate:.1f}/s of {limit},"
         f" {sight.in_flight} in flight, {sight.refused_429} refused (429)"
-        + (f", {duration(left / rate)} left" if left and rate else "")
+        + (f", {duration(left / pace)} left" if left and pace else "")
     )

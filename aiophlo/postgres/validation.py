@@ -4,11 +4,13 @@ import re
 from typing import Final
 
 from aiophlo.errors import InvalidInputError
+from aiophlo.model.redaction import describe_value
 from aiophlo.model.validation import check_seconds
 
 SHORTEST_LEASE: Final = 3.0  # seconds: it is looked after once a second
 _NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _JOURNAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_NOT_IN_JOURNAL: Final = re.compile(r"^[._:-]|[^A-Za-z0-9._:-]")
 _SHORTEST_SECRET: Final = 16
 _URL: Final = re.compile(r"postgres(ql)?://\S+|\w+ ?=.+")
 
@@ -52,11 +54,21 @@ def check_journal_name(value: str) -> str:
     """
     if not isinstance(value, str) or not _JOURNAL.fullmatch(value):
         message = (
-            "name: expected letters, digits and . _ : -, such as nightly-2026-11-28,"
-            " at most 100 of them"
+            "name: expected letters, digits and . _ : -, such as nightly-28, at most"
+            f" 100 of them, the first a letter or digit; got {_slip_in(value)}"
         )
         raise InvalidInputError(message, field="name")
     return value
+
+
+def _slip_in(name: object) -> str:
+    """Say what is wrong with a name; no more of it is shown: it may hold a number."""
+    if not isinstance(name, str):
+        return describe_value(name)
+    wrong = _NOT_IN_JOURNAL.search(name)
+    if wrong is not None:
+        return f"{wrong[0]!a} as character {wrong.start() + 1}"
+    return f"{len(name)} characters"
 
 
 def check_share(value: float, field: str) -> float:

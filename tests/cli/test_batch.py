@@ -13,8 +13,7 @@ from aiophlo.cli import main
 from aiophlo.cli.batch_text import plan
 from aiophlo.cli.earlier_results import read_results as read_results_of
 from aiophlo.cli.exit_codes import Exit
-from aiophlo.cli.progress import Sight, describe
-from aiophlo.cli.stats import Speed
+from aiophlo.cli.progress import Sight, Speeds, describe
 from aiophlo.cli.terminal_text import duration
 from aiophlo.journal.journal import Journal
 from aiophlo.model.accounts import Quota
@@ -692,10 +691,30 @@ async def test_plan_is_not_told_when_another_runner_has_the_journal(
 
 async def test_rate_shown_is_that_of_requests() -> None:
     """Rows that are stopped, or settled before, would read as a broken quota."""
-    speed = Speed()
+    speeds = Speeds()
     sights = [Sight(done=n, requests=60, in_flight=0, refused_429=0) for n in (0, 900)]
-    told = [describe(sight, speed, Quota(300), 1_000) for sight in sights]
+    told = [describe(sight, speeds, Quota(300), 1_000) for sight in sights]
     assert all(text.startswith("0.0/s of 59.2/s") for text in told)
+
+
+@pytest.mark.parametrize(
+    ("done", "left"),
+    [
+        pytest.param(40, 40.0, id="another runner settles as many"),
+        pytest.param(20, 20.0, id="alone"),
+        pytest.param(0, 20.0, id="answers are slow"),
+        pytest.param(9_000, 59.2, id="settled before"),
+    ],
+)
+def test_what_is_left_counts_the_rows_of_other_runners(done: int, left: float) -> None:
+    """Two on one journal foretold twice the time that the batch took."""
+    speeds, quota = Speeds(), Quota(300)
+    before = Sight(done=0, requests=0, in_flight=0, refused_429=0)
+    speeds.at(0.0, before, quota)
+    sight = Sight(done=done, requests=20, in_flight=0, refused_429=0)
+    rate, pace = speeds.at(1.0, sight, quota)
+    assert rate == pytest.approx(20.0)
+    assert pace == pytest.approx(left, abs=0.1)
 
 
 async def test_batch_is_refused_where_it_can_remember_nothing(
@@ -712,11 +731,24 @@ async def test_batch_is_refused_where_it_can_remember_nothing(
 
 
 @pytest.mark.parametrize(
-    "journal",
-    ["postgres:e3", "Postgresql:e4", "pg:x", "postgresql://user@host/db", "PSQL:x"],
+    ("journal", "told"),
+    [
+        ("postgres:e3", "begins with postgres: "),
+        ("Postgresql:e4", "begins with Postgresql: "),
+        ("pg:x", "begins with pg: "),
+        ("postgresql://user@host/db", "begins with postgresql:// "),
+        ("PSQL:x", "such as postgresql:nightly-28, got one that begins with PSQL: "),
+        ("postgresql:of 2026-11-28", "such as nightly-28, at most"),
+        ("postgresql:of 2026-11-28", "got ' ' as character 3"),
+        ("postgresql:-2026", "the first a letter or digit; got '-' as character 1"),
+        ("postgresql:nuit-d'été", 'got "\'" as character 7'),
+        (f"postgresql:{'n' * 101}", "got 101 characters"),
+        ("postgresql:", "got 0 characters"),
+    ],
 )
 def test_slip_in_the_name_of_a_shared_journal_makes_no_file(
     journal: str,
+    told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -728,9 +760,9 @@ def test_slip_in_the_name_of_a_shared_journal_makes_no_file(
     code = main(
         [
             *("batch", str(rows), "--phlo-id", "p", "--node-id", "n"),
-            *("--journal", journal),
+            *("--journal", journal, "--postgres-url", "postgresql://127.0.0.1:1/x"),
         ]
     )
     assert code == Exit.UNUSABLE
-    assert "expected postgresql: and a name" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "tmp"}

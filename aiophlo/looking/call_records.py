@@ -1,4 +1,4 @@
-"""Reads what Plivo's list of calls says of one call. Pure, and total."""
+"""Parses one record of Plivo's list of calls. Pure, and total."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

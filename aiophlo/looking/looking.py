@@ -1,4 +1,4 @@
-"""What a pool looks with: its looker, and what sends to the Voice API per account."""
+"""A pool's looker, with one sender to the Voice API per account."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, TypeGuard

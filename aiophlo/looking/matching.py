@@ -1,4 +1,4 @@
-"""Which of the calls that Plivo lists is a dial's own, if that is certain. Pure.
+"""Matches a dial to its own one of the listed calls, if that is certain. Pure.
 
 By number alone nothing is proved: others call the same phone. A call is a candidate if
 it goes out, to the address that was dialled, from one of the caller ids where these are

@@ -1,4 +1,4 @@
-"""Remembers whom the pool has dialled lately, so that calls aren't confused."""
+"""Remembers a pool's recent dials, so that none is taken for another."""
 
 import math
 import time

@@ -320,7 +320,7 @@ class BatchLink:
             self._fail(f"its database is away: {error}")
 
     def _fail(self, why: str) -> None:
-        """Refuse whoever waits, and will; outcomes are tried until it is closed."""
+        """Refuse waiting and later intents; outcomes are retried until it is closed."""
         if self._failure is None:
             self._failure = f"journal {self._name}: {why}"
         block, self._next = self._next, _Block()

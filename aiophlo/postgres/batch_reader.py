@@ -1,4 +1,4 @@
-"""Reads a batch's memory in Postgres, from any machine; what it asks, it waits for."""
+"""Reads a batch's journal in Postgres, from any machine; its queries block."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Names for parties that only who has the account's token can make, or guess."""
+"""Keyed hashes of parties: nobody without the account's token can make or guess one."""
 
 import hashlib
 from collections.abc import Iterable

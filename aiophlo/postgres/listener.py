@@ -1,4 +1,4 @@
-"""What other pools tell this one; and, by a lock that it holds, that this one lives."""
+"""Listens to the other pools, and holds the advisory lock that says: this one lives."""
 
 import asyncio
 import json

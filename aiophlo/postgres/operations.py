@@ -1,4 +1,4 @@
-"""What a pool asks of the database: in blocks, in order, over one connection.
+"""A pool's operations on the database: in blocks, in order, over one connection.
 
 What is asked in one turn of the event loop goes out in one statement, and so does what
 is asked while a statement is under way. What nobody waits for waits for company.

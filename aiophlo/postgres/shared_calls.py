@@ -53,7 +53,7 @@ class CallDigests:
 
     @classmethod
     def of(cls, accounts: Collection[Account], secret: str | None) -> "CallDigests":
-        """Return those of a secret, or else of all tokens of a pool."""
+        """Return the digests keyed by a secret, or else by all tokens of a pool."""
         tokens = sorted(account.auth_token for account in accounts)
         text = "\0".join(tokens) if secret is None else secret
         return cls(hashlib.sha256(_encoded(f"calls\0{text}")).digest())

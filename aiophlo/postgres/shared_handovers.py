@@ -112,7 +112,7 @@ class PostgresHandovers:
         return self._lease(handover, epoch=1, until=-UNCLAIMED)
 
     def adopt(self, handover: OpenHandover) -> PostgresLease:
-        """Return the lease of one whose process is known to have died."""
+        """Return the lease of a handover whose process is known to have died."""
         age = time.time() - handover.began_at
         return self._lease(
             handover,

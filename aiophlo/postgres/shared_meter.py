@@ -203,7 +203,7 @@ class SharedMeter:
         return recovered(self._pace, now - self._pace_at)
 
     def want(self, now: float, waiting: Sequence[int], coming: Sequence[int]) -> None:
-        """Book for those who wait, as far as that is due."""
+        """Book slots for the actions that wait, as far as that is due."""
         if self._alone is not None or now < self._not_before:
             return
         urgent = waiting[Lane.URGENT] + coming[Lane.URGENT]

@@ -1,4 +1,4 @@
-"""Who may see a wallboard: this machine, or whoever has its token. Pure."""
+"""Access to a wallboard: from this machine, or with its token. Pure."""
 
 import hashlib
 import hmac

@@ -1,7 +1,7 @@
-"""One snapshot a second for all who watch, made once, and none where nobody does.
+"""Makes one snapshot a second for all browsers that watch, and none where none does.
 
-Whoever reads slowly gets the newest one when it is done with the last: nothing piles
-up, and nobody waits for anybody.
+A slow reader gets the newest one when it is done with the last: nothing piles up, and
+no browser waits for another.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class TooManyError(Exception):
 
 
 class _Watcher:
-    """Who watches: the newest snapshot that it has not had yet."""
+    """A browser that watches: the newest snapshot that it has not had yet."""
 
     def __init__(self) -> None:
         self.newest: bytes | None = None

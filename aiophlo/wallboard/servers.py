@@ -1,4 +1,4 @@
-"""What carries requests to a wallboard: aiohttp, and any ASGI server."""
+"""Adapters of a wallboard: for aiohttp, and for any ASGI server."""
 
 import asyncio
 import contextlib

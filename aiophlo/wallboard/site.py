@@ -1,4 +1,4 @@
-"""What is answered to which request: the page's three files, and the snapshots."""
+"""The routes of a wallboard: the page's three files, and the snapshots."""
 
 import functools
 from collections.abc import Mapping

@@ -274,6 +274,20 @@ def _quantiles(ascending: Sequence[float]) -> str:
     return f"p50 {half:.2f} s, p99 {most:.2f} s"
 
 
+def _came_off(evidence: Evidence) -> Iterator[Line]:
+    """Tell how often agents got what they wanted, in the end."""
+    for what in ("transfers", "handovers"):
+        wanted = {one.call for one in evidence.asked if one.what == what}
+        got = {
+            one.call
+            for one in evidence.asked
+            if one.what == what and one.verdict == "accepted"
+        }
+        if wanted:
+            share = f"{len(got) / len(wanted):.1%}"
+            yield Line(f"of {len(wanted):,} calls, {what} that came off", share, None)
+
+
 def _campaign(evidence: Evidence) -> Iterator[Line]:
     """Judge rows of the campaign that have no outcome."""
     wrong = [f"…{row.to[-4:]}" for row in evidence.campaign if not row.verdict]
@@ -295,6 +309,7 @@ _JUDGES: Final[tuple[Callable[[Evidence], Iterator[Line]], ...]] = (
     _refused,
     _answered,
     _waits,
+    _came_off,
     _campaign,
     _faults,
 )

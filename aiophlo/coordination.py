@@ -210,6 +210,9 @@ class Lease(Protocol):
     async def look(self) -> Whereabouts:
         """Say where the customer is, now that the agent is known to be out."""
 
+    async def look_elsewhere(self) -> Whereabouts | None:
+        """Say where the customer is of an agent who is in a newer call; else None."""
+
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up: no other pool has anything left to do for the customer.
 

@@ -149,6 +149,12 @@ class Rescuer:
         if reason is not None:
             _tell_step(sender, handover, Phase.ON_HOLD, cause=reason)
             return reason
+        elsewhere = await lease.look_elsewhere()
+        if elsewhere is not None:  # an abort would end what they do in their newer call
+            seen = _SEEN.get(elsewhere, Recovery.UNKNOWN)
+            phase = _LAST.get(seen, Phase.ON_HOLD)
+            _tell_step(sender, handover, phase, cause="agent_elsewhere")
+            return seen
         rescued = _Rescued(self._within)
         self._registry.begin(rescued)
         self._registry.engage(handover.agent, rescued)

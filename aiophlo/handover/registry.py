@@ -60,6 +60,9 @@ class OwnLease:
         """Say where the customer is: without other pools nobody knows more."""
         return Whereabouts.UNKNOWN
 
+    async def look_elsewhere(self) -> None:
+        """Say nothing of newer calls: as above."""
+
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up."""
 

@@ -7,7 +7,9 @@ from what may be incomplete or unclear: an event that came a moment ago, one wit
 conversation, or two who were rung.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import attrs
@@ -70,6 +72,49 @@ def where_is_customer(
     if any(one.inside for one in before) and sum(one.inside for one in rung) == 1:
         return Whereabouts.WITH_PARTNER
     return Whereabouts.UNKNOWN
+
+
+def where_is_former_customer(
+    events: Iterable[CallEvent], agent: AbstractSet[str], *, began_at: float, now: float
+) -> Whereabouts | None:
+    """Say where the customer is whose agent is in a newer call by now.
+
+    Args:
+        events: As for `where_is_customer`, like all that follow.
+        agent: The agent's keys.
+        began_at: When the handover began.
+        now: The time.
+
+    Returns:
+        None if the agent may be in the handover's call.
+    """
+    events = list(events)
+    newer = _newer_calls(events, agent, began_at + SETTLED)
+    if not newer:
+        return None
+    older = [one for one in events if one.conference_uuid not in newer]
+    former = _latest_of(older, agent)
+    if former:  # they can't be in both, though nothing may have told of their leave
+        own = next(one for one in former if not agent.isdisjoint(one.keys))
+        moved_at = min(newer.values())
+        older.append(attrs.evolve(own, call_uuid="", left=True, at=moved_at))
+    return where_is_customer(older, agent, began_at=began_at, now=now)
+
+
+def _newer_calls(
+    events: Iterable[CallEvent], agent: AbstractSet[str], since: float
+) -> dict[str, float]:
+    """Return the conversations that the agent has joined since, and is in."""
+    conversations: defaultdict[str, list[CallEvent]] = defaultdict(list)
+    for one in events:
+        if one.conference_uuid and not agent.isdisjoint(one.keys):
+            conversations[one.conference_uuid].append(one)
+    return {
+        uuid: first
+        for uuid, told in conversations.items()
+        if (first := min(one.at for one in told)) > since
+        if any(call.inside for call in _calls(told))
+    }
 
 
 def _latest_of(events: Iterable[CallEvent], agent: Collection[str]) -> list[CallEvent]:

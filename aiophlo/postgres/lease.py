@@ -76,6 +76,13 @@ class Leases(Protocol):
             AwayError: The database can't be reached.
         """
 
+    async def look_elsewhere(self, agent: str, began_at: float) -> Whereabouts | None:
+        """Say the same of an agent who is in a newer call; None if none is told of.
+
+        Raises:
+            AwayError: The database can't be reached.
+        """
+
 
 class PostgresLease:
     """The lease of one handover, as `coordination.Lease`.
@@ -230,6 +237,16 @@ class PostgresLease:
             return await self._handovers.look(self.handover.agent, self._began_at)
         except AwayError:
             return Whereabouts.UNKNOWN
+
+    async def look_elsewhere(self) -> Whereabouts | None:
+        """Say where the customer is of an agent who is in a newer call; else None."""
+        if self._began_at is None:
+            return None
+        agent, began_at = self.handover.agent, self._began_at
+        try:
+            return await self._handovers.look_elsewhere(agent, began_at)
+        except AwayError:
+            return None
 
     def end(self, *, alarmed: bool = False) -> None:
         """Give it up, in the database as soon as it can be reached."""

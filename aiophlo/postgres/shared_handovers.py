@@ -18,10 +18,11 @@ from typing import Any, Final
 import attrs
 
 from aiophlo.coordination import TakeOver, Whereabouts
-from aiophlo.handover.whereabouts import where_is_customer
+from aiophlo.handover.whereabouts import where_is_customer, where_is_former_customer
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.address_matching import party_keys
+from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.keyed_hash import secret_of
@@ -144,14 +145,31 @@ class PostgresHandovers:
         Raises:
             AwayError: The database can't be reached.
         """
+        events, keys = await self._told(agent)
+        began, now = self._times(began_at)
+        return where_is_customer(events, keys, began_at=began, now=now)
+
+    async def look_elsewhere(self, agent: str, began_at: float) -> Whereabouts | None:
+        """Say the same of an agent who is in a newer call; None if none is told of.
+
+        Raises:
+            AwayError: The database can't be reached.
+        """
+        events, keys = await self._told(agent)
+        began, now = self._times(began_at)
+        return where_is_former_customer(events, keys, began_at=began, now=now)
+
+    async def _told(self, agent: str) -> tuple[list[CallEvent], set[str]]:
+        """Return what is told of calls, and the agent's keys in it."""
         now = asyncio.get_running_loop().time
         told = read_told(self.operations, self._digests.fingerprint)
-        return where_is_customer(
-            [unpacked(packed, now()) async for packed in told],
-            {self._digests.hide(key) for key in party_keys(agent)},
-            began_at=self._server_clock.to_loop(began_at),
-            now=now(),
-        )
+        events = [unpacked(packed, now()) async for packed in told]
+        return events, {self._digests.hide(key) for key in party_keys(agent)}
+
+    def _times(self, began_at: float) -> tuple[float, float]:
+        """Return when a handover began, and the time, by the loop's clock."""
+        now = asyncio.get_running_loop().time()
+        return self._server_clock.to_loop(began_at), now
 
     def stop_taking_over(self) -> None:
         """Take no more handovers over from other pools."""

@@ -504,3 +504,30 @@ async def test_events_count_only_where_the_agent_is_known_to_be_out(
     (found,) = await stage.pool.recover_handovers(journal)
     assert found.recovery is Recovery.BROUGHT_BACK
     assert stage.customer_is_with_agent
+
+
+@pytest.mark.parametrize(
+    ("whereabouts", "recovery", "alarms"),
+    [
+        (Whereabouts.OVER, Recovery.OVER, 0),
+        (Whereabouts.WITH_PARTNER, Recovery.WITH_PARTNER, 0),
+        (Whereabouts.UNKNOWN, Recovery.UNKNOWN, 1),
+    ],
+)
+async def test_nothing_is_sent_for_an_agent_who_is_in_a_newer_call(
+    stage: Stage,
+    journal: Journal,
+    whereabouts: Whereabouts,
+    recovery: Recovery,
+    alarms: int,
+) -> None:
+    """Plivo knows the agent alone: it would end the transfer of their newer call."""
+    shared = SharedLeases()
+    shared.elsewhere = whereabouts
+    stage.pool._handovers().shared = shared  # noqa: SLF001 -- as above
+    await crash(stage, journal)
+    received = stage.simulator.ledger.received
+    (found,) = await stage.pool.recover_handovers(journal)
+    assert found.recovery is recovery
+    assert stage.simulator.ledger.received == received
+    assert len(stage.alarms) == alarms

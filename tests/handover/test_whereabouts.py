@@ -7,7 +7,11 @@ import attrs
 import pytest
 
 from aiophlo.coordination import Whereabouts
-from aiophlo.handover.whereabouts import SETTLED, where_is_customer
+from aiophlo.handover.whereabouts import (
+    SETTLED,
+    where_is_customer,
+    where_is_former_customer,
+)
 from aiophlo.model.call_events import CallEvent
 
 BEGAN, NOW = 100.0, 120.0
@@ -151,3 +155,57 @@ def test_every_partial_course_that_ends_well_has_two_inside() -> None:
             assert len(inside) == 2
         elif found is Whereabouts.OVER:
             assert any(CUSTOMER in one.keys and one.left for one in told)
+
+
+def former(*events: CallEvent) -> Whereabouts | None:
+    """Say where the customer is of an agent who may be in a newer call."""
+    return where_is_former_customer(events, {AGENT}, began_at=BEGAN, now=NOW)
+
+
+def newer(event: CallEvent) -> CallEvent:
+    """Return the same, told of another conversation."""
+    call = f"newer {event.call_uuid}"
+    return attrs.evolve(event, call_uuid=call, conference_uuid="newer")
+
+
+NEWER = [
+    newer(joined(OTHER, 115.0, called_in=True)),
+    newer(joined(AGENT, 115.5)),
+]
+
+
+def test_agent_who_is_in_a_newer_call_has_left_the_older_one() -> None:
+    """An abort would cut off who is there to take over the newer customer."""
+    hung_up = left(CUSTOMER, 112.0)
+    assert former(*CONSULT[:2], hung_up, left(AGENT, 112.5), *NEWER) is Whereabouts.OVER
+    assert former(*CONSULT[:2], hung_up, *NEWER) is Whereabouts.OVER, "a leave was lost"
+    assert former(*COMPLETED, *NEWER) is Whereabouts.WITH_PARTNER
+
+
+def test_customer_of_an_agent_in_a_newer_call_may_be_alone() -> None:
+    """Then no abort can help them, and somebody has to be told."""
+    assert former(*CONSULT[:2], *NEWER) is UNKNOWN
+    assert former(*NEWER) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(CONSULT, id="there is no newer call"),
+        pytest.param([*COMPLETED, NEWER[0]], id="the agent isn't in it"),
+        pytest.param(
+            [*COMPLETED, *NEWER, newer(left(AGENT, 118.0))], id="the agent has left it"
+        ),
+        pytest.param(
+            [joined(CUSTOMER, 10.0), newer(joined(AGENT, BEGAN + SETTLED))],
+            id="it may be the handover's, whose event came late",
+        ),
+        pytest.param(
+            [attrs.evolve(one, conference_uuid="") for one in [*CONSULT, *NEWER]],
+            id="events name no conversation",
+        ),
+    ],
+)
+def test_agent_may_be_in_the_call_that_is_handed_over(events: list[CallEvent]) -> None:
+    """Its customer hears music until the abort."""
+    assert former(*events) is None

@@ -25,6 +25,7 @@ from aiophlo import (
     TakenOverError,
 )
 from aiophlo.coordination import Claim, Lease
+from aiophlo.handover.whereabouts import SETTLED
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
@@ -165,7 +166,7 @@ async def test_customer_is_brought_back_by_another_process_when_theirs_is_killed
 
 @asynccontextmanager
 async def events_elsewhere(
-    postgres: Postgres, namespace: str
+    postgres: Postgres, namespace: str, lease: float = LEASE
 ) -> AsyncIterator[tuple[Stage, Relay]]:
     """Give a call whose events go to another process than that which hands it over.
 
@@ -174,7 +175,7 @@ async def events_elsewhere(
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(Simulator(quota=None, strict=True))
         relay = await stack.enter_async_context(Relay(postgres.port))
-        here = PostgresCoordinator(relay.url, namespace=namespace, lease=LEASE)
+        here = PostgresCoordinator(relay.url, namespace=namespace, lease=lease)
         there = coordinator(postgres, namespace)
         pool = await stack.enter_async_context(pool_of(simulator, coordinator=here))
         await stack.enter_async_context(pool_of(simulator, coordinator=there))
@@ -206,6 +207,32 @@ async def test_alarm_about_an_agent_who_left_is_raised_only_where_the_partner_di
         recovery = "with_partner" if stays else "unknown"
         assert f"taken over: {recovery}" in caplog.text
         assert ("on hold or alone" in caplog.text) is not stays
+        relay.mend()
+        await consult.ended()
+        with pytest.raises(TakenOverError):
+            await consult.complete()
+
+
+async def test_newer_call_of_an_agent_is_left_alone_by_who_takes_the_older_one_over(
+    postgres: Postgres, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They hear the next partner, hang up, and that one had just been cut off."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    lease = 3 * SETTLED
+    async with events_elsewhere(postgres, namespace, lease) as (stage, relay):
+        simulator, older = stage.simulator, stage.call
+        consult = await stage.consult(ring_for=30.0).__aenter__()
+        relay.cut()  # as if it were killed
+        for who in (CUSTOMER, AGENT, FIRST):
+            older.leave(older[who])
+        await asyncio.sleep(SETTLED)  # so much may an event be late
+        newer = simulator.place_call(PHLO, NODE, agent=AGENT, customer="+14157770000")
+        node = stage.pool.phlo(PHLO).multi_party_call(NODE)
+        await node.warm_transfer(to=SECOND, trigger_source=AGENT)
+        await until(lambda: "taken over: " in caplog.text, within=30.0)
+        assert "taken over: over" in caplog.text
+        assert newer[SECOND].state is newer[AGENT].state is CONSULTING
+        assert "on hold or alone" not in caplog.text
         relay.mend()
         await consult.ended()
         with pytest.raises(TakenOverError):

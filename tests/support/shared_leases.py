@@ -25,6 +25,7 @@ class SharedLeases:
         engaged: Who is in which handover.
         open: The ids of those that are open.
         whereabouts: Where events say that customers are.
+        elsewhere: The same of agents who are in a newer call; None if none is.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class SharedLeases:
         self.engaged: dict[str, str] = {}
         self.open: set[str] = set()
         self.whereabouts = Whereabouts.UNKNOWN
+        self.elsewhere: Whereabouts | None = None
 
     def lease(self, handover: OpenHandover) -> "MemoryLease":
         """Return the lease of a handover that is about to begin."""
@@ -98,6 +100,11 @@ class MemoryLease:
         """Say where the customer is."""
         await self._shared.answer("look")
         return self._shared.whereabouts
+
+    async def look_elsewhere(self) -> Whereabouts | None:
+        """Say where the customer is of an agent who is in a newer call."""
+        await self._shared.answer("look")
+        return self._shared.elsewhere
 
     def end(self, *, alarmed: bool = False) -> None:  # noqa: ARG002 -- the protocol's
         """Give it up."""

@@ -83,7 +83,7 @@ class Ringing:
         status.raise_if_ended()
         raise self._nobody_answered()
 
-    def _nobody_answered(self) -> NobodyAnsweredError:
+    def _nobody_answered(self, why: str = "") -> NobodyAnsweredError:
         who = ", ".join(f"{mask(one.to)} ({one.ending})" for one in self._tried)
         text = f"nobody took the call: {who}; the customer is with the agent"
         if any(one.ending is Ending.NOT_SEEN for one in self._tried):
@@ -92,7 +92,7 @@ class Ringing:
                 f" {self._where_unseen()}."
                 " not_seen: no event of that call came here; check the webhooks"
             )
-        return NobodyAnsweredError(text, tried=tuple(self._tried))
+        return NobodyAnsweredError(text + why, tried=tuple(self._tried))
 
     def _where_unseen(self) -> str:
         """Say what is known of the customer in a call that no event came of."""
@@ -214,11 +214,12 @@ class Ringing:
         if status.phase is not Phase.WITH_AGENT:
             return
         if isinstance(outcome, NotSent):
+            error = error_of(outcome)
             if all(one.ending in _NOT_RUNG for one in self._tried):
-                raise error_of(outcome)
+                raise error
             assert status.partner is not None  # noqa: S101 -- it was about them
             self._tried.append(Tried(status.partner, Ending.NOT_SENT))
-            raise self._nobody_answered() from error_of(outcome)
+            raise self._nobody_answered(f". not_sent: {error}") from error
         if isinstance(outcome, Rejected):
             error = error_of(outcome)
             if isinstance(error, CredentialsError | NotFoundError):

@@ -305,6 +305,7 @@ async def test_who_was_rung_is_told_when_the_next_one_cannot_be(stage: Stage) ->
         (SECOND, Ending.NOT_SENT),
     ]
     assert isinstance(caught.value.__cause__, NotSentError)
+    assert str(caught.value.__cause__) in str(caught.value)
     assert stage.rung == [FIRST]
     assert stage.customer_is_with_agent
 

@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--page", type=Path, default=Path("day.html"))
     parser.add_argument(
+        "--logs", type=Path, metavar="FOLDER", help="keep what all processes log"
+    )
+    parser.add_argument(
         "--judge", type=Path, metavar="JSON", help="judge what was kept of a day"
     )
     parser.add_argument("--one-host", action="store_true", help="without namespaces")
@@ -81,7 +84,7 @@ def _live(given: argparse.Namespace, note: str) -> int:
     assert binaries is not None  # noqa: S101 -- it was looked for
     address = network.CENTRE if given.network else "127.0.0.1"
     with running_postgres(binaries, host=address) as postgres:
-        evidence = asyncio.run(live(options, postgres, given.network))
+        evidence = asyncio.run(live(options, postgres, given.network, given.logs))
     if not given.network:
         evidence.notes.append(f"two gunicorns on one host, no namespaces: {note}")
     evidence.write(given.page.with_suffix(".json"))

@@ -1,24 +1,23 @@
-"""The campaign: one list, worked by a runner on each host."""
+"""The campaign: a list in the queue, and a worker on each host that sends it."""
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
 
+from aiophlo.postgres import PostgresCoordinator
 from benchmarks.day.centre import NODE, PHLO, Centre
 from benchmarks.day.evidence import Row
 from benchmarks.day.hosts import Host
 from benchmarks.harness.lab import ROOT
 
-_JOURNAL: Final = "postgresql:the-day"
-_SUPERVISED: Final = 3.0  # seconds until a runner that has ended is started again
+_SUPERVISED: Final = 3.0  # seconds until a worker that has ended is started again
 _LEFT: Final = 180.0  # seconds that what is left at the end may take
 _SHARE: Final = 0.7  # of its time: the rest makes up for what was away
+_WAITING: Final = "SELECT count(*) FROM aiophlo.queued WHERE ended_at IS NULL"
 
 
 def _number(row: int) -> str:
@@ -26,65 +25,57 @@ def _number(row: int) -> str:
 
 
 class Campaign:
-    """A list, and its runners.
+    """A list, and the workers that send it.
 
     Args:
-        centre: Where it is worked.
+        centre: Where they are.
         seconds: How long it may take.
     """
 
     def __init__(self, centre: Centre, seconds: float) -> None:
         self._centre = centre
-        self._rate = centre.options.campaign
-        self._rows = int(seconds * self._rate * _SHARE)
+        self._rows = int(seconds * centre.options.campaign * _SHARE)
         self._file = centre.folder / "campaign.csv"
         self._done = asyncio.Event()
-        self._runners: set[asyncio.subprocess.Process] = set()
+        self._workers = centre.campaign_workers
         lines = [f"row-{row},{_number(row)},+14155559999" for row in range(self._rows)]
         self._file.write_text("\n".join(["key,to,trigger_source", *lines, ""]))
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Have it worked by a runner on each host, started again whenever it ends."""
+        """Enqueue the list, and keep a worker on each host until it is sent."""
+        hosts = self._centre.hosts
+        words = "--phlo-id", PHLO, "--node-id", NODE, "--by", "4h"
+        enqueued = await self._run(hosts[0], "enqueue", str(self._file), *words)
+        if await enqueued.wait():
+            raise RuntimeError((hosts[0].folder / "campaign.log").read_text("utf-8"))
         async with asyncio.TaskGroup() as group:
-            for host in self._centre.hosts:
+            for host in hosts:
                 group.create_task(self._supervise(host))
             try:
                 yield
+                await self._sent()
             finally:
                 self._done.set()
-                for runner in self._runners:
-                    runner.send_signal(signal.SIGTERM)
-        await self._finish()
+                for worker in self._workers.values():
+                    worker.send_signal(signal.SIGTERM)
+        self._read()
 
     async def _supervise(self, host: Host) -> None:
+        rate = self._centre.options.campaign  # which pools of one account share
         while not self._done.is_set():
-            share = self._rate / len(self._centre.hosts)
-            runner = await self._start(host, host.folder / "campaign.jsonl", share)
-            self._runners.add(runner)
-            ended = await runner.wait()
-            self._runners.discard(runner)
-            if not ended:
-                return
+            worker = await self._run(host, "worker", "--calls-per-second", str(rate))
+            self._workers[host.name] = worker
+            await worker.wait()
+            del self._workers[host.name]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), _SUPERVISED)
 
-    async def _start(
-        self, host: Host, results: Path, rate: float
-    ) -> asyncio.subprocess.Process:
+    async def _run(self, host: Host, *words: str) -> asyncio.subprocess.Process:
         simulator = self._centre.simulator
-        options = {
-            "--phlo-id": PHLO,
-            "--node-id": NODE,
-            "--journal": _JOURNAL,
-            "--results": str(results),
-            "--calls-per-second": str(rate),
-        }
-        words = [word for pair in options.items() for word in pair]
         with (host.folder / "campaign.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *(*host.place.inside, sys.executable, "-m", "aiophlo", "batch"),
-                *(str(self._file), *words),
+                *(*host.place.inside, sys.executable, "-m", "aiophlo", *words),
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -97,25 +88,19 @@ class Campaign:
                 stderr=log,
             )
 
-    async def _finish(self) -> None:
-        """Have what is left sent, and read what came of every row."""
-        host = self._centre.hosts[0]
-        results = self._centre.folder / "results.jsonl"
-        runner = await self._start(host, results, 2 * self._rate)
-        try:
-            await asyncio.wait_for(runner.wait(), _LEFT)
-        except TimeoutError:
-            runner.kill()
-            await runner.wait()
-        self._centre.evidence.campaign += self._read(results)
+    async def _sent(self) -> None:
+        """Wait until nothing is in the queue any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEFT):
+                while (await self._centre.postgres.rows(_WAITING))[0][0]:  # noqa: ASYNC110 -- other processes'
+                    await asyncio.sleep(1.0)
 
-    def _read(self, results: Path) -> list[Row]:
-        verdicts: dict[str, str] = {}
-        if results.exists():
-            for line in results.read_text("utf-8").splitlines():
-                said = json.loads(line)
-                verdicts[said["key"]] = said["verdict"]
-        return [
+    def _read(self) -> None:
+        """Read what came of every row."""
+        coordinator = PostgresCoordinator(self._centre.postgres.url)
+        with coordinator.read_journal("queue") as reader:
+            verdicts = {one.key: one.verdict or "" for one in reader.outcomes()}
+        self._centre.evidence.campaign += [
             Row(_number(row), verdicts.get(f"row-{row}", ""))
             for row in range(self._rows)
         ]

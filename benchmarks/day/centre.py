@@ -6,6 +6,7 @@ import itertools
 import random
 import ssl
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -94,6 +95,7 @@ class Centre:
         evidence: What is seen.
         chance: What happens by chance.
         began: Unix time at which the day began.
+        campaign_workers: What works the campaign, by its host's name.
     """
 
     options: Options
@@ -106,6 +108,7 @@ class Centre:
     evidence: Evidence
     chance: random.Random
     began: float = attrs.field(factory=time.time)
+    campaign_workers: dict[str, Process] = attrs.field(factory=dict)
     _customers: dict[int, Customer] = attrs.field(factory=dict)
     _numbers: Iterator[int] = attrs.field(factory=itertools.count)
     _partners: Iterator[int] = attrs.field(factory=itertools.count)

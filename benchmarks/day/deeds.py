@@ -39,7 +39,7 @@ async def agents_work(centre: Centre, _: float) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def a_campaign_is_worked(centre: Centre, lasts: float) -> AsyncIterator[None]:
-    """Have a list worked by a runner on each host."""
+    """Have a list sent from the queue, by a worker on each host."""
     with centre.marked(Kind.CAMPAIGN):
         async with Campaign(centre, lasts).working():
             yield
@@ -51,6 +51,17 @@ async def a_worker_is_killed(centre: Centre, _: float) -> AsyncIterator[None]:
     host = centre.chance.choice(centre.hosts)
     with centre.marked(Kind.KILL, host.name), contextlib.suppress(ProcessLookupError):
         os.kill(centre.chance.choice(host.workers()), signal.SIGKILL)
+    yield
+
+
+@contextlib.asynccontextmanager
+async def a_campaign_worker_is_killed(centre: Centre, _: float) -> AsyncIterator[None]:
+    """Kill one of those that work the campaign, if there is any at present."""
+    workers = centre.campaign_workers
+    if workers:
+        host = centre.chance.choice(sorted(workers))
+        with centre.marked(Kind.CAMPAIGN_KILL, host):
+            workers[host].kill()
     yield
 
 

@@ -17,6 +17,7 @@ _LANE, _GAP, _CHART = 26.0, 6.0, 120.0
 _QUOTA: Final = 60.0  # requests a second
 _LONGEST: Final = 128.0  # seconds at the top of the chart of waits
 _SHOWN_HOLD: Final = 5.0  # seconds from which a hold is drawn
+_KILLS: Final = frozenset({Kind.KILL, Kind.CAMPAIGN_KILL})
 _COLOURS: Final = {
     "accepted": "good",
     "not_sent": "quiet",
@@ -29,6 +30,7 @@ _LOOKS: Final = {
     Kind.CAMPAIGN: ("ours", "the campaign is worked"),
     Kind.DEPLOY: ("ours", "a version is rolled out"),
     Kind.KILL: ("bad", "a worker is killed"),
+    Kind.CAMPAIGN_KILL: ("bad", "a worker of the campaign is killed"),
     Kind.DATABASE: ("bad", "the database is down"),
     Kind.FAILING: ("warn", "Plivo answers 502"),
     Kind.SILENT: ("bad", "Plivo answers nothing"),
@@ -89,12 +91,16 @@ def timeline(evidence: Evidence) -> str:
 
 def _lanes(evidence: Evidence) -> Iterator[tuple[str, Callable[[Mark], bool]]]:
     yield "agents", lambda mark: mark.kind is Kind.AGENTS
-    yield "campaign", lambda mark: mark.kind is Kind.CAMPAIGN
+    yield "campaign", lambda mark: mark.kind in {Kind.CAMPAIGN, Kind.CAMPAIGN_KILL}
     for host in evidence.hosts:
-        yield f"host {host}", lambda mark, host=host: mark.host == host  # type: ignore[misc]
+        yield f"host {host}", _of_host(host)
     yield "database", lambda mark: mark.kind is Kind.DATABASE
     yield "Plivo", lambda mark: mark.kind in {Kind.FAILING, Kind.SILENT}
     yield "strangers", lambda mark: mark.kind is Kind.FOREIGN
+
+
+def _of_host(host: str) -> Callable[[Mark], bool]:
+    return lambda mark: mark.host == host and mark.kind is not Kind.CAMPAIGN_KILL
 
 
 def _grid(sheet: _Sheet, height: float) -> Iterator[str]:
@@ -121,9 +127,9 @@ def _draw_lane(sheet: _Sheet, name: str, marks: list[Mark]) -> None:
         f'<rect class="lane" x="{_LEFT}" y="{y + 4}" height="{_LANE - 8}" rx="3"'
         f' width="{_WIDTH - _LEFT - _RIGHT}"/>'
     )
-    for mark in sorted(marks, key=lambda mark: mark.kind is Kind.KILL):
+    for mark in sorted(marks, key=lambda mark: mark.kind in _KILLS):
         look, text = _LOOKS[mark.kind]
-        if mark.kind is Kind.KILL:
+        if mark.kind in _KILLS:
             _cross(sheet, mark.begin, y + _LANE / 2, f"{text} at {mark.begin:.1f} s")
         else:
             title = f"{text}: {sheet.when(mark.begin, mark.end)}"

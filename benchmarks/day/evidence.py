@@ -32,6 +32,7 @@ class Kind(StrEnum):
     CAMPAIGN = "campaign"
     DEPLOY = "deploy"
     KILL = "kill"
+    CAMPAIGN_KILL = "campaign_kill"
     DATABASE = "database"
     FAILING = "failing"
     SILENT = "silent"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import shutil
 import ssl
 import tempfile
 import time
@@ -31,13 +32,16 @@ _TIDY: Final = 30.0  # seconds in which handovers end that nobody waits for
 _UNTOLD: Final = 30.0  # seconds that a worker stays away which never says otherwise
 
 
-async def live(options: Options, postgres: Postgres, run: str) -> Evidence:
+async def live(
+    options: Options, postgres: Postgres, run: str, logs: Path | None = None
+) -> Evidence:
     """Live through a day; returns what was seen.
 
     Args:
         options: How busy it is.
         postgres: What the hosts share.
         run: Name of the network that was laid; empty for one host.
+        logs: Where to put what all processes have logged; None for nowhere.
     """
     await migrate(postgres.url)
     with tempfile.TemporaryDirectory(prefix="aiophlo-day-") as folder:
@@ -46,6 +50,8 @@ async def live(options: Options, postgres: Postgres, run: str) -> Evidence:
                 await _keep(scaled(TIMETABLE, options.minutes), centre)
                 await _tidied(centre)
             _gather(centre)
+            if logs is not None:
+                await asyncio.to_thread(_keep_logs, Path(folder), logs)
         return centre.evidence
 
 
@@ -98,6 +104,14 @@ async def _centre(
             chance=chance,
         )
         evidence.webhooks = (spreader.passed - spreader.lost, spreader.passed)
+
+
+def _keep_logs(folder: Path, logs: Path) -> None:
+    for path in folder.glob("*/*"):
+        if path.suffix in {"", ".log"} and path.is_file():
+            target = logs / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _made(folder: Path) -> Path:

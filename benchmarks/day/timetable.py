@@ -67,6 +67,7 @@ TIMETABLE: Final = (
     at("14:00", deeds.plivo_says_nothing, until="14:24"),
     at("15:24", deeds.the_database_crashes),
     every(60.0, deeds.a_worker_is_killed, first=45.0),
+    every(180.0, deeds.a_campaign_worker_is_killed, first=75.0),
     every(120.0, deeds.a_version_is_rolled_out, first=70.0),
 )
 

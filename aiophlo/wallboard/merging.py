@@ -18,7 +18,8 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
     """Return what the page shows.
 
     Args:
-        parts: The snapshot of each process, as `Wallboard.part` gives it.
+        parts: The snapshot of each process, as `Wallboard.part` gives it; an older
+            aiophlo's, while a new one is rolled out, has no `notice` and fewer ages.
         now: Unix time.
     """
     parts = [part for part in parts if now - part["at"] < _GONE]
@@ -28,15 +29,15 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
             accounts.setdefault(account["account"], []).append(account)
     view: dict[str, Any] = {
         "at": round(now, 3),
-        "notice": next((part["notice"] for part in parts if part["notice"]), ""),
+        "notice": next(filter(None, (part.get("notice") for part in parts)), ""),
         "accounts": [_account(found, now) for _, found in sorted(accounts.items())],
         "phases": _phases(parts),
         "handovers": _oldest(part["handovers"] for part in parts),
         "on_hold": _oldest(part["on_hold"] for part in parts),
         "in_doubt": sorted(_all(parts, "in_doubt"), key=_age)[:_MOST],
         "unseen": sum(part["unseen"] for part in parts),
-        "unseen_age": _least(part["unseen_age"] for part in parts),
-        "event_age": _least(part["event_age"] for part in parts),
+        "unseen_age": _least(part.get("unseen_age") for part in parts),
+        "event_age": _least(part.get("event_age") for part in parts),
         "webhooks": _webhooks([part["webhooks"] for part in parts]),
         "processes": [
             {
@@ -66,7 +67,7 @@ def _account(found: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
         "slice_seconds": SLICE,
         "requests": _rows(found, "requests", last),
         "refused": _rows(found, "refused", last),
-        "refused_age": _least(one["refused_age"] for one in found),
+        "refused_age": _least(one.get("refused_age") for one in found),
         **{name: sum(one[name] for one in found) for name in _SUMS},
         **sums,
         "wait": _percentiles(waits),

@@ -47,7 +47,7 @@ def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for one in view["on_hold"]:
         agent = one["agent"] or "unknown"
         partner = one["partner"] or "nobody"
-        customer = one["customer"] or "unknown"
+        customer = one.get("customer") or "unknown"
         yield {
             **_trouble(
                 "on_hold",
@@ -87,7 +87,7 @@ def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _unseen(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     number, age = view["unseen"], view["unseen_age"]
-    if not number or _is_younger(view["event_age"], age):
+    if not number or age is None or _is_younger(view["event_age"], age):
         return
     rings = f"{_some(number, 'ring')} ended"
     last_event = view["webhooks"]["last_age"]
@@ -123,6 +123,7 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
     limit, age = account["limit"], account["refused_age"]
     if not refused:
         return
+    since = _NOW if age is None else age  # an older process doesn't tell
     # Of the slices with a 429: in these the quota was spent, by whomever.
     pairs = zip(
         account["requests"][-_RECENT:], account["refused"][-_RECENT:], strict=True
@@ -130,7 +131,7 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
     own = max((sent - no) / account["slice_seconds"] for sent, no in pairs if no)
     times = f"{_some(refused, 'request')} refused (429) in two minutes"
     if limit is not None and own < limit * _SPENT_BY_US:
-        spends = "spends" if age < _NOW else "spent"
+        spends = "spends" if since < _NOW else "spent"
         yield _trouble(
             "quota_eaten",
             WARNING,
@@ -138,7 +139,7 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
             f" {limit:.1f}/s from here",
             "Find what else sends with this account: another program, a process without"
             " the coordinator, a subaccount. Or give this one a lower quota.",
-            **{"429": age},
+            **_last_429(age),
         )
     else:
         yield _trouble(
@@ -146,8 +147,12 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
             WARNING,
             f"Plivo grants less than the quota{whose} that is set: {times}",
             "Lower the quota.",
-            **{"429": age},
+            **_last_429(age),
         )
+
+
+def _last_429(age: float | None) -> dict[str, float]:
+    return {} if age is None else {"429": age}
 
 
 _WHY: Final = {

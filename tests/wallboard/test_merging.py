@@ -1,7 +1,12 @@
 """Several processes as one: their figures are added up, and old ones say so."""
 
+from io import StringIO
 from typing import Any, Final
 
+import pytest
+from rich.console import Console
+
+from aiophlo.cli.top_view import render
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard
 from aiophlo.wallboard.figures import SLICE, SLICES, class_of
@@ -80,3 +85,36 @@ async def test_doubts_are_newest_first_over_all() -> None:
     other = await part(in_doubt=[{**said, "age": 1.0}, {**said, "age": 9.0}])
     ages = [doubt["age"] for doubt in merged([one, other], NOW)["in_doubt"]]
     assert ages == [1.0, 5.0, 9.0]
+
+
+def older(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part as a process with an older aiophlo tells it."""
+    later = {"notice", "unseen_age", "event_age"}
+    told = {name: value for name, value in part.items() if name not in later}
+    told["accounts"] = [
+        {name: value for name, value in one.items() if name != "refused_age"}
+        for one in part["accounts"]
+    ]
+    told["on_hold"] = [
+        {name: value for name, value in one.items() if name != "customer"}
+        for one in part["on_hold"]
+    ]
+    return told
+
+
+@pytest.mark.parametrize("with_newer", [False, True])
+async def test_part_of_an_older_process_is_shown_too(*, with_newer: bool) -> None:
+    """While a new version is rolled out, the wall would be blank."""
+    held = {"id": "h", "account": "a", "phase": "on_hold", "age": 3.0, "place": ""}
+    people = {"phase_age": 3.0, "agent": "…1", "partner": "…2", "customer": "…3"}
+    part_ = await part(on_hold=[{**held, **people}], unseen=2)
+    row = [0] * (SLICES - 1) + [3]
+    old = older(account(part_, requests=row, refused=row, limit=60.0, pace=60.0))
+    newer = [await part(name="newer", notice="hello")] if with_newer else []
+    view = merged([old, *newer], NOW)
+    kinds = [trouble["kind"] for trouble in view["troubles"]]
+    assert kinds == ["on_hold", "quota_eaten"]
+    assert view["notice"] == ("hello" if with_newer else "")
+    console = Console(file=StringIO(), width=120)
+    console.print(render(view, 0.0, "x"))
+    assert "Something else spent the quota" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import re
 import time
 from collections.abc import AsyncIterator
@@ -14,8 +15,18 @@ from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from aiophlo import CustomerOnHoldError, PhloError, SessionPool, WarmTransfer
+from aiophlo import (
+    Account,
+    CustomerOnHoldError,
+    NotSent,
+    PhloError,
+    Reason,
+    Rejected,
+    SessionPool,
+    WarmTransfer,
+)
 from aiophlo.observed_events import (
+    ActionEnded,
     HandoverStep,
     ObservedEvent,
     WebhookReceived,
@@ -323,6 +334,44 @@ async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
             await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
             for table in await page.locator(".scroll:visible").all():
                 assert not await table.evaluate(cut)
+
+
+@pytest.mark.parametrize("held", [3, 14])
+async def test_wall_with_more_troubles_than_fit_says_how_many_more(
+    simulator: Simulator, browser: Browser, held: int
+) -> None:
+    """A customer on hold who is below the edge is forgotten a second time."""
+    accounts = [Account(f"MA{name * 18}", "t" * 40, quota=None) for name in "ABCD"]
+    wrong = (
+        Rejected(action=TRANSFER, status=401),
+        Rejected(action=TRANSFER, status=403),
+        NotSent(action=TRANSFER, reason=Reason.UNREACHABLE),
+        NotSent(action=TRANSFER, reason=Reason.EXPIRED),
+    )
+    async with SessionPool(*accounts, base_url=simulator.base_url) as pool:
+        board = Wallboard(pool)
+        for number in range(held):
+            board(HandoverStep(accounts[0], f"{number:016x}", "on_hold", "ringing"))
+        for account, outcome in itertools.product(accounts, wrong):
+            board(ActionEnded(account, outcome))
+        async with serving(board) as url, shown(browser, url) as screen:
+            page = screen.page
+            more = page.locator("#more-troubles")
+            await expect(more).to_be_visible()
+            told = await more.inner_text()
+            unseen = sum(map(int, re.findall(r"(\d+) more", told)))
+            alarms = page.locator("#alarms .alarm:visible")
+            warnings = page.locator("#warnings .warning:visible")
+            seen = await alarms.count() + await warnings.count()
+            assert seen + unseen == held + len(accounts) * len(wrong)
+            assert await alarms.count() >= min(held, 2)
+            if unseen_held := held - await alarms.count():
+                assert re.search(f"{unseen_held} more customers? on hold", told)
+                assert await warnings.count() == 0
+            height = "document.documentElement.scrollHeight"
+            assert await page.evaluate(height) <= WALL["height"]
+            await expect(more).to_be_in_viewport()
+            assert screen.wrong == []
 
 
 async def test_text_of_an_account_is_no_markup(

@@ -215,18 +215,46 @@ function showDoubts(shown) {
 }
 
 // Nobody scrolls a wall: there are as many rows as its screen has room for; if that
-// isn't enough, the chart makes room for what is wrong, and then the advice.
+// isn't enough, the chart makes room for what is wrong, then the advice, what waits and
+// how long, and then the troubles that come last: customers on hold come first.
 function showTables() {
   const wall = matchMedia("(min-width: 1200px)").matches;
   let handovers = MOST_ROWS, doubts = MOST_ROWS;
   const overflows = () => wall && document.documentElement.scrollHeight > innerHeight;
-  document.body.classList.remove("crowded", "packed");
+  document.body.classList.remove("crowded", "packed", "bare");
+  showAllTroubles();
   showHandovers(handovers);
   showDoubts(doubts);
   while (overflows() && handovers + doubts > 2 * LEAST_ROWS) {
     if (doubts >= handovers) showDoubts(--doubts); else showHandovers(--handovers);
   }
-  for (const kind of ["crowded", "packed"]) if (overflows()) document.body.classList.add(kind);
+  for (const kind of ["crowded", "packed", "bare"]) if (overflows()) document.body.classList.add(kind);
+  if (overflows()) showFirstTroubles(overflows);
+}
+
+function troubleCards() {
+  return [...at("alarms").children, ...at("warnings").children];
+}
+
+function showAllTroubles() {
+  for (const card of troubleCards()) card.hidden = false;
+  at("more-troubles").hidden = true;
+}
+
+function showFirstTroubles(overflows) {
+  const shown = troubleCards();
+  let held = 0, others = 0;
+  at("more-troubles").hidden = false;
+  while (shown.length > 1 && overflows()) {
+    const card = shown.pop();
+    card.hidden = true;
+    if (card.classList.contains("alarm")) held += 1; else others += 1;
+    const customers = held && `${held} more ${held > 1 ? "customers" : "customer"} on hold`;
+    const told = [customers, others && `${others} more ${others > 1 ? "troubles" : "trouble"}`].filter(Boolean);
+    setText(at("more-troubles"), `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);
+    at("more-troubles").classList.toggle("alarm", held > 0);
+    at("more-troubles").classList.toggle("warning", held === 0);
+  }
 }
 
 const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };

@@ -1,7 +1,7 @@
 """What is still to be recorded: done for many actions at once, as that is cheaper.
 
-OpenTelemetry's SDK takes less than half as long for a measurement or a span if it
-has just made another one: its code is in the processor's caches then.
+OpenTelemetry's SDK takes less time for a measurement or a span if it has just made
+another one: its code is in the processor's caches then.
 """
 
 import asyncio

@@ -60,7 +60,7 @@ class Attempt:
         begun: Its beginning.
         began_at: When that was, by the monotonic clock, in nanoseconds.
         parent: Context of the action's caller.
-        token: Gives the context of its task back.
+        token: Gives the context of its task back, if it was changed.
         ended: Its end.
         ended_at: When that was.
         is_alone: Whether its action's beginning was not heard.
@@ -69,7 +69,7 @@ class Attempt:
     begun: AttemptBegun
     began_at: int
     parent: Context
-    token: _Token
+    token: _Token | None
     ended: AttemptEnded | None = None
     ended_at: int = 0
     is_alone: bool = False
@@ -132,7 +132,10 @@ class Spans:
         """
         action = self._actions.get(event.id)
         parent = contexts.get_current() if action is None else action.parent
-        token = contexts.attach(self._silence(parent))
+        token = None
+        if _SUPPRESS is not None and not contexts.get_value(_SUPPRESS):
+            # Only one of several observers: they aren't told of ends in reverse order.
+            token = contexts.attach(self._silence(parent, _SUPPRESS))
         self._attempts[event.id] = Attempt(event, monotonic_ns(), parent, token)
 
     def attempt_ended(self, event: AttemptEnded) -> Attempt | None:
@@ -140,7 +143,8 @@ class Spans:
         attempt = self._attempts.pop(event.id, None)
         if attempt is None:
             return None
-        contexts.detach(attempt.token)
+        if attempt.token is not None:
+            contexts.detach(attempt.token)
         attempt.ended, attempt.ended_at = event, monotonic_ns()
         action = self._actions.get(event.id)
         if action is None:
@@ -227,13 +231,11 @@ class Spans:
             if len(self._dials) > _JOINABLE:
                 self._dials.popitem(last=False)
 
-    def _silence(self, parent: Context) -> Context:
+    def _silence(self, parent: Context, key: str) -> Context:
         """Return a context in which instrumentation of HTTP is off: often the last."""
         of, silenced = self._silenced
         if of is not parent:
-            silenced = parent
-            if _SUPPRESS is not None:
-                silenced = contexts.set_value(_SUPPRESS, value=True, context=parent)
+            silenced = contexts.set_value(key, value=True, context=parent)
             self._silenced = parent, silenced
         return silenced
 

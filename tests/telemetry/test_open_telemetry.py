@@ -1,6 +1,7 @@
 """OpenTelemetry: what an SRE sees of transfers and handovers, and no number in it."""
 
 import asyncio
+import contextvars
 import json
 import re
 import time
@@ -15,7 +16,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -563,3 +564,49 @@ def test_duration_that_there_is_none_of_cannot_be_left_out(without: Any) -> None
     """A slip would leave nothing out, and nobody would notice."""
     with pytest.raises(InvalidInputError, match="without"):
         OpenTelemetry(without=without)
+
+
+async def test_observer_given_twice_ends_each_span_once(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """A slip in the setup shows double, and breaks nothing."""
+    telemetry = recorder.telemetry()
+    async with pool_of(simulator, observers=[telemetry, telemetry]) as pool:
+        before = dict(contextvars.copy_context())
+        await transfer(pool)
+        assert dict(contextvars.copy_context()) == before
+    assert len({span.context.span_id for span in recorder.spans()}) == 4
+
+
+class _Broken(SpanProcessor):
+    """A processor that raises."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Raise."""
+        raise RuntimeError(f"no room for {TO} {span.name}")
+
+
+async def test_processor_that_raises_costs_no_outcome_and_no_metric(
+    simulator: Simulator, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else's exporter is broken, and calls go on."""
+    recorder.tracers.add_span_processor(_Broken())
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        for _ in range(3):
+            await pool.send(TRANSFER, on_duplicate="send")
+        [(_, count)] = recorder.values("aiophlo.client.operation.duration")
+        assert count == 3
+    failures = [one for one in caplog.records if one.name == "aiophlo"]
+    assert len([one for one in failures if "logged once" in one.getMessage()]) == 1
+    assert TO[1:] not in caplog.text
+
+
+async def test_providers_that_are_shut_down_first_harm_nothing(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """A program's last lines are in no good order."""
+    async with pool_of(simulator, observers=[recorder.telemetry()]) as pool:
+        await pool.send(TRANSFER)
+        recorder.tracers.shutdown()
+        recorder.meters.shutdown()
+        await pool.send(TRANSFER, on_duplicate="send")

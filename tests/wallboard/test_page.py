@@ -19,7 +19,9 @@ from aiophlo import (
     Account,
     CustomerOnHoldError,
     NotSent,
+    Outcome,
     PhloError,
+    Quota,
     Reason,
     Rejected,
     SessionPool,
@@ -34,7 +36,7 @@ from aiophlo.observed_events import (
 )
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app
-from tests.support.doubles import pool_of
+from tests.support.doubles import account_of, pool_of
 from tests.support.handover_stage import AGENT, CUSTOMER, FIRST, Stage, set_stage
 from tests.support.ports import free_port
 
@@ -164,6 +166,35 @@ async def test_every_figure_is_the_ledgers(
         assert shown_p50 == f"{round(account['answer']['p50'] * 1000)} ms"
         assert screen.wrong == []
         assert screen.hosts == {url.split("/")[2]}
+
+
+async def test_durations_are_those_of_the_outcomes(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Half a second on the wall must be half a second that callers waited."""
+    account = account_of(simulator, quota=Quota(300, per=5.0))
+    async with (
+        pool_of(simulator, account) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        transfers = [attrs.evolve(TRANSFER, to=f"+1415557{n:04}") for n in range(40)]
+        outcomes = await asyncio.gather(*map(pool.send, transfers))
+        accepted = screen.page.locator('dd[data-name="accepted"]')
+        await expect(accepted).to_have_text("40", timeout=15_000)
+        seconds = {
+            "wait": sorted(one.waited for one in outcomes),
+            "answer": sorted(one.seconds - one.waited for one in outcomes),
+        }
+        assert seconds["wait"][-1] > 0.3
+        for name, values in seconds.items():
+            for share, index in (("p50", 19), ("p99", 39)):
+                shown_text = await screen.figure(f"{name} {share}")
+                number, unit = shown_text.split()
+                value = float(number) / {"ms": 1000, "s": 1}[unit]
+                rounded = {"ms": 0.0005, "s": 0.05}[unit]
+                exact = values[index]
+                assert abs(value - exact) <= 0.03 * exact + rounded + 0.001
 
 
 async def test_alarm_shows_within_a_second_at_the_top(browser: Browser) -> None:
@@ -342,7 +373,7 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
 ) -> None:
     """A customer on hold who is below the edge is forgotten a second time."""
     accounts = [Account(f"MA{name * 18}", "t" * 40, quota=None) for name in "ABCD"]
-    wrong = (
+    wrong: tuple[Outcome, ...] = (
         Rejected(action=TRANSFER, status=401),
         Rejected(action=TRANSFER, status=403),
         NotSent(action=TRANSFER, reason=Reason.UNREACHABLE),

@@ -38,6 +38,8 @@ _DEAD_AFTER: Final = 2  # looks that find its pool gone: a listener may connect 
 _PATIENCE: Final = 3.0  # seconds in which the database answers, or is away
 _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's end
 _UNHURRIED: Final = 0.05  # seconds that an end nobody waits for may be told later
+_REPEATED: Final = 60.0  # seconds after its deadline until an action surely has ended
+_LONGEST_KNOWN: Final = 86_400.0  # seconds that what has no deadline hears of dials
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
 _KINDS: Final = {kind.verdict: kind for kind in (Accepted, Rejected, NotSent, InDoubt)}
 
@@ -134,15 +136,25 @@ class PostgresActions:
         row = _Row(0, 0, ((self._hash(*party), party),))
         self._rows[action] = row
         self._know(row)
-        self._operations.tell(
-            {
-                "do": "note",
-                "party": row.parties[0][0],
-                "action": type(asked).__name__,
-                "ends_dials": asked.ends_dials,
-                "pool": self._pool,
-            }
-        )
+        note = self._knowing(action, row) if asked.idempotent else {}
+        note |= {
+            "do": "note",
+            "party": row.parties[0][0],
+            "action": type(asked).__name__,
+            "ends_dials": asked.ends_dials,
+            "pool": self._pool,
+        }
+        self._operations.tell(note)
+
+    def _knowing(self, action: UnderWay, row: _Row) -> Operation:
+        """Let dials be told of: after one, the action isn't repeated."""
+        left = min(action.deadline - self._loop.time(), _LONGEST_KNOWN)
+        return {
+            "do": "know",
+            "party": row.parties[0][0],
+            "pool": self._pool,
+            "known_for": left + _REPEATED,
+        }
 
     def finish(self, action: UnderWay, outcome: Outcome) -> None:
         """Tell whoever joined it, in whatever pool, what it came to."""
@@ -189,6 +201,9 @@ class PostgresActions:
         untold, self._untold = self._untold, []
         for row, outcome, since in untold:
             self._end(row, outcome, since)
+        for action, row in self._rows.items():
+            if action.action.idempotent:
+                self._operations.tell(self._knowing(action, row))
 
     async def _join(
         self, key: int, leader: int, answer: Answer, dial: UnderWay

@@ -21,6 +21,7 @@ from aiophlo import (
     EngagedError,
     EventRouter,
     Hold,
+    InDoubt,
     NotSent,
     ObservedEvent,
     Quota,
@@ -285,6 +286,24 @@ async def test_hold_that_waits_is_not_sent_after_an_unhold_elsewhere(
     outcome = await hold
     assert isinstance(outcome, NotSent)
     assert outcome.reason is Reason.SUPERSEDED
+
+
+async def test_abort_is_not_repeated_after_a_transfer_elsewhere(
+    pools: Pools, simulator: Simulator
+) -> None:
+    """It would end the new transfer."""
+    one, two = await pools()
+    simulator.answer_next(502, action="abort_transfer", delay=1.0)
+    abort = attrs.evolve(act(AbortTransfer), member=AGENT)  # type: ignore[call-arg]
+    aborting = asyncio.create_task(send(one, abort))
+    await simulator.wait_for(requests=1)
+    await asyncio.sleep(0.1)
+    await send(two, act(WarmTransfer))
+    assert isinstance(await aborting, InDoubt)
+    assert [it.action for it in simulator.ledger.requests] == [
+        "abort_transfer",
+        "warm_transfer",
+    ]
 
 
 async def test_pause_after_a_429_holds_for_all(

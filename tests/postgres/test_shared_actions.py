@@ -9,7 +9,17 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from aiophlo import Accepted, Account, InDoubt, NotSent, Outcome, Reason, WarmTransfer
+from aiophlo import (
+    AbortTransfer,
+    Accepted,
+    Account,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reason,
+    VoicemailDrop,
+    WarmTransfer,
+)
 from aiophlo.coordination import AwayError
 from aiophlo.model.actions import Action, PartyKey
 from aiophlo.postgres.operations import Operations
@@ -192,6 +202,38 @@ async def test_end_of_a_dial_is_told_at_once_only_to_who_waits_for_it(
     actions.finish(dial, Accepted(action=dial.action, attempts=1))
     assert asked.done()[-1] == "finish"
     assert (asked.within[-1] > 0) is not is_joined
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "known_for"),
+    [
+        (AbortTransfer, 10.0, 70.0),
+        (AbortTransfer, math.inf, 86_460.0),
+        (VoicemailDrop, 10.0, None),
+    ],
+)
+async def test_only_what_may_be_repeated_has_dials_told_of(
+    kind: type[Action], seconds: float, known_for: float | None
+) -> None:
+    """Each dial would wake all pools; and one that isn't told of is aborted."""
+    asked = Asked()
+    deadline = asyncio.get_running_loop().time() + seconds
+    actions_of(asked, []).register(Dial(act(kind), deadline))
+    [(told, _)] = asked.operations
+    assert told["do"] == "note"
+    assert told.get("known_for") == (known_for and pytest.approx(known_for, abs=1.0))
+
+
+async def test_what_may_be_repeated_hears_of_dials_once_the_database_is_back() -> None:
+    """An abort would be repeated, and end a transfer that was begun after it."""
+    asked = Asked()
+    actions = actions_of(asked, [])
+    asked.open = False
+    for kind in (AbortTransfer, VoicemailDrop, WarmTransfer):
+        actions.register(Dial(act(kind)))
+    asked.open = True
+    actions.catch_up()
+    assert asked.done() == ["know"]
 
 
 def test_joiner_past_its_deadline_looks_twice_a_second() -> None:

@@ -40,3 +40,22 @@ async def test_dials_of_many_accounts_are_deleted_as_fast_as_they_come(
             ({"more": True}, 500),
             ({"more": False}, 0),
         ]
+
+
+async def test_parties_of_actions_that_have_ended_are_forgotten(
+    postgres: Postgres, namespace: str
+) -> None:
+    """Each hold of a year would be kept."""
+    work = f"SELECT {namespace}.work(%s::jsonb, '{namespace}')".encode()
+    know = {"do": "know", "party": 1, "pool": 1}
+    operations = [
+        {**know, "known_for": -1.0},
+        {**know, "party": 2, "known_for": 60.0},
+        {"do": "tidy", "key": 1},
+    ]
+    async with await psycopg.AsyncConnection.connect(
+        postgres.url, autocommit=True
+    ) as connection:
+        await connection.execute(work, (json.dumps(operations),))
+    kept = await postgres.rows(f"SELECT party FROM {namespace}.known")  # noqa: S608 -- the test's own
+    assert kept == [(2,)]

@@ -49,6 +49,18 @@ CREATE INDEX dials_called ON {schema}.dials (called);
 COMMENT ON TABLE {schema}.dials IS
     'Dials under way or just ended; key, agent and called are keyed hashes';
 
+CREATE TABLE {schema}.known (
+    party bigint NOT NULL,
+    pool bigint NOT NULL,
+    until float8 NOT NULL,
+    PRIMARY KEY (party, pool)
+) WITH (
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 2000
+);
+COMMENT ON TABLE {schema}.known IS
+    'Pools that may repeat an action on a party, and so have to hear of dials; keyed hashes';
+
 -- The row of a rate, made if it is not there: beginning a second from now, as whoever
 -- lost it may have used the quota until now.
 CREATE FUNCTION {schema}.rate(p_name text, p_now float8) RETURNS {schema}.rates
@@ -84,37 +96,50 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- Books `p_count` slots where nothing has been refused lately, which is nearly always,
--- and where none is to be taken from a stream.
+-- and where none is to be taken from a stream. Streams have a statement of their own, as
+-- to begin its subqueries takes as long as all the rest.
 CREATE FUNCTION {schema}.book_calmly(
     p_name text, p_now float8, p_interval float8, p_count integer, p_late float8,
     p_streamed boolean
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     free float8;
-    of_streams float8[];
+    slots float8[] := '{}';
 BEGIN
-    UPDATE {schema}.rates
-        SET next_free = greatest(next_free, p_now - p_late) + p_count * p_interval,
-            streamed = CASE WHEN NOT p_streamed THEN streamed ELSE
-                ARRAY(SELECT s FROM unnest(streamed) s WHERE s > p_now) || ARRAY(
-                    SELECT greatest(next_free, p_now - p_late) + n * p_interval
-                    FROM generate_series(0, p_count - 1) n) END,
-            set_at = p_now
-        WHERE name = p_name AND pace = 1.0 AND pauses_in_a_row = 0 AND NOT is_long
-            AND paused_until <= p_now - p_late AND trying_until <= p_now - p_late
-            AND urgent_tried_at = 'Infinity' AND set_at <= p_now + 1.0
-            AND (p_streamed OR cardinality(streamed) = 0
-                OR streamed[cardinality(streamed)] <= p_now + 0.05)
-        RETURNING next_free, streamed INTO free, of_streams;
-    IF NOT FOUND THEN
-        RETURN NULL;
+    IF p_streamed THEN
+        UPDATE {schema}.rates
+            SET next_free = greatest(next_free, p_now - p_late) + p_count * p_interval,
+                streamed = ARRAY(SELECT s FROM unnest(streamed) s WHERE s > p_now)
+                    || ARRAY(
+                        SELECT greatest(next_free, p_now - p_late) + n * p_interval
+                        FROM generate_series(0, p_count - 1) n),
+                set_at = p_now
+            WHERE name = p_name AND pace = 1.0 AND pauses_in_a_row = 0 AND NOT is_long
+                AND paused_until <= p_now - p_late AND trying_until <= p_now - p_late
+                AND urgent_tried_at = 'Infinity' AND set_at <= p_now + 1.0
+            RETURNING streamed[cardinality(streamed) - p_count + 1:] INTO slots;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+    ELSE
+        UPDATE {schema}.rates
+            SET next_free = greatest(next_free, p_now - p_late) + p_count * p_interval,
+                set_at = p_now
+            WHERE name = p_name AND pace = 1.0 AND pauses_in_a_row = 0 AND NOT is_long
+                AND paused_until <= p_now - p_late AND trying_until <= p_now - p_late
+                AND urgent_tried_at = 'Infinity' AND set_at <= p_now + 1.0
+                AND (cardinality(streamed) = 0
+                    OR streamed[cardinality(streamed)] <= p_now + 0.05)
+            RETURNING next_free INTO free;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        FOR back IN REVERSE p_count..1 LOOP
+            slots := slots || (free - p_interval * back);
+        END LOOP;
     END IF;
     RETURN jsonb_build_object(
-        'pace', 1.0, 'unsettled', false, 'paused_for', NULL, 'slots', CASE
-            WHEN p_streamed THEN of_streams[cardinality(of_streams) - p_count + 1:]
-            ELSE ARRAY(
-                SELECT free - p_interval * back FROM generate_series(p_count, 1, -1) back)
-            END);
+        'pace', 1.0, 'unsettled', false, 'paused_for', NULL, 'slots', slots);
 END $$;
 
 -- Books `p_count` slots. What is awaited takes those of streams, in whatever pool, if it
@@ -289,6 +314,16 @@ BEGIN
     RETURN '{}';
 END $$;
 
+-- Lets a pool hear of dials of a party, on which it may repeat an action.
+CREATE FUNCTION {schema}.know(p_op jsonb, p_now float8) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO {schema}.known AS k VALUES (
+        (p_op->>'party')::bigint, (p_op->>'pool')::bigint,
+        p_now + (p_op->>'known_for')::float8)
+        ON CONFLICT (party, pool) DO UPDATE
+            SET until = greatest(k.until, excluded.until)
+$$;
+
 -- What a joiner learns of the dial it waits for. One of a pool that isn't heard of, as
 -- it is cut off, may have left.
 CREATE FUNCTION {schema}.ask(p_op jsonb, p_now float8) RETURNS jsonb
@@ -355,7 +390,9 @@ DECLARE
     key_of_one bigint;
 BEGIN
     -- What a crash of the server takes is the last moment's; no dial waits for a disk.
-    PERFORM set_config('synchronous_commit', 'off', true);
+    -- And none waits for plans, which take longer than what they are made for.
+    PERFORM set_config('synchronous_commit', 'off', true),
+        set_config('plan_cache_mode', 'force_generic_plan', true);
     FOR op IN SELECT jsonb_array_elements(p_ops) LOOP
         p_now := extract(epoch FROM clock_timestamp());
         answer := '{}';
@@ -389,11 +426,15 @@ BEGIN
             answer := {schema}.told(r, p_now);
         WHEN 'dial' THEN
             answer := {schema}.dial(op, p_now);
-            IF answer = '{}' THEN
+            IF answer <> '{}' THEN
+                joins := joins + 1;
+            ELSIF EXISTS (
+                SELECT FROM {schema}.known
+                WHERE party = (op->>'agent')::bigint AND until > p_now
+                    AND pool <> (op->>'pool')::bigint)
+            THEN  -- seldom; and a notice wakes every pool, its own as well
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'begun', op->'agent', op->>'action', false, op->'pool'));
-            ELSE
-                joins := joins + 1;
             END IF;
         WHEN 'left' THEN
             PERFORM pg_advisory_xact_lock((op->>'key')::bigint);
@@ -438,8 +479,13 @@ BEGIN
                     WHERE key = ANY(keys) AND until > p_now
                         AND (op->>'party')::bigint IN (agent, called);
             END IF;
+            IF op ? 'known_for' THEN
+                PERFORM {schema}.know(op, p_now);
+            END IF;
             notices := notices || jsonb_build_array(jsonb_build_array(
                 'begun', op->'party', op->>'action', op->'ends_dials', op->'pool'));
+        WHEN 'know' THEN
+            PERFORM {schema}.know(op, p_now);
         WHEN 'tell_calls' THEN
             notices := notices || {schema}.tell_calls(op, p_now);
         WHEN 'read_calls' THEN
@@ -487,6 +533,9 @@ BEGIN
                 WHERE until < p_now - 60.0 LIMIT 2000 FOR UPDATE SKIP LOCKED);
             GET DIAGNOSTICS deleted = ROW_COUNT;
             answer := jsonb_build_object('more', deleted = 2000);
+            DELETE FROM {schema}.known WHERE (party, pool) IN (
+                SELECT party, pool FROM {schema}.known
+                WHERE until < p_now LIMIT 2000 FOR UPDATE SKIP LOCKED);
             DELETE FROM {schema}.dials WHERE (key, id) IN (
                 SELECT d.key, d.id FROM {schema}.dials d
                 WHERE d.until = 'Infinity' AND d.begun < p_now - 120.0

@@ -19,6 +19,7 @@ PHLO_ID, NODE_ID = "my-phlo", "my-node"
 _RING_FOR: Final = 5.0  # seconds
 _TALK: Final = 0.2  # seconds of the consult
 _TWO: Final = 2  # events of each call before its handover
+_PLACED: Final = 60.0  # seconds until those have come
 
 
 def _address(kind: int, number: int) -> str:
@@ -87,7 +88,9 @@ async def calls_placed(
                 habit = Habit(Reaction.DECLINES, after=0.2)
                 simulator.set_habit(habit, address=first)
             simulator.place_call(PHLO_ID, NODE_ID, agent=agent, customer=customer)
-        await simulator.wait_for(lambda _: len(simulator.posts) >= _TWO * number)
+        await simulator.wait_for(
+            lambda _: len(simulator.posts) >= _TWO * number, within=_PLACED
+        )
         yield
 
 

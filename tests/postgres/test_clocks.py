@@ -60,8 +60,7 @@ async def test_clocks_that_differ_by_seconds_change_nothing(postgres: Postgres) 
         results: list[dict[str, Any]] = [json.loads(output) for output, _ in said]
         assert [it["accepted"] for it in results] == [EACH] * len(shifts)
         assert sorted(it["joined"] for it in results) == [False, True, True]
-        # A machine that is busy may let a request be late by more than a slot.
-        assert simulator.ledger.refused_429 < len(shifts)
+        assert simulator.ledger.refused_429 == 0
         assert simulator.ledger.rung_twice() == {}
         took = [it["seconds"] for it in results]
         assert max(took) - min(took) < 0.2 * max(took), "all have even shares"

@@ -55,6 +55,7 @@ class Connection:
         self._psycopg: psycopg.AsyncConnection[TupleRow] | None = None
         self._pgconn: PGconn | None = None
         self._socket = -1
+        self._is_writing = False  # what the socket didn't take
         self._ended: Ended | None = None  # of the statement under way
         self._value: Value = None
         self._due = 0.0
@@ -180,8 +181,9 @@ class Connection:
             return
         if is_left:
             self._loop.add_writer(self._socket, self._flush)
-        else:
+        elif self._is_writing:
             self._loop.remove_writer(self._socket)
+        self._is_writing = bool(is_left)
 
     def _watch(self) -> None:
         """Close it if its statement has had its time; one timer serves many."""
@@ -202,6 +204,7 @@ class Connection:
             self._timer = None
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
+        self._is_writing = False
         _finish(pgconn)
         if not self.lost.done():
             self.lost.set_result(error)

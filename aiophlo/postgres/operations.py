@@ -9,15 +9,19 @@ import functools
 import json
 import math
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aiophlo.coordination import AwayError
+from aiophlo.logs import logger
 from aiophlo.postgres.connection import Connection, Value
 from aiophlo.postgres.server_clock import ServerClock
 
 Operation = dict[str, Any]
 Answer = dict[str, Any]
-Item = tuple[Operation, asyncio.Future[Answer] | None]
+Answered = Callable[[Answer | None], object]
+Item = tuple[Operation, Answered | None]
+_encode: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _MOST: Final = 200  # in one statement
 _PENDING: Final = 10_000  # while the database is away nothing piles up
 _COMPANY: Final = 0.005  # seconds that what nobody waits for waits for more
@@ -66,12 +70,24 @@ class Operations:
             within: Seconds that it may wait for others to go with it.
         """
         future: asyncio.Future[Answer] = self._loop.create_future()
-        if self.open:
-            self._put(operation, future, within)
-        else:
-            future.set_exception(AwayError("not connected"))
-            future.exception()  # whoever awaits it is told all the same
+        self.call(operation, functools.partial(_settle, future), within=within)
         return future
+
+    def call(
+        self, operation: Operation, answered: Answered, *, within: float = 0.0
+    ) -> None:
+        """Ask for an operation whose answer is heard at once, not a turn later.
+
+        Args:
+            operation: What is asked.
+            answered: Called with the answer; with None where the database can't be
+                reached.
+            within: Seconds that it may wait for others to go with it.
+        """
+        if self.open:
+            self._put(operation, answered, within)
+        else:
+            answered(None)
 
     def tell(self, operation: Operation) -> bool:
         """Ask for an operation whose answer nobody needs; False if it is dropped."""
@@ -99,14 +115,15 @@ class Operations:
                 self._timer.cancel()
             self._timer, self._due = None, math.inf
             for items in (self._under_way, self._others, self._rates):
-                _abandon(items)
+                abandoned = list(items)
                 items.clear()
+                self._answer((item, None) for item in abandoned)
 
     def _put(
-        self, operation: Operation, future: asyncio.Future[Answer] | None, within: float
+        self, operation: Operation, answered: Answered | None, within: float
     ) -> None:
         items = self._rates if "rate" in operation else self._others
-        items.append((operation, future))
+        items.append((operation, answered))
         due = self._loop.time() + within if within else -math.inf
         if due < self._due:
             self._due = due
@@ -125,7 +142,7 @@ class Operations:
         self._timer = None
         self._under_way = block = self._block()
         self._due = -math.inf if self._rates or self._others else math.inf
-        operations = json.dumps([operation for operation, _ in block]).encode()
+        operations = _encode([operation for operation, _ in block]).encode()
         came = functools.partial(self._came, self._loop.time())
         self._connection.begin(self._query, (operations,), came)
 
@@ -135,13 +152,20 @@ class Operations:
         result = json.loads(value or b"")
         self._clock.note(sent, self._loop.time(), result["begun"], result["ended"])
         block, self._under_way = self._under_way, []
-        answered = list(zip(block, result["answers"], strict=True))
-        answered.reverse()  # slots first: who learns that it may be sent has its own
-        for (_, future), answer in answered:
-            if future is not None and not future.done():
-                future.set_result(answer)
+        answers = reversed(result["answers"])
+        # Slots first: who learns that it may be sent has its own.
+        self._answer(zip(reversed(block), answers, strict=True))
         if self._due < math.inf:
             self._set_timer()  # in the next turn, so that who was answered asks first
+
+    def _answer(self, answers: Iterable[tuple[Item, Answer | None]]) -> None:
+        for (_, answered), answer in answers:
+            if answered is None:
+                continue
+            try:
+                answered(answer)
+            except Exception as error:  # noqa: BLE001 -- the others have to hear, too
+                logger.failure("an answer of the database was lost", error=error)
 
     def _block(self) -> list[Item]:
         """Take what goes out next, in the order in which all pools lock rows.
@@ -162,11 +186,14 @@ class Operations:
         return block + rates
 
 
-def _abandon(items: "deque[Item] | list[Item]") -> None:
-    for _, future in items:
-        if future is not None and not future.done():
-            future.set_exception(AwayError("the connection was lost"))
-            future.exception()
+def _settle(future: asyncio.Future[Answer], answer: Answer | None) -> None:
+    if future.done():
+        return
+    if answer is not None:
+        future.set_result(answer)
+        return
+    future.set_exception(AwayError("not connected"))
+    future.exception()  # whoever awaits it is told all the same
 
 
 def _locks_many(operation: Operation) -> bool:

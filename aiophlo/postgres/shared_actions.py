@@ -85,7 +85,8 @@ class PostgresActions:
         try:
             return await self._begin(dial, row)
         finally:
-            self._forget_later(row)
+            if dial not in self._rows:  # else `finish` does
+                self._forget_later(row)
 
     async def _begin(self, dial: UnderWay, row: _Row) -> Outcome | None:
         while True:
@@ -129,6 +130,7 @@ class PostgresActions:
             row = self._row_of(asked)
             if self._operations.tell(self._dial(row, asked, once=False)):
                 self._enter(action, row)
+                self._know(row)
             return
         party = party_of(asked)
         if party is None:
@@ -177,15 +179,16 @@ class PostgresActions:
         *,
         within: float = 0.0,
     ) -> None:
-        since = since or self._loop.time()
+        now = self._loop.time()
+        since = since or now
         remembered = isinstance(outcome, (Accepted, InDoubt))
-        memory = MEMORY - (self._loop.time() - since) if remembered else 0.0
+        memory = MEMORY - (now - since) if remembered else 0.0
 
-        def told(asked: asyncio.Future[Answer]) -> None:
-            if asked.exception():
+        def told(answer: Answer | None) -> None:
+            if answer is None:
                 self._untold.append((row, outcome, since))
 
-        self._operations.ask(
+        self._operations.call(
             {
                 "do": "finish",
                 "key": row.key,
@@ -193,8 +196,9 @@ class PostgresActions:
                 "memory": max(memory, 0.0),
                 "outcome": None if outcome is None else _packed(outcome),
             },
+            told,
             within=within,
-        ).add_done_callback(told)
+        )
 
     def catch_up(self) -> None:
         """Tell what could not be told while the database was away."""
@@ -280,7 +284,6 @@ class PostgresActions:
     def _enter(self, dial: UnderWay, row: _Row) -> None:
         self._rows[dial] = row
         self._by_id[row.id] = dial
-        self._know(row)
 
     def _know(self, row: _Row) -> None:
         for number, party in row.parties:
@@ -333,7 +336,7 @@ def _new_id() -> int:
 
 
 def _packed(outcome: Outcome) -> dict[str, Any]:
-    return {
+    details = {
         "verdict": outcome.verdict,
         "reason": getattr(outcome, "reason", None),
         "retry_after": getattr(outcome, "retry_after", None),
@@ -346,19 +349,14 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
         "left_at": getattr(outcome, "left_at", None),
         "error": outcome.error and mask_text(outcome.error),
     }
+    return {name: it for name, it in details.items() if it is not None}
 
 
 def _unpacked(packed: dict[str, Any], action: Action) -> Outcome:
     details = dict(packed)
     verdict = details.pop("verdict")
-    if verdict in (Accepted.verdict, Rejected.verdict):
-        del details["reason"]
-    else:
+    if "reason" in details:
         details["reason"] = Reason(details["reason"])
-    if verdict != NotSent.verdict:
-        del details["retry_after"]
-    if verdict != InDoubt.verdict:
-        details.pop("left_at", None)
     outcome: Outcome = _KINDS[verdict](action=action, joined=True, **details)
     return outcome
 

@@ -6,7 +6,6 @@ wasted, and what is booked early can't be given to somebody more urgent. While t
 database is away this pool keeps to its share, by a meter of its own.
 """
 
-import asyncio
 import bisect
 import math
 from collections import deque
@@ -264,15 +263,14 @@ class SharedMeter:
         is_near = self._shares.coordinated and self._clock.round_trip < _NEAR
         may_be_taken = streamed and is_near
 
-        def came(asked: asyncio.Future[Answer]) -> None:
+        def came(answer: Answer | None) -> None:
             if urgent:
                 self._asking_urgent -= 1
             else:
                 self._asking = 0
-            if asked.exception() is None:
-                slots = asked.result()["slots"]
-                self._received(slots, urgent=urgent, streamed=may_be_taken)
-                self.told(asked.result())
+            if answer is not None:
+                self._received(answer["slots"], urgent=urgent, streamed=may_be_taken)
+                self.told(answer)
 
         booking = self._operation(
             "book",
@@ -283,7 +281,7 @@ class SharedMeter:
             streamed=may_be_taken,
             late=self._late(),
         )
-        self._operations.ask(booking).add_done_callback(came)
+        self._operations.call(booking, came)
 
     def _late(self) -> float:
         """Return by how much a slot may be over already when it is booked.
@@ -329,11 +327,11 @@ class SharedMeter:
         return 2 * self._shares.pools * self._interval / self.pace(self._time())
 
     def _ask(self, operation: dict[str, object]) -> None:
-        self._operations.ask(operation).add_done_callback(self._answered)
+        self._operations.call(operation, self._answered)
 
-    def _answered(self, asked: asyncio.Future[Answer]) -> None:
-        if asked.exception() is None:
-            self.told(asked.result())
+    def _answered(self, answer: Answer | None) -> None:
+        if answer is not None:
+            self.told(answer)
 
     def told(self, news: Answer) -> None:
         """Learn what the row says of pause and pace."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from aiophlo.coordination import AwayError
 from aiophlo.postgres.connection import Connection, Ended, Value
 from aiophlo.postgres.operations import Operations
 from aiophlo.postgres.server_clock import ServerClock
@@ -111,7 +112,34 @@ async def test_what_is_asked_fails_once_the_connection_is_lost(
     server.is_silent = True
     asked = operations.ask({"do": "dial", "key": 1})
     server.lost.set_result(ValueError("a fault of ours"))
-    with pytest.raises(Exception, match="lost"):
+    with pytest.raises(AwayError):
         await asked
-    with pytest.raises(Exception, match="not connected"):
+    with pytest.raises(AwayError):
         await operations.ask({"do": "dial", "key": 2})
+
+
+async def test_answers_are_heard_though_one_of_them_makes_a_fault(
+    operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dial whose answer went with it would never leave."""
+
+    def fail(_: object) -> None:
+        raise LookupError("a fault of ours")
+
+    dial = operations.ask({"do": "dial", "key": 1})
+    operations.call({"do": "book", "rate": "MA"}, fail)  # answered first
+    assert await dial == {}
+    assert "a fault of ours" in caplog.text
+
+
+async def test_answer_is_heard_in_the_turn_in_which_it_comes(
+    operations: Operations,
+) -> None:
+    """A dial that is registered would wait for a slot that is here already."""
+    heard: list[object] = []
+    dial = operations.ask({"do": "dial", "key": 1})
+    dial.add_done_callback(lambda _: heard.append("dial"))
+    operations.call({"do": "book", "rate": "MA"}, heard.append)
+    operations.call({"do": "finish", "key": 2}, heard.append)
+    await dial
+    assert heard == [{}, {}, "dial"]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import attrs
@@ -44,6 +44,18 @@ class Asked:
         future = asyncio.get_running_loop().create_future()
         self.operations.append((operation, future))
         return future
+
+    def call(
+        self,
+        operation: dict[str, Any],
+        answered: Callable[[Any], object],
+        *,
+        within: float = 0.0,
+    ) -> None:
+        """Keep an operation whose answer is heard at once."""
+        self.ask(operation, within=within).add_done_callback(
+            lambda asked: answered(None if asked.exception() else asked.result())
+        )
 
     def tell(self, operation: dict[str, Any]) -> bool:
         """Keep an operation that nobody waits for."""

@@ -31,6 +31,14 @@ class Database:
         self.asked.append((operation, future))
         return future
 
+    def call(
+        self, operation: dict[str, Any], answered: Callable[[Any], object]
+    ) -> None:
+        """Keep an operation whose answer is heard at once."""
+        self.ask(operation).add_done_callback(
+            lambda asked: answered(None if asked.exception() else asked.result())
+        )
+
     def tell(self, operation: dict[str, Any]) -> None:
         """Keep an operation that nobody waits for."""
         self.asked.append((operation, None))

@@ -146,9 +146,9 @@ class RateLimitQueue:
             return
         due = self.limiter.due(now)
         if timer is not None:
-            if due >= self._due:
+            if self._due <= due < math.inf:
                 return
-            timer.cancel()
+            timer.cancel()  # also the one for a deadline of who has left
             self._timer = None
         if due < math.inf:
             self._timer, self._due = self._loop.call_at(due, self._fire), due

@@ -271,3 +271,41 @@ def test_a_slot_that_is_almost_due_can_be_asked_for_on_uvloop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(ask_twice()) == [None, None]
+
+
+class BookedMeter(RateMeter):
+    """Knows no slot until one was booked, as a meter that pools share does."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.booked: list[float] = []
+
+    def next_slot(self, now: float, lane: Lane = Lane.AWAITED) -> float:
+        """Return the first that is booked."""
+        del now, lane
+        return self.booked[0] if self.booked else math.inf
+
+    def forecast(self, now: float, lane: Lane = Lane.AWAITED) -> float:
+        """Return that it comes at once."""
+        del lane
+        return now
+
+    def use(self, now: float, lane: Lane) -> None:
+        """Take it."""
+        del now, lane
+        self.booked.pop(0)
+
+
+@virtually
+async def test_booked_slot_is_had_by_who_came_after_one_with_a_far_deadline() -> None:
+    """A queued transfer would wait for as long as the one before it could have."""
+    meter = BookedMeter()
+    queue = Queue(RateLimiter(meter))
+    first = queue.ask("first", patience=86_400.0)
+    await asyncio.sleep(0.1)
+    now = queue.loop.time()
+    meter.booked = [now, now + 0.5]
+    queue.slots.refresh(False)  # noqa: FBT003 -- a callback
+    await first
+    await queue.ask("second", patience=86_400.0)
+    assert queue.told == [("first", 0.1, None), ("second", 0.6, None)]

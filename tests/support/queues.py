@@ -36,12 +36,13 @@ async def worker_process(
     namespace: str,
     *options: str,
     lease: float = 3.0,
+    quota: str = "none",
 ) -> AsyncIterator[Process]:
     """Run a worker that is at work, in a process of its own."""
     process = await create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.queue_worker", str(lease)),
         *("--postgres-url", postgres.url, "--namespace", namespace, *options),
-        *("--quota", "none"),
+        *("--quota", quota),
         env=environment(simulator),
         stdout=PIPE,
         stderr=PIPE,

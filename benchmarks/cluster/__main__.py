@@ -7,6 +7,7 @@
     python -m benchmarks.cluster --alone     # what happens without the database
     python -m benchmarks.cluster soak crashes --seconds 60   # 600 by default, each
     python -m benchmarks.cluster --batch     # one list in four processes: see `batch`
+    python -m benchmarks.cluster --queue     # a queue and four workers: see `queue`
 
 Starts a Postgres and the simulator, which keeps the quota strictly, and the processes.
 The ledger says what was rung and how many answers were a 429.
@@ -25,6 +26,7 @@ from benchmarks.cluster.batch import work as work_on_batch
 from benchmarks.cluster.clicks import click_twice
 from benchmarks.cluster.courses import COURSES, Course, measure, work
 from benchmarks.cluster.kills import kill
+from benchmarks.cluster.queue import run_queue
 from benchmarks.cluster.rows import Report, print_report
 from benchmarks.cluster.soak import soak
 from benchmarks.cluster.stops import stop
@@ -90,6 +92,14 @@ def main() -> int:
         metavar="ROWS",
         help="one list in four processes, of which one is killed every 5 s",
     )
+    parser.add_argument(
+        "--queue",
+        type=int,
+        nargs="?",
+        const=100_000,
+        metavar="ROWS",
+        help="a queue and four workers, of which one is killed every 5 s",
+    )
     parser.add_argument("--batch-work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--hand-over", type=json.loads, help=argparse.SUPPRESS)
@@ -103,8 +113,12 @@ def main() -> int:
         say("no Postgres server is installed")
         return 2
     with running_postgres(binaries) as postgres:
-        if given.batch:
-            report = asyncio.run(run_batch(postgres, given.batch))
+        if given.batch or given.queue:
+            report = asyncio.run(
+                run_batch(postgres, given.batch)
+                if given.batch
+                else run_queue(postgres, given.queue)
+            )
             print_report(report)
             wrong = len(report.wrong)
         else:

@@ -232,7 +232,7 @@ class _Run:
         }
 
 
-async def _cost(database: str | None, folder: str) -> float:
+async def cost_of(database: str | None, folder: str) -> float:
     """Return the microseconds of CPU of a transfer in one process, unpaced."""
     async with Simulator(quota=None) as simulator:
         order = Work(
@@ -269,7 +269,7 @@ async def _costs(database: str) -> dict[str, object]:
     costs: dict[str, object] = {}
     for kind, url in (("file", None), ("Postgres", database)):
         with tempfile.TemporaryDirectory() as folder:
-            costs[f"CPU µs alone, {kind}"] = round(await _cost(url, folder))
+            costs[f"CPU µs alone, {kind}"] = round(await cost_of(url, folder))
     return costs
 
 

@@ -151,9 +151,8 @@ class Rescuer:
             return reason
         elsewhere = await lease.look_elsewhere()
         if elsewhere is not None:  # an abort would end what they do in their newer call
-            seen = _SEEN.get(elsewhere, Recovery.UNKNOWN)
-            phase = _LAST.get(seen, Phase.ON_HOLD)
-            _tell_step(sender, handover, phase, cause="agent_elsewhere")
+            seen = _SEEN[elsewhere]
+            _tell_step(sender, handover, _LAST[seen], cause="agent_elsewhere")
             return seen
         rescued = _Rescued(self._within)
         self._registry.begin(rescued)

@@ -18,6 +18,7 @@ from aiophlo.coordination import Whereabouts
 from aiophlo.model.call_events import CallEvent
 
 SETTLED: Final = 2.0  # seconds by which events may be behind the call
+LATEST: Final = 10.0  # seconds by which none is, even where all that run are starved
 
 
 @attrs.define
@@ -86,33 +87,29 @@ def where_is_former_customer(
         now: The time.
 
     Returns:
-        None if the agent may be in the handover's call.
+        None if the agent may be in the handover's call, or nobody can say.
     """
     events = list(events)
-    newer = _newer_calls(events, agent, began_at + SETTLED)
+    newer = _newer_calls(events, agent, began_at + LATEST)
     if not newer:
         return None
     older = [one for one in events if one.conference_uuid not in newer]
-    former = _latest_of(older, agent)
-    if former:  # they can't be in both, though nothing may have told of their leave
-        own = next(one for one in former if not agent.isdisjoint(one.keys))
-        moved_at = min(newer.values())
-        older.append(attrs.evolve(own, call_uuid="", left=True, at=moved_at))
-    return where_is_customer(older, agent, began_at=began_at, now=now)
+    found = where_is_customer(older, agent, began_at=began_at, now=now)
+    return None if found is Whereabouts.UNKNOWN else found
 
 
 def _newer_calls(
     events: Iterable[CallEvent], agent: AbstractSet[str], since: float
-) -> dict[str, float]:
+) -> set[str]:
     """Return the conversations that the agent has joined since, and is in."""
     conversations: defaultdict[str, list[CallEvent]] = defaultdict(list)
     for one in events:
         if one.conference_uuid and not agent.isdisjoint(one.keys):
             conversations[one.conference_uuid].append(one)
     return {
-        uuid: first
+        uuid
         for uuid, told in conversations.items()
-        if (first := min(one.at for one in told)) > since
+        if min(one.at for one in told) > since
         if any(call.inside for call in _calls(told))
     }
 

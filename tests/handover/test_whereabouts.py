@@ -8,6 +8,7 @@ import pytest
 
 from aiophlo.coordination import Whereabouts
 from aiophlo.handover.whereabouts import (
+    LATEST,
     SETTLED,
     where_is_customer,
     where_is_former_customer,
@@ -157,51 +158,55 @@ def test_every_partial_course_that_ends_well_has_two_inside() -> None:
             assert any(CUSTOMER in one.keys and one.left for one in told)
 
 
-def former(*events: CallEvent) -> Whereabouts | None:
+def former(*events: CallEvent, now: float = NOW) -> Whereabouts | None:
     """Say where the customer is of an agent who may be in a newer call."""
-    return where_is_former_customer(events, {AGENT}, began_at=BEGAN, now=NOW)
+    return where_is_former_customer(events, {AGENT}, began_at=BEGAN, now=now)
+
+
+def of_another(name: str, event: CallEvent) -> CallEvent:
+    """Return the same, told of another conversation."""
+    call = f"{name} {event.call_uuid}"
+    return attrs.evolve(event, call_uuid=call, conference_uuid=name)
 
 
 def newer(event: CallEvent) -> CallEvent:
-    """Return the same, told of another conversation."""
-    call = f"newer {event.call_uuid}"
-    return attrs.evolve(event, call_uuid=call, conference_uuid="newer")
+    """Return the same, told of a newer conversation."""
+    return of_another("newer", event)
 
 
 NEWER = [
     newer(joined(OTHER, 115.0, called_in=True)),
     newer(joined(AGENT, 115.5)),
 ]
+HUNG_UP = [*CONSULT[:2], left(CUSTOMER, 107.0), left(AGENT, 107.5)]
+EARLIER = [of_another("earlier", attrs.evolve(one, at=one.at - 9.0)) for one in HUNG_UP]
 
 
 def test_agent_who_is_in_a_newer_call_has_left_the_older_one() -> None:
     """An abort would cut off who is there to take over the newer customer."""
-    hung_up = left(CUSTOMER, 112.0)
-    assert former(*CONSULT[:2], hung_up, left(AGENT, 112.5), *NEWER) is Whereabouts.OVER
-    assert former(*CONSULT[:2], hung_up, *NEWER) is Whereabouts.OVER, "a leave was lost"
+    assert former(*HUNG_UP, *NEWER) is Whereabouts.OVER
     assert former(*COMPLETED, *NEWER) is Whereabouts.WITH_PARTNER
-
-
-def test_customer_of_an_agent_in_a_newer_call_may_be_alone() -> None:
-    """Then no abort can help them, and somebody has to be told."""
-    assert former(*CONSULT[:2], *NEWER) is UNKNOWN
-    assert former(*NEWER) is UNKNOWN
+    assert former(*EARLIER, *HUNG_UP, *NEWER) is Whereabouts.OVER
 
 
 @pytest.mark.parametrize(
     "events",
     [
         pytest.param(CONSULT, id="there is no newer call"),
-        pytest.param([*COMPLETED, NEWER[0]], id="the agent isn't in it"),
+        pytest.param([*HUNG_UP, NEWER[0]], id="the agent isn't in it"),
         pytest.param(
-            [*COMPLETED, *NEWER, newer(left(AGENT, 118.0))], id="the agent has left it"
+            [*HUNG_UP, *NEWER, newer(left(AGENT, 118.0))], id="the agent has left it"
         ),
         pytest.param(
-            [joined(CUSTOMER, 10.0), newer(joined(AGENT, BEGAN + SETTLED))],
+            [*HUNG_UP, newer(joined(AGENT, BEGAN + LATEST))],
             id="it may be the handover's, whose event came late",
         ),
+        pytest.param([*HUNG_UP[:3], *NEWER], id="nobody heard the agent leave"),
+        pytest.param([*CONSULT[:2], *NEWER], id="the customer may be there"),
+        pytest.param([*EARLIER, *NEWER], id="the call before was over before"),
+        pytest.param(NEWER, id="nothing was told of the older call"),
         pytest.param(
-            [attrs.evolve(one, conference_uuid="") for one in [*CONSULT, *NEWER]],
+            [attrs.evolve(one, conference_uuid="") for one in [*HUNG_UP, *NEWER]],
             id="events name no conversation",
         ),
     ],
@@ -209,3 +214,9 @@ def test_customer_of_an_agent_in_a_newer_call_may_be_alone() -> None:
 def test_agent_may_be_in_the_call_that_is_handed_over(events: list[CallEvent]) -> None:
     """Its customer hears music until the abort."""
     assert former(*events) is None
+
+
+def test_call_whose_events_came_late_is_not_a_newer_one() -> None:
+    """The customer would be taken for the one before, who has hung up."""
+    late = [attrs.evolve(one, at=BEGAN + 4.0 + n) for n, one in enumerate(CONSULT)]
+    assert former(*EARLIER, *late, now=BEGAN + 20.0) is None

@@ -25,6 +25,7 @@ from aiophlo import (
     TakenOverError,
 )
 from aiophlo.coordination import Claim, Lease
+from aiophlo.handover import whereabouts
 from aiophlo.handover.whereabouts import SETTLED
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.observed_events import HandoverStep, ObservedEvent
@@ -214,10 +215,14 @@ async def test_alarm_about_an_agent_who_left_is_raised_only_where_the_partner_di
 
 
 async def test_newer_call_of_an_agent_is_left_alone_by_who_takes_the_older_one_over(
-    postgres: Postgres, namespace: str, caplog: pytest.LogCaptureFixture
+    postgres: Postgres,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They hear the next partner, hang up, and that one had just been cut off."""
     caplog.set_level(logging.WARNING, "aiophlo")
+    monkeypatch.setattr(whereabouts, "LATEST", SETTLED)
     lease = 3 * SETTLED
     async with events_elsewhere(postgres, namespace, lease) as (stage, relay):
         simulator, older = stage.simulator, stage.call

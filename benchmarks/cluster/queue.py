@@ -138,8 +138,10 @@ class _Run:
                     asyncio.create_task(self._kill(running, start)),
                     asyncio.create_task(self._restart(simulator)),
                 ]
-            while await self._unended():  # noqa: ASYNC110 -- nobody tells
+            while await self._unended():
                 await asyncio.sleep(0.5)
+                if all(one.returncode is not None for one in running):
+                    raise RuntimeError("expected workers that work")
             for trouble in troubles:
                 trouble.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

@@ -408,3 +408,24 @@ async def test_send_once_sends_what_was_not_sent(
         await simulator.start()
         outcome = await queue.send_once(pool, transfer(1), key="task-1")
     assert isinstance(outcome, Accepted)
+
+
+async def test_rights_that_are_documented_are_enough(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> None:
+    """A worker that owns nothing must not fail at its first transfer."""
+    role = f"role_{namespace}"
+    await postgres.rows(f"CREATE ROLE {role} LOGIN")
+    await postgres.rows(f"GRANT USAGE ON SCHEMA {namespace} TO {role}")
+    rights = {"TABLES": "SELECT, INSERT, UPDATE, DELETE", "SEQUENCES": "USAGE"}
+    for what, right in rights.items():
+        everything = f"ALL {what} IN SCHEMA {namespace}"
+        await postgres.rows(f"GRANT {right} ON {everything} TO {role}")
+    url = postgres.url.replace("postgres@", f"{role}@")
+    queue = PostgresCoordinator(url, namespace=namespace)
+    async with SessionPool(
+        account_of(simulator), base_url=simulator.base_url, coordinator=queue
+    ) as pool:
+        await queue.enqueue(transfer(1))
+        async with Worker(pool):
+            assert isinstance(await queue.outcome("row-1", wait=LONG), Accepted)

@@ -142,6 +142,8 @@ async def _ask_as_a_stranger(centre: Centre) -> None:
         aiohttp.ClientSession(auth=auth, connector=connector) as session,
         asyncio.TaskGroup() as group,
     ):
-        while True:
+        due = centre.now()
+        while True:  # keeping to its pace however late it is woken
             group.create_task(ask(session))
-            await asyncio.sleep(1 / centre.options.strangers)
+            due += 1 / centre.options.strangers
+            await asyncio.sleep(due - centre.now())

@@ -494,8 +494,10 @@ class Delivery(RegisteredDial):
     def _left_at(self) -> float | None:
         """Return the Unix time of the slot of the attempt that is in doubt.
 
-        Until then, nothing was carried out.
+        Until then, nothing was carried out. A dial's is the one that was noted of it.
         """
+        if self.left is not None and math.isfinite(self.left.left_at):
+            return self.left.left_at
         try:
             return time.time() - (self.loop.time() - self.sent)
         except Exception:  # noqa: BLE001 -- a broken clock makes no other verdict

@@ -1,5 +1,6 @@
 """A pool looks for what it left in doubt, and says seen only of what was rung."""
 
+import asyncio
 import json
 import logging
 import time
@@ -112,6 +113,20 @@ async def test_call_that_was_never_made_stays_in_doubt(
     assert isinstance(sighting.outcome, InDoubt)
     assert sighting.outcome.looked == 2
     assert attrs.evolve(sighting.outcome, looked=0) == doubt
+
+
+async def test_stall_makes_no_other_dial_of_the_one_in_doubt(
+    pool: SessionPool, simulator: Simulator
+) -> None:
+    """The loop's clock may not run while Unix time does, as when a laptop sleeps."""
+    simulator.fault_next(Fault.STATUS_503)
+    with simulator.hold_answers():
+        sending = asyncio.ensure_future(outcome_of(pool.send(TRANSFER)))
+        await simulator.wait_for(requests=1)
+        time.sleep(0.2)  # noqa: ASYNC251 -- a stall, which this loop doesn't count
+    doubt = await sending
+    assert isinstance(doubt, InDoubt)
+    assert (await pool.look(doubt, look_for=0)).seen
 
 
 async def test_queued_dial_without_a_time_is_no_proof(

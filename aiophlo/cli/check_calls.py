@@ -161,9 +161,7 @@ def _parse_time(text: str) -> float:
             return parse(text).timestamp()
         except ValueError:
             continue
-    raise UnusableError(
-        "--at: expected a time such as 14:05:03 or 2026-11-29T14:05:03Z"
-    )
+    raise UnusableError("--at: expected HH:MM:SS of today, or YYYY-MM-DDTHH:MM:SSZ")
 
 
 def _today(text: str) -> dt.datetime:

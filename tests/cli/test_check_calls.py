@@ -107,7 +107,7 @@ async def test_call_that_can_not_be_told_is_a_failure(
         (["--calls"], "--calls: expected --to and --at"),
         (["--calls", "--to", TO], "--calls: expected --to and --at"),
         (["--to", TO, "--at", "14:05"], "expected --calls with them"),
-        (["--calls", "--to", TO, "--at", "noon"], "--at: expected a time"),
+        (["--calls", "--to", TO, "--at", "noon"], "--at: expected HH:MM:SS of today"),
         (["--calls", "--to", "4152225555", "--at", "14:05"], "the '+' is missing"),
     ],
 )

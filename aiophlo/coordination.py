@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from aiophlo.model.accounts import Account, Rate
-from aiophlo.model.actions import Action, Lane, PartyKey
+from aiophlo.model.actions import Action, DialAction, Lane, PartyKey
 from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import Outcome
@@ -105,6 +105,22 @@ class SharedActions(Protocol):
 
     def register(self, action: UnderWay) -> None:
         """Register an action that joins no other, such as a streamed dial."""
+
+    async def others_dialled(
+        self, dial: DialAction, *, since: float, until: float, joined: bool
+    ) -> bool:
+        """Say whether another pool's dial can have rung the same phone.
+
+        Args:
+            dial: A dial of this pool, which doesn't count.
+            since: Seconds ago from which its call can have begun.
+            until: Seconds ago until which it can.
+            joined: It has joined an equal one of another pool, which doesn't count,
+                either.
+
+        Raises:
+            AwayError: Nobody can be asked.
+        """
 
     def finish(self, action: UnderWay, outcome: Outcome) -> None:
         """Tell whoever joined it, in whatever pool, what it came to."""

@@ -414,8 +414,9 @@ class SessionPool:
         for the dial's if it goes out to the address that was dialled, began when the
         request was under way, calls from the pool's `caller_ids`, given or learned, and
         is the only such one; where these aren't known, once all calls are listed that
-        would be. No other dial of this pool to that phone may have left at the same
-        time.
+        would be. No other dial to that phone may have left at the same time, of this
+        pool or of one that shares its coordinator, which remembers a minute: it holds
+        only where these place all dials of the account to that phone.
 
         Args:
             outcome: Of a `WarmTransfer`, `ColdTransfer` or `AddUser`, with its

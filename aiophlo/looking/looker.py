@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import attrs
@@ -15,6 +15,7 @@ from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.caller_ids import CallerIds, Node
 from aiophlo.looking.matching import LAG, Match, Window, match
 from aiophlo.looking.recent_dials import MadeDial, RecentDials
+from aiophlo.model.accounts import Account
 from aiophlo.model.actions import DialAction
 from aiophlo.model.address_matching import party_of
 from aiophlo.model.outcomes import Accepted, InDoubt, Rejected
@@ -31,6 +32,14 @@ _PAUSES: Final = (0.5, 1.5, 2.0, 2.0)
 _AGAIN: Final = 1.0  # seconds, once all that would be listed is
 
 
+Others = Callable[[InDoubt, Account, Window], Awaitable[bool]]
+
+
+async def nobody(_: InDoubt, __: Account, ___: Window) -> bool:
+    """Know of no dials of other pools."""
+    return False
+
+
 @attrs.frozen
 class LookOptions:
     """How a pool looks.
@@ -38,10 +47,13 @@ class LookOptions:
     Attributes:
         caller_ids: Numbers that its dials call from, and nothing else does; empty if
             they aren't known.
+        others_dialled: Says whether another pool's dial can have rung the same phone;
+            asked only once a call has been found.
         now: Gives Unix time.
     """
 
     caller_ids: frozenset[str] = frozenset()
+    others_dialled: Others = nobody
     now: Callable[[], float] = time.time
 
 
@@ -66,6 +78,12 @@ class Looker:
     def now(self) -> Callable[[], float]:
         """What gives Unix time."""
         return self._options.now
+
+    async def others_dialled(
+        self, outcome: InDoubt, account: Account, window: Window
+    ) -> bool:
+        """Say whether another pool's dial can have rung the phone of a dial."""
+        return await self._options.others_dialled(outcome, account, window)
 
     def close(self) -> None:
         """Let no look wait any longer."""
@@ -157,6 +175,7 @@ class _Search:
         self._now = looker.now
         self._recent = recent
         self._is_alone = is_alone
+        self._account = sender.account
         self._calls = CallList(sender, looker.now)
         self._looks = 0
         self._records: list[CallRecord] = []  # of all looks
@@ -255,7 +274,14 @@ class _Search:
             self._whole_at = self._now()
         complete = reading.complete and was_late_enough and confirmed
         found = self._match(reading, complete=complete)
+        if found.proof is not None and await self._is_shared():
+            found = attrs.evolve(found, proof=None)
         self.sighting = self._sighted(found, complete=complete)
+
+    async def _is_shared(self) -> bool:
+        return await self._looker.others_dialled(
+            self._outcome, self._account, self._window
+        )
 
     def _match(self, reading: Reading, *, complete: bool) -> Match:
         left_at = self._outcome.left_at or 0.0

@@ -7,6 +7,7 @@ from aiophlo.looking.call_list import CallList, Reading
 from aiophlo.looking.caller_ids import Node
 from aiophlo.looking.looker import LOOK_FOR, Looker, LookOptions
 from aiophlo.looking.matching import Window
+from aiophlo.looking.other_pools import OtherPools
 from aiophlo.looking.recent_dials import MadeDial, RecentDials
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import DialAction
@@ -38,7 +39,8 @@ class Looking:
         self._senders = senders
         self._voice_client_of = voice_client_of
         recent = RecentDials.of(senders.dials)
-        self._looker = Looker(LookOptions(caller_ids), recent)
+        others = OtherPools(senders)
+        self._looker = Looker(LookOptions(caller_ids, others.have_dialled), recent)
         self._voice: dict[str, Sender] = {}
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from aiophlo.coordination import AwayError, Heard, UnderWay
+from aiophlo.model import address_matching
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, DialAction, PartyKey
 from aiophlo.model.address_matching import phone_of
@@ -40,6 +41,8 @@ _KNOWN: Final = MEMORY + 2.0  # seconds that parties are known after an action's
 _UNHURRIED: Final = 0.05  # seconds that an end nobody waits for may be told later
 _REPEATED: Final = 60.0  # seconds after its deadline until an action surely has ended
 _LONGEST_KNOWN: Final = 86_400.0  # seconds that what has no deadline hears of dials
+_ON_ITS_WAY: Final = 17.0  # seconds from a dial's end, as an abort sets it, to its call
+_SKEW: Final = 1.0  # seconds for the question's own way
 _OWN: Final = Reason.CANCELLED, Reason.CLOSED  # one in another pool takes its place
 _KINDS: Final = {kind.verdict: kind for kind in (Accepted, Rejected, NotSent, InDoubt)}
 
@@ -106,6 +109,7 @@ class PostgresActions:
         """
         if not self._operations.open:
             return None
+        assert isinstance(dial.action, DialAction)  # noqa: S101 -- alone joins another
         asked = self._operations.ask(self._dial(row, dial.action, once=True))
         patience = dial.deadline - self._loop.time()
         answer = None
@@ -122,6 +126,24 @@ class PostgresActions:
             if answer is None or "join" not in answer:
                 self._enter(dial, row)
         return answer
+
+    async def others_dialled(
+        self, dial: DialAction, *, since: float, until: float, joined: bool
+    ) -> bool:
+        """Say whether another pool's dial can have rung the same phone."""
+        answer = await self._operations.ask(
+            {
+                "do": "others_dialled",
+                "phone": self._phone(dial),
+                "pool": self._pool,
+                "since": since + _ON_ITS_WAY,
+                "until": until - _SKEW,
+                "joined": joined,
+                "equal": self._hash(dial_key(dial)),
+            },
+            within=_UNHURRIED,
+        )
+        return bool(answer["others"])
 
     def register(self, action: UnderWay) -> None:
         """Register an action that joins no other, such as a streamed dial."""
@@ -305,7 +327,10 @@ class PostgresActions:
             else:
                 del self._parties[number]
 
-    def _dial(self, row: _Row, action: Action, *, once: bool) -> Operation:
+    def _phone(self, dial: DialAction) -> int:
+        return self._hash("phone", address_matching.party_of(dial.to))
+
+    def _dial(self, row: _Row, action: DialAction, *, once: bool) -> Operation:
         (agent, _), (called, _) = row.parties
         return {
             "do": "dial",
@@ -314,6 +339,7 @@ class PostgresActions:
             "pool": self._pool,
             "agent": agent,
             "called": called,
+            "phone": self._phone(action),
             "action": type(action).__name__,
             "once": once,
             "memory": MEMORY,

@@ -99,7 +99,7 @@ class Sender:
         self.check_loop = check_loop
         self._claims = context.claims
         self._budget = context.budget
-        self._shared: SharedActions | None = None
+        self.shared: SharedActions | None = None
 
     def heard(self, party: PartyKey, action: str, *, ends_dials: bool) -> None:
         """Hear of an action that was begun in another pool, by its class's name."""
@@ -109,7 +109,7 @@ class Sender:
 
     def share(self, actions: SharedActions) -> None:
         """Share the actions from now on with other pools."""
-        self._shared = actions
+        self.shared = actions
 
     def send(
         self,
@@ -178,8 +178,8 @@ class Sender:
         try:
             delivery.claim = self._claims.begin(action)
             joined = None
-            if self._shared is not None:
-                joined = await self._share(self._shared, delivery, once=once)
+            if self.shared is not None:
+                joined = await self._share(self.shared, delivery, once=once)
             outcome = joined or await delivery.attempt()
             if not (joined or isinstance(outcome, _CLEAR)):
                 outcome = await delivery.go_on(outcome)
@@ -233,8 +233,8 @@ class Sender:
             try:
                 if delivery.key is not None:
                     self.dials.finish(delivery.key, delivery, outcome, delivery.answer)
-                if self._shared is not None:
-                    self._shared.finish(delivery, outcome)
+                if self.shared is not None:
+                    self.shared.finish(delivery, outcome)
             finally:
                 self.under_way.end()
                 self._claims.end(delivery.claim)

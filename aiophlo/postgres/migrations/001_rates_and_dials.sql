@@ -33,6 +33,7 @@ CREATE TABLE {schema}.dials (
     pool bigint NOT NULL,
     agent bigint NOT NULL,
     called bigint NOT NULL,
+    phone bigint NOT NULL DEFAULT 0,
     begun float8 NOT NULL,
     until float8 NOT NULL DEFAULT 'Infinity',
     has_left boolean NOT NULL DEFAULT false,
@@ -46,8 +47,9 @@ CREATE TABLE {schema}.dials (
 );
 CREATE INDEX dials_agent ON {schema}.dials (agent);
 CREATE INDEX dials_called ON {schema}.dials (called);
+CREATE INDEX dials_phone ON {schema}.dials (phone);
 COMMENT ON TABLE {schema}.dials IS
-    'Dials under way or just ended; key, agent and called are keyed hashes';
+    'Dials under way or just ended; key, agent, called and phone are keyed hashes';
 
 CREATE TABLE {schema}.known (
     party bigint NOT NULL,
@@ -308,9 +310,10 @@ BEGIN
             END IF;
         END IF;
     END IF;
-    INSERT INTO {schema}.dials (key, id, pool, agent, called, begun) VALUES (
+    INSERT INTO {schema}.dials (key, id, pool, agent, called, phone, begun) VALUES (
         p_key, (p_op->>'id')::bigint, (p_op->>'pool')::bigint,
-        (p_op->>'agent')::bigint, (p_op->>'called')::bigint, p_now);
+        (p_op->>'agent')::bigint, (p_op->>'called')::bigint,
+        (p_op->>'phone')::bigint, p_now);
     RETURN '{}';
 END $$;
 
@@ -337,6 +340,20 @@ LANGUAGE sql AS $$
         FROM {schema}.dials d LEFT JOIN {schema}.pools p ON p.id = d.pool
         WHERE d.key = (p_op->>'key')::bigint AND d.id = (p_op->>'id')::bigint),
         '{"outcome": null, "ended": false, "has_left": true, "lives": false}')
+$$;
+
+-- Whether another pool's dial can have rung a phone between so many seconds ago and so
+-- many, as far as rows are kept. One whose equal this pool has joined is its own.
+CREATE FUNCTION {schema}.others_dialled(p_op jsonb, p_now float8) RETURNS jsonb
+LANGUAGE sql AS $$
+    SELECT jsonb_build_object('others', count(*) > CASE
+        WHEN (p_op->>'joined')::boolean AND bool_or(key = (p_op->>'equal')::bigint)
+        THEN 1 ELSE 0 END)
+    FROM {schema}.dials
+    WHERE phone = (p_op->>'phone')::bigint AND pool <> (p_op->>'pool')::bigint
+        AND begun <= p_now - (p_op->>'until')::float8
+        AND until >= p_now - (p_op->>'since')::float8
+        AND (NOT ended OR coalesce(outcome->>'verdict', '') IN ('accepted', 'in_doubt'))
 $$;
 
 -- Books slots, but for those dials of this block that have joined another pool's.
@@ -466,6 +483,8 @@ BEGIN
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'asked', op->>'id'));
             END IF;
+        WHEN 'others_dialled' THEN
+            answer := {schema}.others_dialled(op, p_now);
         WHEN 'note' THEN
             IF (op->>'ends_dials')::boolean THEN
                 keys := ARRAY(

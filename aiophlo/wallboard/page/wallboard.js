@@ -54,7 +54,7 @@ function ageOf(seconds) {
 function tickAges() {
   const since = (performance.now() - heardAt) / 1000;
   for (const one of document.querySelectorAll("time[data-age]")) {
-    one.textContent = age(Number(one.dataset.age) + since);
+    setText(one, age(Number(one.dataset.age) + since));
   }
 }
 
@@ -85,7 +85,7 @@ function showTroubles() {
   const warnings = view.troubles.filter((one) => one.level !== "alarm");
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
   const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: "card alarm" },
-    make("span", { class: "age" }, ageOf(one.age || 0)),
+    make("span", { class: "age", "aria-live": "off" }, ageOf(one.age || 0)),
     make("strong", {}, one.what), make("p", {}, one.todo))));
   if (!cards) {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
@@ -214,15 +214,33 @@ function showDoubts(shown) {
   showRows("doubts", rows, all, shown);
 }
 
+// What has room, as long as there is as much to show on a screen of the same size.
+let room = { key: null, handovers: MOST_ROWS, doubts: MOST_ROWS };
+
+function roomKey() {
+  const accounts = view.accounts.map((one) => [one.account, one.paused_for > 0, one.pace]);
+  return JSON.stringify([innerWidth, innerHeight, accounts, view.notice, view.processes.length,
+    view.handovers.length, view.in_doubt.length, Object.keys(view.phases),
+    at("alarms").dataset.key, at("warnings").dataset.key]);
+}
+
 // Nobody scrolls a wall: there are as many rows as its screen has room for; if that
 // isn't enough, the chart makes room for what is wrong, then the advice, what waits and
 // how long, and then the troubles that come last: customers on hold come first.
 function showTables() {
   const wall = matchMedia("(min-width: 1200px)").matches;
-  let handovers = MOST_ROWS, doubts = MOST_ROWS;
   const overflows = () => wall && document.documentElement.scrollHeight > innerHeight;
+  const key = roomKey();
+  showHandovers(room.handovers);
+  showDoubts(room.doubts);
+  if (room.key === key && !overflows()) return;
+  room = { key, ...makeRoom(overflows) };
+}
+
+function makeRoom(overflows) {
+  let handovers = MOST_ROWS, doubts = MOST_ROWS;
   document.body.classList.remove("crowded", "packed", "bare");
-  showAllTroubles();
+  showTroubleCards(Infinity);
   showHandovers(handovers);
   showDoubts(doubts);
   while (overflows() && handovers + doubts > 2 * LEAST_ROWS) {
@@ -230,31 +248,39 @@ function showTables() {
   }
   for (const kind of ["crowded", "packed", "bare"]) if (overflows()) document.body.classList.add(kind);
   if (overflows()) showFirstTroubles(overflows);
+  return { handovers, doubts };
 }
 
 function troubleCards() {
   return [...at("alarms").children, ...at("warnings").children];
 }
 
-function showAllTroubles() {
-  for (const card of troubleCards()) card.hidden = false;
-  at("more-troubles").hidden = true;
+function showTroubleCards(number) {
+  const hidden = troubleCards().slice(number);
+  for (const card of troubleCards()) {
+    const isHidden = hidden.includes(card);
+    if (card.hidden !== isHidden) card.hidden = isHidden;
+  }
+  const more = at("more-troubles");
+  more.hidden = hidden.length === 0;
+  const held = hidden.filter((card) => card.classList.contains("alarm")).length;
+  const others = hidden.length - held;
+  const customers = held && `${held} more ${held > 1 ? "customers" : "customer"} on hold`;
+  const told = [customers, others && `${others} more ${others > 1 ? "troubles" : "trouble"}`].filter(Boolean);
+  setText(more, `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);
+  more.classList.toggle("alarm", held > 0);
+  more.classList.toggle("warning", held === 0);
 }
 
+// Each try lays the page out anew: so few of them as halving takes.
 function showFirstTroubles(overflows) {
-  const shown = troubleCards();
-  let held = 0, others = 0;
-  at("more-troubles").hidden = false;
-  while (shown.length > 1 && overflows()) {
-    const card = shown.pop();
-    card.hidden = true;
-    if (card.classList.contains("alarm")) held += 1; else others += 1;
-    const customers = held && `${held} more ${held > 1 ? "customers" : "customer"} on hold`;
-    const told = [customers, others && `${others} more ${others > 1 ? "troubles" : "trouble"}`].filter(Boolean);
-    setText(at("more-troubles"), `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);
-    at("more-troubles").classList.toggle("alarm", held > 0);
-    at("more-troubles").classList.toggle("warning", held === 0);
+  let fits = 1, doesNot = troubleCards().length;
+  while (doesNot - fits > 1) {
+    const middle = Math.floor((fits + doesNot) / 2);
+    showTroubleCards(middle);
+    if (overflows()) doesNot = middle; else fits = middle;
   }
+  showTroubleCards(fits);
 }
 
 const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };

@@ -108,4 +108,7 @@ def _cookie(asked: Asked) -> str | None:
 
 
 def _same(given: str | None, right: str) -> bool:
-    return given is not None and hmac.compare_digest(given.encode(), right.encode())
+    if given is None:
+        return False
+    raw = given.encode(errors="surrogateescape")  # bytes that are no text, in a header
+    return hmac.compare_digest(raw, right.encode())

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
@@ -137,7 +137,7 @@ def _asked_of_asgi(scope: Scope) -> Asked:
         method=scope["method"],
         path=path,
         headers=_headers_of(scope),
-        token=unquote(query["token"][0]) if query.get("token") else None,
+        token=query["token"][0] if query.get("token") else None,
         peer=client[0] if client else None,
         http=scope.get("http_version", "1.1"),
         secure=scope.get("scheme") == "https",

@@ -20,7 +20,7 @@ from aiophlo.wallboard.feed import Feed
 from tests.support.doubles import pool_of
 from tests.support.ports import free_port
 
-TOKEN: Final = "a token/that nobody&guesses"  # noqa: S105 -- made up
+TOKEN: Final = "a token/that nobody&guesses%41"  # noqa: S105 -- made up
 
 
 @attrs.frozen

@@ -34,6 +34,7 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
         "phases": _phases(parts),
         "handovers": _oldest(part["handovers"] for part in parts),
         "on_hold": _oldest(part["on_hold"] for part in parts),
+        "on_hold_number": sum(len(part["on_hold"]) for part in parts),
         "in_doubt": sorted(_all(parts, "in_doubt"), key=_age)[:_MOST],
         "unseen": sum(part["unseen"] for part in parts),
         "unseen_age": _least(part.get("unseen_age") for part in parts),

@@ -17,8 +17,9 @@ _SPENT_BY_US: Final = 0.97  # share of the quota; below it, somebody else spends
 def troubles(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is wrong in a merged snapshot, the worst first.
 
-    Each has its `kind`, `level`, `what` and `todo`; an alarm its `age`. Others may
-    have `last`: what came last, and how many seconds ago, None for never.
+    Each has its `kind`, `level`, `what` and `todo`; that of a customer on hold its
+    `age`, that of those who aren't listed their `number`. Others may have `last`: what
+    came last, and how many seconds ago, None for never.
 
     Args:
         view: As `merging.merged` makes it, but for this.
@@ -60,6 +61,17 @@ def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             ),
             "age": one["age"],
             "handover": one["id"],
+        }
+    if unlisted := view["on_hold_number"] - len(view["on_hold"]):
+        yield {
+            **_trouble(
+                "on_hold_unlisted",
+                ALARM,
+                f"{_some(unlisted, 'more customer')} may be on hold",
+                "This board lists no more. Each has a line in the log: CRITICAL, with"
+                " its phlo_handover.",
+            ),
+            "number": unlisted,
         }
 
 

@@ -367,7 +367,7 @@ async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
                 assert not await table.evaluate(cut)
 
 
-@pytest.mark.parametrize("held", [3, 14])
+@pytest.mark.parametrize("held", [3, 14, 300])
 async def test_wall_with_more_troubles_than_fit_says_how_many_more(
     simulator: Simulator, browser: Browser, held: int
 ) -> None:

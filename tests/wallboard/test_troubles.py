@@ -102,3 +102,12 @@ def test_doubts_are_named_where_they_are_unusual(
     assert bool(found) == named
     for trouble in found:
         assert f"{number} of {number + accepted} actions in doubt" in trouble["what"]
+
+
+def test_customers_who_are_not_listed_are_counted(view: dict[str, Any]) -> None:
+    """The last of three hundred is on hold, too."""
+    held = {"id": "h", "agent": "", "partner": "", "customer": "", "age": 3.0}
+    first, rest = troubles({**view, "on_hold": [held], "on_hold_number": 300})
+    assert (first["kind"], first["age"]) == ("on_hold", 3.0)
+    assert (rest["level"], rest["number"]) == ("alarm", 299)
+    assert "299 more customers" in rest["what"]

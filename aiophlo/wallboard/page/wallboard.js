@@ -84,8 +84,8 @@ function showTroubles() {
   const alarms = view.troubles.filter((one) => one.level === "alarm");
   const warnings = view.troubles.filter((one) => one.level !== "alarm");
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
-  const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: "card alarm" },
-    make("span", { class: "age", "aria-live": "off" }, ageOf(one.age || 0)),
+  const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: "card alarm", "data-number": customersOf(one) },
+    one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, ageOf(one.age)),
     make("strong", {}, one.what), make("p", {}, one.todo))));
   if (!cards) {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
@@ -95,7 +95,13 @@ function showTroubles() {
   at("warnings").querySelectorAll(".last").forEach((box, index) => box.replaceChildren(...lastOf(warnings[index])));
   document.body.classList.toggle("tight", view.troubles.length > 1);
   at("well").hidden = view.troubles.length > 0;
-  document.title = alarms.length ? `(${alarms.length}) ON HOLD – aiophlo` : "aiophlo wallboard";
+  const held = alarms.reduce((sum, one) => sum + customersOf(one), 0);
+  document.title = held ? `(${held}) ON HOLD – aiophlo` : "aiophlo wallboard";
+}
+
+// An alarm is about one customer, or about all those who aren't listed.
+function customersOf(alarm) {
+  return alarm.number || 1;
 }
 
 function lastOf(trouble) {
@@ -263,8 +269,9 @@ function showTroubleCards(number) {
   }
   const more = at("more-troubles");
   more.hidden = hidden.length === 0;
-  const held = hidden.filter((card) => card.classList.contains("alarm")).length;
-  const others = hidden.length - held;
+  const alarms = hidden.filter((card) => card.classList.contains("alarm"));
+  const held = alarms.reduce((sum, card) => sum + Number(card.dataset.number), 0);
+  const others = hidden.length - alarms.length;
   const customers = held && `${held} more ${held > 1 ? "customers" : "customer"} on hold`;
   const told = [customers, others && `${others} more ${others > 1 ? "troubles" : "trouble"}`].filter(Boolean);
   setText(more, `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);

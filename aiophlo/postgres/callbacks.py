@@ -11,7 +11,7 @@ import tenacity
 
 from aiophlo.errors import JournalError
 from aiophlo.logs import logger
-from aiophlo.model.redaction import mask_error
+from aiophlo.model.redaction import mask_exchange_error
 from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.queue_journal import QueueJournal
 
@@ -71,7 +71,10 @@ class Callbacks:
                 with attempt:
                     await self._post(one)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            logger.warning("a callback is given up: %s", mask_error(error))
+            logger.warning(
+                "a callback is given up: %s",
+                mask_exchange_error(f"{type(error).__name__}: {error}"),
+            )
         with contextlib.suppress(JournalError):  # then it is told once more
             await self._journal.called(one["name"])
 

@@ -18,7 +18,7 @@ from aiophlo.model.actions import Action
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask_id
-from aiophlo.model.validation import check_seconds, check_type
+from aiophlo.model.validation import check_seconds
 from aiophlo.postgres.connection import Connection
 from aiophlo.postgres.migrate import MigrationError, check_version
 from aiophlo.postgres.queue_journal import MISSING
@@ -30,6 +30,7 @@ from aiophlo.postgres.queued_actions import (
     packed,
     queue_of,
 )
+from aiophlo.protocol.validation import check_callback_url
 
 DAY: Final = 86_400.0  # seconds that an action has, unless it says when it is too late
 _BLOCK: Final = 250  # actions in a transaction, which has to end within a second
@@ -95,14 +96,10 @@ def check_terms(
         by = by.timestamp()
     if by is not None:
         by = check_seconds(by, "by")
-    check_type(priority, int, "priority")
-    if abs(priority) > HIGHEST:
+    if type(priority) is not int or abs(priority) > HIGHEST:
         refuse("priority", f"a whole number from -{HIGHEST} to {HIGHEST}")
-    if callback_url is not None and not (
-        isinstance(callback_url, str)
-        and callback_url.startswith(("https://", "http://"))
-    ):
-        refuse("callback_url", "a URL that begins with https:// or http://")
+    if callback_url is not None:
+        check_callback_url(callback_url)
     return Terms(
         account=account, send_by=by, priority=priority, callback_url=callback_url
     )

@@ -1,6 +1,7 @@
 """Actions as a queue keeps them: whole, until they have ended."""
 
 import json
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ HIGHEST: Final = 32_767  # priority, and the lowest is as far below 0
 _KINDS: Final = {
     kind.__name__: kind for kind in (WarmTransfer, ColdTransfer, AddUser, RunPhlo)
 }
+# An escape, and no backslash that is followed by these letters.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 QueueableAction: TypeAlias = WarmTransfer | ColdTransfer | AddUser | RunPhlo
 
 
@@ -43,13 +47,20 @@ def new_key() -> str:
 
 
 def packed(action: Action) -> dict[str, Any]:
-    """Return an action as JSON can hold it."""
+    """Return an action as the database's JSON can hold it.
+
+    Raises:
+        InvalidInputError: Its text has a NUL, or half of a character.
+    """
     values: dict[str, Any] = {"kind": type(action).__name__}
     for field in attrs.fields(type(action)):
         value = getattr(action, field.name)
         if isinstance(value, Parameters):
             value = json.loads(value.text)
         values[field.name] = value
+    text = json.dumps(values, ensure_ascii=False)
+    if _NUL.search(text) or _HALF.search(text):
+        refuse("action", "text without NUL and halves of characters")
     return values
 
 

@@ -10,6 +10,7 @@ from aiophlo.model.invalid_input import refuse
 from aiophlo.model.validation import check_type
 
 _HIGHEST_PORT: Final = 0xFFFF
+_LONGEST_URL: Final = 2_000
 
 
 def check_base_url(
@@ -87,6 +88,14 @@ def _http_url(text: str) -> URL | None:
     if url.scheme not in {"http", "https"} or not host:
         return None
     return url if port is not None and 0 < port <= _HIGHEST_PORT else None
+
+
+def check_callback_url(text: str) -> str:
+    """Return a URL that is told of outcomes; it is never shown, for what it holds."""
+    right = isinstance(text, str) and text.isprintable() and " " not in text
+    if not right or len(text) > _LONGEST_URL or _http_url(text) is None:
+        refuse("callback_url", "an http(s) URL such as https://service.example/ended")
+    return text
 
 
 def check_user_agent(text: str) -> str:

@@ -261,6 +261,7 @@ class QueueClient:
             yield await self._kept_journal()
             return
         async with self.queue_journal(keep_days=30.0, serves=False) as journal:
+            await journal.forget()
             yield journal
 
     async def _kept_journal(self) -> QueueJournal:
@@ -270,6 +271,7 @@ class QueueClient:
             if self._once is None:
                 journal = self.queue_journal(keep_days=30.0, serves=False)
                 self._once = await journal.__aenter__()
+                await journal.forget()
             return self._once
 
     async def _close_once(self) -> None:

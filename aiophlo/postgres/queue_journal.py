@@ -14,8 +14,17 @@ import attrs
 
 from aiophlo.journal.keys import misused
 from aiophlo.journal.shared import Claimed, Held, SharedRow
+from aiophlo.logs import logger
 from aiophlo.model.actions import Action
-from aiophlo.model.outcomes import NotSent, Outcome, Reason
+from aiophlo.model.invalid_input import InvalidInputError
+from aiophlo.model.outcomes import (
+    CREDENTIALS_REFUSED,
+    NotSent,
+    Outcome,
+    Reason,
+    Rejected,
+)
+from aiophlo.model.redaction import mask_id
 from aiophlo.postgres.batch_journal import ClaimedKey, PostgresJournal, compare
 from aiophlo.postgres.batch_link import Answer
 from aiophlo.postgres.migrate import MigrationError
@@ -44,8 +53,16 @@ class _Item:
 
 
 def goes_back(outcome: Outcome) -> bool:
-    """Say whether what came of a queued action is that it is sent later."""
-    return isinstance(outcome, NotSent) and outcome.reason not in _ENDED
+    """Say whether what came of a queued action is that it is sent later.
+
+    A refusal of the credentials is about the worker, and no phone rings.
+    """
+    match outcome:
+        case NotSent(reason=reason):
+            return reason not in _ENDED
+        case Rejected(status=status):
+            return status in CREDENTIALS_REFUSED
+    return False
 
 
 class QueueJournal(PostgresJournal):
@@ -142,9 +159,13 @@ class QueueJournal(PostgresJournal):
             return
         now = asyncio.get_running_loop().time()
         for values in asked.result():
-            left = values.pop("left")
-            action = unpacked(values)
-            key = action.key or ""
+            left, key = values.pop("left"), values["key"]
+            try:
+                action = unpacked(values)
+            except (LookupError, TypeError, InvalidInputError):
+                logger.warning("a newer worker has to send %r", mask_id(key))
+                _unawaited = self._give_back([self._digests.number(key)], later=True)
+                continue
             self._items[key] = _Item(action, queue, now + left)
             self._in_hand[queue] += 1
             self._fresh.setdefault(queue, []).append(key)
@@ -195,7 +216,8 @@ class QueueJournal(PostgresJournal):
             return told
         claim.settled = True
         reason = getattr(outcome, "reason", None)
-        given = self._give_back([claim.name], later=reason is Reason.STOPPED)
+        later = reason is Reason.STOPPED or isinstance(outcome, Rejected)
+        given = self._give_back([claim.name], later=later)
         told = given.get_loop().create_future()
 
         def tell(given: "asyncio.Future[Any]") -> None:
@@ -263,6 +285,14 @@ class QueueJournal(PostgresJournal):
         """
         operation = {"do": "tend", "keep": self._keep_rows, "worker": self._worker}
         await self._opened().ask(operation)
+
+    async def forget(self) -> None:
+        """Forget what was sent once without the queue, if it is long ago.
+
+        Raises:
+            JournalError: It can't be done.
+        """
+        await self._opened().ask({"do": "forget", "keep": self._keep_rows})
 
     async def callbacks(self, most: int) -> list[dict[str, Any]]:
         """Return whom to tell of outcomes; they are this runner's for two minutes.

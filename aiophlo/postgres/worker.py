@@ -13,6 +13,7 @@ from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, GetPhlo, Lane
 from aiophlo.model.outcomes import NotSent, Outcome, Reason
+from aiophlo.model.redaction import mask_id
 from aiophlo.model.validation import check_count, check_seconds, check_type
 from aiophlo.pool import SessionPool
 from aiophlo.postgres.callbacks import Callbacks
@@ -223,29 +224,32 @@ class Worker:
                 on_duplicate="send",  # a key that is new means it
                 account=lane.account,
             )
-            last = await self._read(stream)
+            last = await self._read(stream, journal, lane)
             await journal.give_back_rest(lane.queue)
             if sum(self.ended.values()) > before:
                 pause = _PAUSE[0]
             while last is not None and not await self._answers(last, lane):
                 logger.warning(
-                    "account %s answers nobody: asking again in %.0f s",
-                    lane.account.auth_id,
+                    "account %s answers nobody, or refuses us: asking again in %.0f s",
+                    mask_id(lane.account.auth_id),
                     pause,
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, most)
             await asyncio.sleep(pause)
 
-    async def _read(self, stream: Stream) -> Action | None:
+    async def _read(
+        self, stream: Stream, journal: QueueJournal, lane: _Lane
+    ) -> Action | None:
         """Read until the account answers nobody; return what was asked last."""
         unanswered = 0
         try:
             async with stream as outcomes:
                 async for outcome in outcomes:
                     unanswered = unanswered + 1 if _is_stopped(outcome) else 0
+                    alone = unanswered > 0 and journal.in_hand(lane.queue) == 0
                     self._count(outcome)
-                    if unanswered >= _STOPS:
+                    if unanswered >= _STOPS or alone:
                         return outcome.action
         finally:
             for outcome in stream.unread:
@@ -253,14 +257,15 @@ class Worker:
         return None
 
     async def _answers(self, action: Action, lane: _Lane) -> bool:
-        """Ask for the PHLO, which rings no phone; say whether there is an answer."""
+        """Ask for the PHLO, which rings no phone; say whether its account may."""
         question = GetPhlo(phlo_id=action.phlo_id)
         try:
             await self._pool.send(
                 question, account=lane.account, send_within=_ASK_WITHIN
             )
         except VerdictError as error:
-            return error.outcome.verdict == "rejected"
+            outcome = error.outcome
+            return outcome.verdict == "rejected" and not goes_back(outcome)
         return True
 
     async def _take(self, journal: QueueJournal, lane: _Lane) -> AsyncIterator[Action]:
@@ -292,7 +297,9 @@ class Worker:
 
 
 def _is_stopped(outcome: Outcome) -> bool:
-    return isinstance(outcome, NotSent) and outcome.reason is Reason.STOPPED
+    if isinstance(outcome, NotSent):
+        return outcome.reason is Reason.STOPPED
+    return goes_back(outcome)  # the credentials are refused
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:

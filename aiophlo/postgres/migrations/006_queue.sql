@@ -114,6 +114,7 @@ DECLARE
         SELECT (item->>'name')::bigint FROM jsonb_array_elements(p->'rows') item);
     fresh bigint[];
     added bigint[];
+    memory bigint := (SELECT id FROM batches WHERE name = 'queue');
     answer jsonb;
 BEGIN
     PERFORM commit_durably();
@@ -127,6 +128,9 @@ BEGIN
                 name bigint, key text, digest text, account text, queue text,
                 priority integer, phlo_id text, kind text, address text, action jsonb,
                 send_by float8, send_within float8, callback jsonb)
+            WHERE NOT EXISTS (  -- sent once otherwise, under the same key
+                SELECT FROM batch_rows sent WHERE sent.batch = memory
+                    AND sent.name = r.name AND sent.digest <> r.digest)
             ORDER BY r.name
             ON CONFLICT (name) DO NOTHING RETURNING name)
     SELECT array_agg(name) INTO fresh FROM written;
@@ -143,8 +147,8 @@ BEGIN
             ELSE 'other' END ORDER BY one.at)
         INTO answer
         FROM jsonb_array_elements(p->'rows') WITH ORDINALITY AS one(item, at)
-        CROSS JOIN LATERAL (SELECT * FROM queued found
-            WHERE found.name = (one.item->>'name')::bigint OFFSET 0) q;
+        LEFT JOIN LATERAL (SELECT * FROM queued found
+            WHERE found.name = (one.item->>'name')::bigint OFFSET 0) q ON true;
     RETURN answer;
 END $$;
 
@@ -282,6 +286,48 @@ BEGIN
     RETURN answer;
 END $$;
 
+-- Takes claims back whose keys stand for another action in the queue; returns the
+-- answers, where it is told.
+CREATE FUNCTION {schema}.refuse_claims(
+    p_runner {schema}.batch_runners, p_claims jsonb, p_answers jsonb
+) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    others bigint[] := ARRAY(
+        SELECT q.name FROM jsonb_array_elements(p_claims) item
+        CROSS JOIN LATERAL (SELECT * FROM queued one
+            WHERE one.name = (item->>'name')::bigint OFFSET 0) q
+        WHERE q.digest <> item->>'digest');
+BEGIN
+    IF others = '{}' THEN
+        RETURN p_answers;
+    END IF;
+    DELETE FROM batch_rows r WHERE r.batch = p_runner.batch AND r.name = ANY(others)
+        AND r.runner = p_runner.id AND r.intended_at IS NULL;
+    RETURN (SELECT jsonb_agg(CASE
+                WHEN answer = 'null' AND (item->>'name')::bigint = ANY(others)
+                    THEN '{"held": null, "digest": "another"}'
+                ELSE answer END ORDER BY place)
+        FROM ROWS FROM (jsonb_array_elements(p_claims), jsonb_array_elements(p_answers))
+            WITH ORDINALITY AS asked(item, answer, place));
+END $$;
+
+-- Forgets what was sent once without the queue, the oldest first.
+CREATE FUNCTION {schema}.forget_sent(p_batch bigint, p_before float8) RETURNS void
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    names bigint[] := ARRAY(
+        SELECT old.name FROM (SELECT * FROM batch_rows WHERE batch + 0 = p_batch
+            ORDER BY batch + 0, id LIMIT 500) old
+        WHERE old.runner IS NULL AND old.settled_at < p_before
+            AND NOT EXISTS (SELECT FROM queued q WHERE q.name = old.name));
+BEGIN
+    DELETE FROM batch_rows WHERE batch = p_batch AND name = ANY(names)
+        AND runner IS NULL AND settled_at < p_before;
+END $$;
+
 -- Looks after what others left, and what nobody came to.
 CREATE FUNCTION {schema}.tend_queue(p_batch bigint, p jsonb, p_now float8) RETURNS void
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp
@@ -313,6 +359,7 @@ BEGIN
         ORDER BY q.ended_at LIMIT 500 FOR UPDATE SKIP LOCKED);
     DELETE FROM batch_rows WHERE batch = p_batch AND name = ANY(names);
     DELETE FROM queued WHERE name = ANY(names);
+    PERFORM forget_sent(p_batch, p_now - (p->>'keep')::float8);
     PERFORM procrastinate_prune_stalled_workers_v1(300);
 END $$;
 
@@ -342,6 +389,10 @@ BEGIN
         RETURN answer;
     END IF;
     SELECT * INTO own FROM {schema}.batch_runners WHERE id = (p->>'runner')::bigint;
+    IF p ? 'claims' THEN
+        answer := answer || jsonb_build_object('claims',
+            {schema}.refuse_claims(own, p->'claims', answer->'claims'));
+    END IF;
     IF p ? 'outcomes' THEN
         PERFORM {schema}.end_queued(own.batch, ARRAY(
             SELECT (item->>'name')::bigint FROM jsonb_array_elements(p->'outcomes') item
@@ -362,6 +413,9 @@ BEGIN
         WHEN 'tend' THEN
             PERFORM {schema}.note_worker((op->>'worker')::bigint, false);
             PERFORM {schema}.tend_queue(own.batch, op, now);
+        WHEN 'forget' THEN
+            PERFORM {schema}.forget_sent(
+                own.batch, now - (op->>'keep')::float8);
         WHEN 'leave' THEN
             PERFORM {schema}.note_worker((op->>'worker')::bigint, true);
         END CASE;

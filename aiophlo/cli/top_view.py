@@ -31,6 +31,7 @@ def render(view: Mapping[str, Any] | None, age: float, source: str) -> Renderabl
     """
     if view is None:
         return _band(f"No data from {source} yet", "bold white on red")
+    view = _printable(view)
     parts: list[RenderableType] = [_head(view, age, source)]
     parts += [_trouble(one, age) for one in view["troubles"]]
     if not view["troubles"]:
@@ -39,6 +40,18 @@ def render(view: Mapping[str, Any] | None, age: float, source: str) -> Renderabl
     parts += _handovers(view, age)
     parts += _doubts(view, age)
     return Group(*parts)
+
+
+def _printable(told: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
+    """Leave out what would steer the terminal: names come from other machines."""
+    match told:
+        case str():
+            return "".join(filter(str.isprintable, told))
+        case list():
+            return [_printable(one) for one in told]
+        case dict():
+            return {_printable(name): _printable(one) for name, one in told.items()}
+    return told
 
 
 def _head(view: Mapping[str, Any], age: float, source: str) -> RenderableType:

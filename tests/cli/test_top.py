@@ -54,6 +54,17 @@ def drawn(view: dict[str, Any] | None, age: float = 0.0, width: int = 200) -> st
     return shown.getvalue()
 
 
+async def test_name_of_another_machine_steers_no_terminal(
+    simulator: Simulator,
+) -> None:
+    """It could hide an alarm, or type for the operator."""
+    async with pool_of(simulator) as pool:
+        view = Wallboard(pool, name="a\x1b[2J\x1b]0;owned\x07b\x9b2J").snapshot()
+    shown = drawn(view)
+    assert not {"\x1b", "\x9b", "\x07"} & set(shown)
+    assert "a[2J]0;ownedb2J" in shown
+
+
 async def first(url: str) -> dict[str, Any]:
     """Return the first snapshot that comes."""
     async with contextlib.aclosing(snapshots(url)) as views:

@@ -243,8 +243,13 @@ class Lease(Protocol):
 class SharedHandovers(Protocol):
     """The handovers of a pool, as others see them."""
 
-    def lease(self, handover: OpenHandover) -> Lease:
-        """Return the lease of a handover that is about to begin."""
+    def lease(self, handover: OpenHandover, customer: str | None = None) -> Lease:
+        """Return the lease of a handover that is about to begin.
+
+        Args:
+            handover: Which.
+            customer: The customer's address; None if it isn't known.
+        """
 
     def adopt(self, handover: OpenHandover) -> Lease:
         """Return the lease of one whose process is known to have died."""

@@ -185,7 +185,8 @@ class Lifecycle:
     async def _begin_elsewhere(self) -> None:
         """Let other pools know of it, and see that it doesn't get in their way."""
         status, options = self.status, self.status.options
-        status.lease = lease = self._registry.shared.lease(status.entry)
+        lease = self._registry.shared.lease(status.entry, options.customer)
+        status.lease = lease
         lease.when_taken_over = self._taken_over
         try:
             refusal = await lease.begin(

@@ -73,7 +73,11 @@ class OwnLease:
 class Unshared:
     """The handovers of a pool that shares none, as `coordination.SharedHandovers`."""
 
-    def lease(self, handover: OpenHandover) -> Lease:  # noqa: ARG002 -- as above
+    def lease(
+        self,
+        handover: OpenHandover,  # noqa: ARG002 -- as above
+        customer: str | None = None,  # noqa: ARG002
+    ) -> Lease:
         """Return the lease of a handover that is about to begin."""
         return OwnLease()
 

@@ -1,9 +1,10 @@
 """Where a customer is once the agent is out, by what events told of their calls.
 
-Pure. It is for a process that knows no more of a handover than its agent, and when it
-began. So all that it can say is that the agent has left a conversation, and who is in
-it still: those who were there before, and the one who was rung. Nothing is concluded
-from what may be incomplete or unclear: an event that came a moment ago, one without a
+Pure. It is for a process that knows no more of a handover than its agent, when it
+began, and a digest of its customer's number, unless that was withheld. So all that it
+can say is that the agent has left a conversation of that customer's, and who is in it
+still: those who were there before, and the one who was rung. Nothing is concluded from
+what may be incomplete or unclear: an event that came a moment ago, one without a
 conversation, or two who were rung.
 """
 
@@ -47,26 +48,38 @@ class _Call:
 
 
 def where_is_customer(
-    events: Iterable[CallEvent], agent: Collection[str], *, began_at: float, now: float
+    events: Iterable[CallEvent],
+    agent: Collection[str],
+    customer: Collection[str],
+    *,
+    began_at: float,
+    now: float,
 ) -> Whereabouts:
     """Say where the customer is whose agent isn't in the call any more.
 
     Args:
         events: All that were told of calls that go on, or ended lately.
         agent: The agent's keys, as events have them.
+        customer: The customer's; empty if nobody knows them.
         began_at: When the handover began, by the clock of the events' `at`.
         now: The time by that clock.
     """
     conversation = _latest_of(events, agent)
     if not conversation or max(one.at for one in conversation) > now - SETTLED:
         return Whereabouts.UNKNOWN
+    if customer and not _is_in(conversation, customer):
+        return Whereabouts.UNKNOWN  # it may be another one's, whose events came late
     calls = _calls(conversation)
     own = [call for call in calls if call.is_of(agent)]
     others = [call for call in calls if not call.is_of(agent)]
     left_at = max((call.left_at or -1.0 for call in own), default=-1.0)
     if left_at < began_at or any(call.inside for call in own):
         return Whereabouts.UNKNOWN
-    rung = [one for one in others if not one.called_in and _is_rung(one, began_at)]
+    rung = [
+        one
+        for one in others
+        if not one.called_in and not one.is_of(customer) and _is_rung(one, began_at)
+    ]
     before = [one for one in others if one not in rung]
     if before and not any(one.inside for one in before):
         return Whereabouts.OVER
@@ -76,13 +89,19 @@ def where_is_customer(
 
 
 def where_is_former_customer(
-    events: Iterable[CallEvent], agent: AbstractSet[str], *, began_at: float, now: float
+    events: Iterable[CallEvent],
+    agent: AbstractSet[str],
+    customer: Collection[str],
+    *,
+    began_at: float,
+    now: float,
 ) -> Whereabouts | None:
     """Say where the customer is whose agent is in a newer call by now.
 
     Args:
         events: As for `where_is_customer`, like all that follow.
         agent: The agent's keys.
+        customer: The customer's.
         began_at: When the handover began.
         now: The time.
 
@@ -91,10 +110,11 @@ def where_is_former_customer(
     """
     events = list(events)
     newer = _newer_calls(events, agent, began_at + LATEST)
-    if not newer:
+    theirs = {one.conference_uuid for one in events if one.is_of(customer)}
+    if not newer or len(theirs) != 1 or not newer.isdisjoint(theirs):
         return None
-    older = [one for one in events if one.conference_uuid not in newer]
-    found = where_is_customer(older, agent, began_at=began_at, now=now)
+    older = [one for one in events if one.conference_uuid in theirs]
+    found = where_is_customer(older, agent, customer, began_at=began_at, now=now)
     return None if found is Whereabouts.UNKNOWN else found
 
 
@@ -104,7 +124,7 @@ def _newer_calls(
     """Return the conversations that the agent has joined since, and is in."""
     conversations: defaultdict[str, list[CallEvent]] = defaultdict(list)
     for one in events:
-        if one.conference_uuid and not agent.isdisjoint(one.keys):
+        if one.conference_uuid and one.is_of(agent):
             conversations[one.conference_uuid].append(one)
     return {
         uuid
@@ -115,13 +135,25 @@ def _newer_calls(
 
 
 def _latest_of(events: Iterable[CallEvent], agent: Collection[str]) -> list[CallEvent]:
-    """Return the events of the conversation that the agent was heard of in last."""
+    """Return the events of the conversation that the agent was first heard of last.
+
+    What is told last may be of the one before: its end, told late.
+    """
     events = list(events)
-    of_agent = [one for one in events if not set(one.keys).isdisjoint(agent)]
-    last = max(of_agent, key=lambda one: one.at, default=None)
-    if last is None or not last.conference_uuid:
+    first: dict[str, float] = {}
+    for one in events:
+        if one.is_of(agent):
+            heard_at = first.get(one.conference_uuid, one.at)
+            first[one.conference_uuid] = min(one.at, heard_at)
+    last = max(first, key=first.__getitem__, default="")
+    if not last or "" in first:  # a conversation may be the one without an id
         return []
-    return [one for one in events if one.conference_uuid == last.conference_uuid]
+    return [one for one in events if one.conference_uuid == last]
+
+
+def _is_in(conversation: Iterable[CallEvent], who: Collection[str]) -> bool:
+    """Say whether somebody was ever heard of in a conversation."""
+    return any(one.is_of(who) for one in conversation)
 
 
 def _calls(conversation: Iterable[CallEvent]) -> list[_Call]:

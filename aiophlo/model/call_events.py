@@ -1,6 +1,7 @@
 """What an event tells of a call, in the few words that handovers go by."""
 
 import math
+from collections.abc import Collection
 
 import attrs
 
@@ -34,3 +35,7 @@ class CallEvent:
     unanswered: str | None = None
     id: int = 0
     at: float = math.inf
+
+    def is_of(self, keys: Collection[str]) -> bool:
+        """Say whether it is about who has one of these keys."""
+        return any(key in keys for key in self.keys)

@@ -17,6 +17,7 @@ from aiophlo.postgres.keyed_hash import keyed_hash
 from aiophlo.postgres.operations import Answer, Operation, Operations
 
 BEGAN_AT: Final = "server_began_at"  # in a handover's entry
+CUSTOMER: Final = "customer_digests"  # there, too
 UNCLAIMED: Final = 60.0  # seconds after its end in which no newer transfer is feared
 PATIENCE: Final = 1.0  # seconds for an answer
 _AGAIN: Final = 4.0  # seconds for a database that comes back at once
@@ -65,18 +66,23 @@ class Leases(Protocol):
     def server_time(self) -> float:
         """Return the time by the server's clock."""
 
-    async def look(self, agent: str, began_at: float) -> Whereabouts:
+    async def look(
+        self, agent: str, customer: Sequence[str], began_at: float
+    ) -> Whereabouts:
         """Say where the customer is of an agent who is out, as events tell.
 
         Args:
             agent: The agent's address.
+            customer: The customer's keys, as events have them; none if withheld.
             began_at: When the handover began, by the server's clock.
 
         Raises:
             AwayError: The database can't be reached.
         """
 
-    async def look_elsewhere(self, agent: str, began_at: float) -> Whereabouts | None:
+    async def look_elsewhere(
+        self, agent: str, customer: Sequence[str], began_at: float
+    ) -> Whereabouts | None:
         """Say the same of an agent who is in a newer call; None if none is told of.
 
         Raises:
@@ -96,6 +102,7 @@ class PostgresLease:
         until: When it ends, by the boot clock.
         began_at: When the handover began, by the server's clock; None where nobody
             knows.
+        customer: The customer's keys, as events have them; none if nobody knows.
 
     Attributes:
         handover: The same.
@@ -115,12 +122,14 @@ class PostgresLease:
         epoch: int | None,
         until: float,
         began_at: float | None = None,
+        customer: Sequence[str] = (),
     ) -> None:
         self.handover = handover
         self.when_taken_over: Callable[[], None] = _nothing
         self.epoch = epoch
         self.until = until
         self._began_at = began_at
+        self._customer = customer
         self._handovers = handovers
         self._secrets = secrets
         self._agent = self._who(handover.agent)
@@ -234,7 +243,9 @@ class PostgresLease:
         if self._began_at is None:
             return Whereabouts.UNKNOWN
         try:
-            return await self._handovers.look(self.handover.agent, self._began_at)
+            return await self._handovers.look(
+                self.handover.agent, self._customer, self._began_at
+            )
         except AwayError:
             return Whereabouts.UNKNOWN
 
@@ -242,9 +253,10 @@ class PostgresLease:
         """Say where the customer is of an agent who is in a newer call; else None."""
         if self._began_at is None:
             return None
-        agent, began_at = self.handover.agent, self._began_at
         try:
-            return await self._handovers.look_elsewhere(agent, began_at)
+            return await self._handovers.look_elsewhere(
+                self.handover.agent, self._customer, self._began_at
+            )
         except AwayError:
             return None
 
@@ -310,7 +322,8 @@ class PostgresLease:
             "again": self._may_be_claimed,
             "agent": self._agent,
             "engaged": list(self.engaged),
-            "entry": attrs.asdict(self.handover) | {BEGAN_AT: self._began_at},
+            "entry": attrs.asdict(self.handover)
+            | {BEGAN_AT: self._began_at, CUSTOMER: list(self._customer)},
         }
 
     def _about(self, do: str, who: list[int]) -> Operation:

@@ -11,7 +11,7 @@ what it holds, whom it has engaged, and what it has just ended.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +26,13 @@ from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.keyed_hash import secret_of
-from aiophlo.postgres.lease import BEGAN_AT, PATIENCE, UNCLAIMED, PostgresLease
+from aiophlo.postgres.lease import (
+    BEGAN_AT,
+    CUSTOMER,
+    PATIENCE,
+    UNCLAIMED,
+    PostgresLease,
+)
 from aiophlo.postgres.operations import Answer, Operation, Operations
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_calls import CallDigests, read_told, unpacked
@@ -108,9 +114,12 @@ class PostgresHandovers:
         """Whether the database is, at present."""
         return self.operations.open
 
-    def lease(self, handover: OpenHandover) -> PostgresLease:
+    def lease(
+        self, handover: OpenHandover, customer: str | None = None
+    ) -> PostgresLease:
         """Return the lease of a handover that is about to begin."""
-        return self._lease(handover, epoch=1, until=-UNCLAIMED)
+        keys = self._hidden(customer)
+        return self._lease(handover, epoch=1, until=-UNCLAIMED, customer=keys)
 
     def adopt(self, handover: OpenHandover) -> PostgresLease:
         """Return the lease of a handover whose process is known to have died."""
@@ -129,17 +138,30 @@ class PostgresHandovers:
         epoch: int | None,
         until: float,
         began_at: float | None = None,
+        customer: Sequence[str] = (),
     ) -> PostgresLease:
-        secrets = self._secrets.get(handover.account, (b"",))
         return PostgresLease(
-            self, handover, secrets, epoch=epoch, until=until, began_at=began_at
+            self,
+            handover,
+            self._secrets.get(handover.account, (b"",)),
+            epoch=epoch,
+            until=until,
+            began_at=began_at,
+            customer=customer,
         )
+
+    def _hidden(self, address: str | None) -> list[str]:
+        """Return somebody's keys as events have them; none of a withheld number."""
+        keys = filter(None, party_keys(address or ""))
+        return [self._digests.hide(key) for key in keys]
 
     def server_time(self) -> float:
         """Return the time by the server's clock."""
         return self._server_clock.to_server(asyncio.get_running_loop().time())
 
-    async def look(self, agent: str, began_at: float) -> Whereabouts:
+    async def look(
+        self, agent: str, customer: Sequence[str], began_at: float
+    ) -> Whereabouts:
         """Say where the customer is of an agent who is out, as events tell.
 
         Raises:
@@ -147,9 +169,11 @@ class PostgresHandovers:
         """
         events, keys = await self._told(agent)
         began, now = self._times(began_at)
-        return where_is_customer(events, keys, began_at=began, now=now)
+        return where_is_customer(events, keys, customer, began_at=began, now=now)
 
-    async def look_elsewhere(self, agent: str, began_at: float) -> Whereabouts | None:
+    async def look_elsewhere(
+        self, agent: str, customer: Sequence[str], began_at: float
+    ) -> Whereabouts | None:
         """Say the same of an agent who is in a newer call; None if none is told of.
 
         Raises:
@@ -157,14 +181,14 @@ class PostgresHandovers:
         """
         events, keys = await self._told(agent)
         began, now = self._times(began_at)
-        return where_is_former_customer(events, keys, began_at=began, now=now)
+        return where_is_former_customer(events, keys, customer, began_at=began, now=now)
 
     async def _told(self, agent: str) -> tuple[list[CallEvent], set[str]]:
         """Return what is told of calls, and the agent's keys in it."""
         now = asyncio.get_running_loop().time
         told = read_told(self.operations, self._digests.fingerprint)
         events = [unpacked(packed, now()) async for packed in told]
-        return events, {self._digests.hide(key) for key in party_keys(agent)}
+        return events, set(self._hidden(agent))
 
     def _times(self, began_at: float) -> tuple[float, float]:
         """Return when a handover began, and the time, by the loop's clock."""
@@ -313,6 +337,7 @@ class PostgresHandovers:
                 epoch=one["epoch"],
                 until=asked_at + self.seconds,
                 began_at=one["entry"].get(BEGAN_AT),
+                customer=one["entry"].get(CUSTOMER, ()),
             )
             self.keep(lease)
             self._take_over(handover, lease, one["overdue"])

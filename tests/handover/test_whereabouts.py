@@ -1,7 +1,7 @@
 """Where a customer is once the agent is out: said only where events leave no doubt."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 import pytest
@@ -45,9 +45,11 @@ CONSULT = [
 COMPLETED = [*CONSULT, left(AGENT, 110.0)]
 
 
-def where(*events: CallEvent, now: float = NOW) -> Whereabouts:
+def where(
+    *events: CallEvent, now: float = NOW, customer: Collection[str] = ()
+) -> Whereabouts:
     """Say where the customer is."""
-    return where_is_customer(events, {AGENT}, began_at=BEGAN, now=now)
+    return where_is_customer(events, {AGENT}, customer, began_at=BEGAN, now=now)
 
 
 def test_customer_is_with_whom_was_rung_when_the_agent_has_left() -> None:
@@ -158,9 +160,11 @@ def test_every_partial_course_that_ends_well_has_two_inside() -> None:
             assert any(CUSTOMER in one.keys and one.left for one in told)
 
 
-def former(*events: CallEvent, now: float = NOW) -> Whereabouts | None:
+def former(
+    *events: CallEvent, now: float = NOW, customer: Collection[str] = (CUSTOMER,)
+) -> Whereabouts | None:
     """Say where the customer is of an agent who may be in a newer call."""
-    return where_is_former_customer(events, {AGENT}, began_at=BEGAN, now=now)
+    return where_is_former_customer(events, {AGENT}, customer, began_at=BEGAN, now=now)
 
 
 def of_another(name: str, event: CallEvent) -> CallEvent:
@@ -186,7 +190,7 @@ def test_agent_who_is_in_a_newer_call_has_left_the_older_one() -> None:
     """An abort would cut off who is there to take over the newer customer."""
     assert former(*HUNG_UP, *NEWER) is Whereabouts.OVER
     assert former(*COMPLETED, *NEWER) is Whereabouts.WITH_PARTNER
-    assert former(*EARLIER, *HUNG_UP, *NEWER) is Whereabouts.OVER
+    assert former(*OF_ANOTHER, *HUNG_UP, *NEWER) is Whereabouts.OVER
 
 
 @pytest.mark.parametrize(
@@ -220,3 +224,55 @@ def test_call_whose_events_came_late_is_not_a_newer_one() -> None:
     """The customer would be taken for the one before, who has hung up."""
     late = [attrs.evolve(one, at=BEGAN + 4.0 + n) for n, one in enumerate(CONSULT)]
     assert former(*EARLIER, *late, now=BEGAN + 20.0) is None
+
+
+OF_ANOTHER = [
+    attrs.evolve(of_another("earlier", one), keys=(OTHER,))
+    if CUSTOMER in one.keys
+    else of_another("earlier", one)
+    for one in HUNG_UP
+]  # the call before: it was over when the handover began, and events came late
+
+
+@pytest.mark.parametrize("told", [3, 2, 1, 0])
+def test_call_before_is_not_the_one_handed_over_however_late_events_are(
+    told: int,
+) -> None:
+    """The customer is on hold, and another one's end was taken for theirs."""
+    late = [
+        attrs.evolve(one, at=BEGAN + LATEST + 1.0 + n)
+        for n, one in enumerate([CONSULT[1], CONSULT[0], CONSULT[2]][:told])
+    ]
+    assert former(*OF_ANOTHER, *late, now=BEGAN + 30.0) is None
+    assert where(*OF_ANOTHER, *late, customer={CUSTOMER}) is UNKNOWN
+
+
+def test_customer_who_has_called_again_is_not_taken_to_have_hung_up() -> None:
+    """They are on hold in their second call."""
+    again = newer(joined(CUSTOMER, 115.0, called_in=True))
+    assert former(*HUNG_UP, again, *NEWER) is None
+    assert former(*EARLIER, *HUNG_UP, *NEWER) is None, "which one was handed over?"
+
+
+def test_nothing_is_said_of_a_newer_call_where_nobody_knows_the_customer() -> None:
+    """Their number was withheld: the abort brings them back if they are there."""
+    assert former(*HUNG_UP, *NEWER, customer=()) is None
+
+
+def test_customer_who_was_called_is_not_taken_for_who_was_rung() -> None:
+    """They are on hold: what told of them came after the handover had begun."""
+    colleague = [joined(OTHER, 10.0), left(OTHER, 12.0)]
+    called = [*colleague, joined(AGENT, 11.0), joined(CUSTOMER, BEGAN + 1.0)]
+    assert where(*called, left(AGENT, 107.5), customer={CUSTOMER}) is UNKNOWN
+
+
+def test_call_that_an_agent_took_last_is_theirs_whatever_was_told_last() -> None:
+    """The call before is over, and what told of it came late."""
+    own = [attrs.evolve(one, at=BEGAN - 1.0) for one in CONSULT[:2]]
+    assert where(*OF_ANOTHER, *own) is UNKNOWN
+
+
+def test_customer_who_is_known_is_found() -> None:
+    """An alarm that is false is the one after which nobody looks any more."""
+    assert where(*COMPLETED, customer={CUSTOMER}) is Whereabouts.WITH_PARTNER
+    assert where(*HUNG_UP, customer={CUSTOMER}) is Whereabouts.OVER

@@ -37,7 +37,11 @@ class SharedLeases:
         self.whereabouts = Whereabouts.UNKNOWN
         self.elsewhere: Whereabouts | None = None
 
-    def lease(self, handover: OpenHandover) -> "MemoryLease":
+    def lease(
+        self,
+        handover: OpenHandover,
+        customer: str | None = None,  # noqa: ARG002 -- the protocol's
+    ) -> "MemoryLease":
         """Return the lease of a handover that is about to begin."""
         return MemoryLease(self, handover)
 

@@ -232,6 +232,9 @@ class NotFoundError(RejectedError):
 class NotSentError(VerdictError):
     """Nothing rings: the request never left, or every answer was 429.
 
+    Of `Consult.complete` it says that the agent wasn't hung up: a partner had
+    answered, and leaving the block ends that.
+
     Attributes:
         outcome: The `NotSent`; its `reason` says why.
     """

@@ -38,8 +38,10 @@ MODULES: Final = [
 PUBLIC: Final = (aiophlo, aiophlo.webhooks, aiophlo.simulator)
 # What the library's own parts ask of each other, and is in no documentation.
 INTERNAL: Final = {
+    "EventRouter.agent_had_left",
     "EventRouter.follow",
     "EventRouter.forget",
+    "EventRouter.remember",
     "EventRouter.warn_not_seen",
     "EventRouter.watch",
     "JournalReader.after",

@@ -122,8 +122,8 @@ class QueueClient:
             account: As for `enqueue`.
 
         Returns:
-            How many are new, and which keys stand for another action already: of these
-            nothing was enqueued.
+            The number of new ones, and the keys that stand for another action already,
+            of which nothing was enqueued.
 
         Raises:
             InvalidInputError: As for `enqueue`. Those before it may be enqueued.

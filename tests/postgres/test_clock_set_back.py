@@ -70,7 +70,7 @@ async def test_dial_that_ended_before_is_joined_no_more(database: Database) -> N
         " VALUES (5, 1, 1, 6, 7, %s, %s, true)",
         *(time.time() + HOUR - 1.0, time.time() + HOUR + 2.0),
     )
-    dial = {"key": 5, "id": 2, "pool": 2, "agent": 6, "called": 7}
+    dial = {"key": 5, "id": 2, "pool": 2, "agent": 6, "called": 7, "phone": 8}
     assert (
         await database.ask(do="dial", action="X", once=True, memory=3.0, **dial) == {}
     )

@@ -19,6 +19,7 @@ def dial(number: int) -> dict[str, Any]:
         "pool": 1,
         "agent": 6,
         "called": 7,
+        "phone": 8,
         "action": "WarmTransfer",
         "once": True,
         "memory": 3.0,

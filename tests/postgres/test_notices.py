@@ -14,7 +14,13 @@ AGENT, OTHER = 5, 6
 def dial(pool: int, number: int) -> dict[str, Any]:
     """Return what a pool asks for a dial of the agent's."""
     dial = {"do": "dial", "key": number, "id": number, "pool": pool, "agent": AGENT}
-    return {**dial, "called": number, "action": "WarmTransfer", "once": True} | MEMORY
+    return {
+        **dial,
+        "called": number,
+        "phone": number,
+        "action": "WarmTransfer",
+        "once": True,
+    } | MEMORY
 
 
 def note(pool: int, party: int, **details: float) -> dict[str, Any]:

@@ -116,19 +116,19 @@ class BatchOptions:
 
     file: str
     defaults: Defaults
-    quota: Quota | None
-    calls_per_second: float | None
-    journal: JournalPlace | None
-    results: Path | None
-    concurrency: int
-    send_within: float | None
-    include_in_doubt: bool
-    unseen_after: float | None
     skip_invalid: bool
     allow_repeats: bool
     allow_empty: bool
-    as_json: bool
-    endpoint: Endpoint
+    quota: Quota | None = None
+    calls_per_second: float | None = None
+    journal: JournalPlace | None = None
+    results: Path | None = None
+    concurrency: int = 1
+    send_within: float | None = None
+    include_in_doubt: bool = False
+    unseen_after: float | None = None
+    as_json: bool = False
+    endpoint: Endpoint = attrs.field(factory=Endpoint)
 
     def __attrs_post_init__(self) -> None:
         for name in ("phlo_id", "node_id"):

@@ -21,7 +21,6 @@ from aiophlo.cli.batch_options import (
     Namespace,
     SkipInvalid,
 )
-from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.options import AsJson
 from aiophlo.cli.output import say, say_error, say_json
@@ -69,9 +68,9 @@ def enqueue(
     """
     if file is None:
         raise UnusableError("FILE: expected a file's name, or - for standard input")
-    options = _options(
-        file,
-        Defaults(phlo_id, node_id, assume_plus, ignore_columns),
+    options = BatchOptions(
+        file=file,
+        defaults=Defaults(phlo_id, node_id, assume_plus, ignore_columns),
         skip_invalid=skip_invalid,
         allow_repeats=allow_repeats,
         allow_empty=allow_empty,
@@ -114,33 +113,6 @@ def enqueue(
             f" {refused} not enqueued."
         )
     return Exit.REFUSED if refused else Exit.ACCEPTED
-
-
-def _options(
-    file: str,
-    defaults: Defaults,
-    *,
-    skip_invalid: bool,
-    allow_repeats: bool,
-    allow_empty: bool,
-) -> BatchOptions:
-    return BatchOptions(
-        file=file,
-        defaults=defaults,
-        quota=None,
-        calls_per_second=None,
-        journal=None,
-        results=None,
-        concurrency=1,
-        send_within=None,
-        include_in_doubt=False,
-        unseen_after=None,
-        skip_invalid=skip_invalid,
-        allow_repeats=allow_repeats,
-        allow_empty=allow_empty,
-        as_json=False,
-        endpoint=Endpoint(),
-    )
 
 
 def _actions(

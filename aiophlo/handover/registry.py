@@ -76,7 +76,7 @@ class Unshared:
     def lease(
         self,
         handover: OpenHandover,  # noqa: ARG002 -- as above
-        customer: str | None = None,  # noqa: ARG002
+        customer: str | None = None,  # noqa: ARG002 -- as above
     ) -> Lease:
         """Return the lease of a handover that is about to begin."""
         return OwnLease()

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import attrs
 
@@ -370,24 +370,12 @@ class PostgresJournal:
             for field, value in zip(_SETTLED, settled_values(outcome), strict=True)
         }
         written = link.settle({"name": claim.name, **values})
-        told: asyncio.Future[Outcome] = written.get_loop().create_future()
 
-        def tell(written: asyncio.Future[None]) -> None:
-            if written.cancelled():
-                return
-            error = written.exception()
+        def over(error: BaseException | None) -> None:
             if error is None:
                 self._claims.pop(key, None)
-            if told.done():
-                return
-            if error is None:
-                told.set_result(outcome)
-            else:
-                told.set_exception(error)
-                told.exception()  # nobody has to
 
-        written.add_done_callback(tell)
-        return told
+        return outcome_once(written, outcome, over)
 
     def read(self) -> PostgresJournalReader:
         """Open it for reading, over a connection of its own; this waits for the server.
@@ -428,6 +416,37 @@ def _storable(text: str) -> str:
 
 def _refused(action: Action, reason: Reason, error: str | None = None) -> NotSent:
     return NotSent(action=action, reason=reason, attempts=0, error=error)
+
+
+def outcome_once(
+    written: asyncio.Future[Any],
+    outcome: Outcome,
+    over: Callable[[BaseException | None], None],
+) -> asyncio.Future[Outcome]:
+    """Return what is done with an outcome once it is written; nobody has to wait.
+
+    Args:
+        written: Done once it is.
+        outcome: What came of an action.
+        over: Called before, with the error if it could not be written.
+    """
+    told: asyncio.Future[Outcome] = written.get_loop().create_future()
+
+    def tell(written: asyncio.Future[Any]) -> None:
+        if written.cancelled():
+            return
+        error = written.exception()
+        over(error)
+        if told.done():
+            return
+        if error is None:
+            told.set_result(outcome)
+        else:
+            told.set_exception(error)
+            told.exception()  # nobody has to
+
+    written.add_done_callback(tell)
+    return told
 
 
 def compare(key: str, digest: str, known: str) -> None:

@@ -25,7 +25,12 @@ from aiophlo.model.outcomes import (
     Rejected,
 )
 from aiophlo.model.redaction import mask_id
-from aiophlo.postgres.batch_journal import ClaimedKey, PostgresJournal, compare
+from aiophlo.postgres.batch_journal import (
+    ClaimedKey,
+    PostgresJournal,
+    compare,
+    outcome_once,
+)
 from aiophlo.postgres.batch_link import Answer
 from aiophlo.postgres.migrate import MigrationError
 from aiophlo.postgres.queued_actions import KEEP, QUEUE, unpacked
@@ -218,22 +223,12 @@ class QueueJournal(PostgresJournal):
         reason = getattr(outcome, "reason", None)
         later = reason is Reason.STOPPED or isinstance(outcome, Rejected)
         given = self._give_back([claim.name], later=later)
-        told = given.get_loop().create_future()
 
-        def tell(given: "asyncio.Future[Any]") -> None:
-            error = None if given.cancelled() else given.exception()
+        def over(_: BaseException | None) -> None:  # else its lease gives it back
             self._claims.pop(key, None)
             self._forget(key)
-            if told.done():
-                return
-            if error is None:
-                told.set_result(outcome)
-            else:
-                told.set_exception(error)
-                told.exception()  # nobody has to
 
-        given.add_done_callback(tell)
-        return told
+        return outcome_once(given, outcome, over)
 
     def _is_unsent(self, outcome: Outcome) -> bool:
         return goes_back(outcome) if self._serves else isinstance(outcome, NotSent)

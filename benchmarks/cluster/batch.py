@@ -19,8 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,8 @@ import attrs
 
 from aiophlo import Account, Journal, Quota, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
-from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Ledger, Simulator
+from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Simulator
+from benchmarks.cluster.list_runs import BY_KILLS, ZERO, judged, restarts
 from benchmarks.cluster.rows import Report
 from benchmarks.harness.lab import ROOT
 from tests.support.postgres import Postgres
@@ -39,13 +39,9 @@ KILL_EVERY: Final = 5.0  # seconds
 REQUESTS, PER = 3_000, 5.0  # of the quota: 600 a second
 _COST_ROWS: Final = 10_000
 _LATENCY: Final = 0.05
-_LONGEST: Final = 3_600.0  # seconds
 
 
-_ZERO: Final = (
-    *("rung twice", "lost", "accepted, not rung", "rung, but called not sent"),
-    *("runners that failed", "runners that didn't"),
-)
+_ZERO: Final = (*ZERO, "runners that failed", "runners that didn't")
 
 
 @attrs.frozen
@@ -183,45 +179,20 @@ class _Run:
             self.failed += 1
 
     async def _restart(self, simulator: Simulator) -> None:
-        for part, end in ((1 / 3, self.postgres.kill), (2 / 3, self.postgres.stop)):
-            await simulator.wait_for(self._dialled(part), within=_LONGEST)
-            await asyncio.to_thread(end)
-            await asyncio.to_thread(self.postgres.start)
+        async for _ in restarts(self.postgres, simulator, self.rows):
             self.restarts += 1
-
-    def _dialled(self, part: float) -> Callable[[Ledger], bool]:
-        return lambda ledger: ledger.dialled_total >= self.rows * part
 
     def _row(self, simulator: Simulator, seconds: float) -> dict[str, object]:
         coordinator = PostgresCoordinator(self.postgres.url)
         with coordinator.read_journal(self.name) as reader:
-            unended = reader.report().open
-            records = list(reader.outcomes())
-        settled = {one.key: one.verdict for one in records}
-        reasons = Counter(one.reason for one in records if one.verdict == "in_doubt")
-        rung = {int(dial.to[5:]) for dial in simulator.ledger.dialled}
-        verdicts = Counter(settled.values())
-        lost = sum(f"row-{number}" not in settled for number in range(self.rows))
-        not_rung = sum(
-            verdict == "accepted" and int(key[4:]) not in rung
-            for key, verdict in settled.items()
-        )
-        may_ring = {"accepted", "in_doubt"}
-        denied = sum(settled.get(f"row-{number}") not in may_ring for number in rung)
+            verdicts = judged(reader.outcomes(), simulator.ledger, self.rows)
         told = [sum(one["counts"].values()) for one in self.ended]
         return {
             "run": "disturbed" if self.disturbed else "calm",
             "s": round(seconds, 1),
             "kills": self.kills,
             "restarts": self.restarts,
-            "accepted": verdicts["accepted"],
-            "in doubt": verdicts["in_doubt"],
-            "of these by a kill": reasons["interrupted"],
-            "rung twice": len(simulator.ledger.rung_twice()),
-            "lost": lost + unended,
-            "accepted, not rung": not_rung,
-            "rung, but called not sent": denied,
-            "429": simulator.ledger.refused_429,
+            **verdicts,
             "runners that told of all": sum(one == self.rows for one in told),
             "runners that failed": self.failed,
             "runners that didn't": sum(one != self.rows for one in told),
@@ -258,8 +229,7 @@ async def run_batch(postgres: Postgres, rows: int) -> Report:
     disturbed = await disturbed_run()
     wrong = [sentence for row in (calm, disturbed) for sentence in _wrong_in(row)]
     in_flight = CONCURRENCY * disturbed_run.kills
-    by_kills = "of these by a kill"
-    if int(str(disturbed[by_kills])) > in_flight or calm[by_kills]:
+    if int(str(disturbed[BY_KILLS])) > in_flight or calm[BY_KILLS]:
         wrong.append("more in doubt than were in flight in what was killed")
     costs = await _costs(postgres.url)
     return Report([row | costs for row in (calm, disturbed)], wrong)

@@ -18,7 +18,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from aiophlo import WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Ledger, Simulator
 from benchmarks.cluster.batch import cost_of
+from benchmarks.cluster.list_runs import BY_KILLS, LONGEST, ZERO, judged, restarts
 from benchmarks.cluster.rows import Report
 from benchmarks.harness.lab import ROOT, say
 from tests.support.postgres import Postgres
@@ -39,12 +39,8 @@ KILL_EVERY: Final = 5.0  # seconds
 QUOTA: Final = "3000/5"  # 600 a second
 _COST_ROWS: Final = 10_000
 _LATENCY: Final = 0.05
-_LONGEST: Final = 3_600.0  # seconds
 _TICK: Final = os.sysconf("SC_CLK_TCK")
-_ZERO: Final = (
-    *("rung twice", "lost", "accepted, not rung", "rung, but called not sent"),
-    *("429", "workers that failed"),
-)
+_ZERO: Final = (*ZERO, "429", "workers that failed")
 
 
 def _rows(count: int) -> Iterator[WarmTransfer]:
@@ -169,46 +165,20 @@ class _Run:
             running[turn] = await start()
 
     async def _restart(self, simulator: Simulator) -> None:
-        for part, end in ((1 / 3, self.postgres.kill), (2 / 3, self.postgres.stop)):
-            await simulator.wait_for(self._dialled(part), within=_LONGEST)
-            await asyncio.to_thread(end)
-            await asyncio.to_thread(self.postgres.start)
+        async for _ in restarts(self.postgres, simulator, self.rows):
             self.restarts += 1
-
-    def _dialled(self, part: float) -> Callable[[Ledger], bool]:
-        return lambda ledger: ledger.dialled_total >= self.rows * part
 
     def _row(self, simulator: Simulator, seconds: float) -> dict[str, object]:
         queue = PostgresCoordinator(self.postgres.url, namespace=self.name)
         with queue.read_journal("queue") as reader:
-            records = list(reader.outcomes())
-        settled = {one.key: one.verdict for one in records}
-        reasons = Counter(one.reason for one in records if one.verdict == "in_doubt")
-        rung = {int(dial.to[5:]) for dial in simulator.ledger.dialled}
-        verdicts = Counter(settled.values())
-        not_rung = sum(
-            verdict == "accepted" and int(key[4:]) not in rung
-            for key, verdict in settled.items()
-        )
-        may_ring = {"accepted", "in_doubt"}
+            verdicts = judged(reader.outcomes(), simulator.ledger, self.rows)
         return {
             "run": self.name,
             "enqueued in s": round(self.enqueued_in, 1),
             "sent in s": round(seconds, 1),
             "kills": self.kills,
             "restarts": self.restarts,
-            "accepted": verdicts["accepted"],
-            "in doubt": verdicts["in_doubt"],
-            "of these by a kill": reasons["interrupted"],
-            "rung twice": len(simulator.ledger.rung_twice()),
-            "lost": sum(
-                settled.get(f"row-{number}") is None for number in range(self.rows)
-            ),
-            "accepted, not rung": not_rung,
-            "rung, but called not sent": sum(
-                settled.get(f"row-{number}") not in may_ring for number in rung
-            ),
-            "429": simulator.ledger.refused_429,
+            **verdicts,
             "workers that failed": self.failed,
             "last tenth at, of the first's pace": _pace_at_the_end(simulator.ledger),
         }
@@ -232,7 +202,7 @@ async def _cost(postgres: Postgres) -> float:
         worker_beside(simulator, postgres, "cost", "none") as worker,
     ):
         await queue.enqueue(next(_rows(1)), account=AUTH_ID)
-        await queue.outcome("row-0", wait=_LONGEST)
+        await queue.outcome("row-0", wait=LONGEST)
         before = _cpu_of(worker)
         await queue.enqueue_many(_rows(_COST_ROWS), account=AUTH_ID)
         while simulator.ledger.dialled_total < _COST_ROWS:  # noqa: ASYNC110 -- nobody tells
@@ -246,8 +216,7 @@ async def run_queue(postgres: Postgres, rows: int) -> Report:
     run = _Run(postgres, rows, "disturbed", disturbed=True)
     disturbed = await run()
     wrong = [sentence for row in (calm, disturbed) for sentence in _wrong_in(row)]
-    by_kills = "of these by a kill"
-    if int(str(disturbed[by_kills])) > CONCURRENCY * run.kills or calm[by_kills]:
+    if int(str(disturbed[BY_KILLS])) > CONCURRENCY * run.kills or calm[BY_KILLS]:
         wrong.append("more in doubt than were in flight in what was killed")
     with tempfile.TemporaryDirectory() as folder:
         costs = {

@@ -13,6 +13,7 @@ from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import Simulator
 from tests.support.doubles import outcome_of, pool_of
 from tests.support.postgres import Postgres, given_postgres
+from tests.support.queues import account_of, shared_by
 
 _numbers = itertools.count()
 
@@ -63,3 +64,23 @@ async def shared_pool(
             return await stack.enter_async_context(pool)
 
         yield open_pool
+
+
+@pytest.fixture
+async def pool(
+    postgres: Postgres, namespace: str, simulator: Simulator
+) -> AsyncIterator[SessionPool]:
+    """Give a pool that may have a worker, without a quota."""
+    shared = PostgresCoordinator(
+        postgres.url, namespace=namespace, lease=3.0, secret="s" * 16
+    )
+    async with SessionPool(
+        account_of(simulator), base_url=simulator.base_url, coordinator=shared
+    ) as pool:
+        yield pool
+
+
+@pytest.fixture
+def queue(pool: SessionPool) -> PostgresCoordinator:
+    """Return the coordinator of that pool."""
+    return shared_by(pool)

@@ -31,7 +31,7 @@ from aiophlo.postgres import (
 from aiophlo.postgres.connection import Connection
 from aiophlo.simulator import Simulator
 from tests.support.postgres import Postgres
-from tests.support.queues import account_of, transfer
+from tests.support.queues import account_of, shared_by, transfer
 
 LONG = 60.0  # seconds, for a machine that is busy
 
@@ -47,26 +47,6 @@ async def slow_simulator() -> AsyncIterator[Simulator]:
 async def coordinator(postgres: Postgres, namespace: str) -> PostgresCoordinator:
     """Give one that serves no pool."""
     return PostgresCoordinator(postgres.url, namespace=namespace)
-
-
-@pytest.fixture
-async def pool(
-    postgres: Postgres, namespace: str, simulator: Simulator
-) -> AsyncIterator[SessionPool]:
-    """Give a pool that may have a worker."""
-    shared = PostgresCoordinator(
-        postgres.url, namespace=namespace, lease=3.0, secret="s" * 16
-    )
-    async with SessionPool(
-        account_of(simulator), base_url=simulator.base_url, coordinator=shared
-    ) as pool:
-        yield pool
-
-
-def shared_by(pool: SessionPool) -> PostgresCoordinator:
-    """Return the pool's coordinator."""
-    assert isinstance(pool.coordinator, PostgresCoordinator)
-    return pool.coordinator
 
 
 async def test_what_is_enqueued_is_sent_once_and_its_outcome_told(

@@ -1,40 +1,17 @@
 """What can't be enqueued is refused at once; what a callback's log shows."""
 
 import math
-from collections.abc import AsyncIterator
 
 import pytest
 
 from aiophlo import InvalidInputError, NotSent, Outcome, RunPhlo, SessionPool
 from aiophlo.postgres import PostgresCoordinator, Worker
 from aiophlo.postgres.callbacks import Callbacks
-from aiophlo.simulator import Simulator
 from tests.support.ports import free_port
-from tests.support.postgres import Postgres
-from tests.support.queues import account_of, transfer
+from tests.support.queues import transfer
 
 LONG = 60.0  # seconds, for a machine that is busy
 QUERY = "?token=topsecret"
-
-
-@pytest.fixture
-async def pool(
-    postgres: Postgres, namespace: str, simulator: Simulator
-) -> AsyncIterator[SessionPool]:
-    """Give a pool that may have a worker."""
-    async with SessionPool(
-        account_of(simulator),
-        base_url=simulator.base_url,
-        coordinator=PostgresCoordinator(postgres.url, namespace=namespace, lease=3.0),
-    ) as pool:
-        yield pool
-
-
-@pytest.fixture
-def queue(pool: SessionPool) -> PostgresCoordinator:
-    """Return the pool's coordinator."""
-    assert isinstance(pool.coordinator, PostgresCoordinator)
-    return pool.coordinator
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\\\0"])

@@ -14,29 +14,9 @@ from aiophlo import (
 from aiophlo.postgres import EnqueueReport, PostgresCoordinator, Worker
 from aiophlo.simulator import Simulator
 from tests.support.postgres import Postgres
-from tests.support.queues import account_of, transfer
+from tests.support.queues import transfer
 
 LONG = 60.0  # seconds, for a machine that is busy
-
-
-@pytest.fixture
-async def pool(
-    postgres: Postgres, namespace: str, simulator: Simulator
-) -> AsyncIterator[SessionPool]:
-    """Give a pool that may have a worker."""
-    async with SessionPool(
-        account_of(simulator),
-        base_url=simulator.base_url,
-        coordinator=PostgresCoordinator(postgres.url, namespace=namespace, lease=3.0),
-    ) as pool:
-        yield pool
-
-
-@pytest.fixture
-def queue(pool: SessionPool) -> PostgresCoordinator:
-    """Return the pool's coordinator."""
-    assert isinstance(pool.coordinator, PostgresCoordinator)
-    return pool.coordinator
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from aiophlo import Account, WarmTransfer
+from aiophlo import Account, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator
 from aiophlo.simulator import Simulator
 from tests.support.batches import environment
@@ -27,6 +27,12 @@ def transfer(number: int, *, keyed: bool = True) -> WarmTransfer:
 def account_of(simulator: Simulator) -> Account:
     """Return the simulator's account, without a quota."""
     return Account(simulator.auth_id, simulator.auth_token, quota=None)
+
+
+def shared_by(pool: SessionPool) -> PostgresCoordinator:
+    """Return the pool's coordinator."""
+    assert isinstance(pool.coordinator, PostgresCoordinator)
+    return pool.coordinator
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ class Looking:
     ) -> None:
         self._senders = senders
         self._voice_client_of = voice_client_of
-        recent = RecentDials.of(senders.dials)
+        recent = RecentDials(senders.dials)
         others = OtherPools(senders)
         self._looker = Looker(LookOptions(caller_ids, others.have_dialled), recent)
         self._voice: dict[str, Sender] = {}

@@ -1,15 +1,12 @@
 """Remembers a pool's recent dials, so that none is taken for another."""
 
-import math
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, Self
+from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
 from aiophlo.looking.matching import LONGEST, Window
-from aiophlo.model.actions import DialAction
 from aiophlo.model.address_matching import party_of
 from aiophlo.model.redaction import mask
 from aiophlo.sending.dial_log import DialLog, LeftDial
@@ -46,36 +43,21 @@ class RecentDials:
     either dial's.
 
     Args:
-        now: Gives Unix time.
-        since: Unix time from which no dial is missing; None for now.
+        log: The pool's: its dials are known, and it tells of further ones.
     """
 
-    def __init__(
-        self, now: Callable[[], float] = time.time, since: float | None = None
-    ) -> None:
-        self._now = now
-        self._since = now() if since is None else since
-        self._forgotten_until = -math.inf
+    def __init__(self, log: DialLog) -> None:
+        self._since = log.begun_at
+        self._forgotten_until = log.forgotten_until
         self._order: deque[LeftDial] = deque()
         self._by_party: dict[str, list[LeftDial]] = {}
         self._by_node: dict[tuple[str, str], deque[MadeDial]] = {}
-
-    @classmethod
-    def of(cls, log: DialLog) -> Self:
-        """Return what knows the dials of a log, and is told of its further ones."""
-        recent = cls(since=log.begun_at)
-        recent._forgotten_until = log.forgotten_until
         for left in log.latest:
-            recent.add(left)
-        log.heard = recent.add
-        return recent
+            self.add(left)
+        log.heard = self.add
 
     def __len__(self) -> int:
         return len(self._order)
-
-    def note(self, dial: DialAction) -> None:
-        """Note that a dial leaves now."""
-        self.add(LeftDial(dial, self._now()))
 
     def add(self, left: LeftDial) -> None:
         """Remember a dial that leaves."""

@@ -7,6 +7,7 @@ from aiophlo.looking.call_list import Reading
 from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.caller_ids import CallerIds
 from aiophlo.looking.recent_dials import MadeDial, RecentDials
+from aiophlo.sending.dial_log import DialLog
 from tests.support.doubles import address
 
 NODE = ("p", "n")
@@ -19,8 +20,9 @@ class Office:
 
     def __init__(self, *given: str) -> None:
         self.now = 0.0
-        self.recent = RecentDials(lambda: self.now)
-        self.ids = CallerIds(frozenset(given), self.recent, lambda: self.now)
+        self.log = DialLog(lambda: self.now)
+        recent = RecentDials(self.log)
+        self.ids = CallerIds(frozenset(given), recent, lambda: self.now)
         self.calls: dict[str, list[CallRecord]] = {}
         self.asked: list[str] = []
         self.complete = True
@@ -29,7 +31,7 @@ class Office:
         """Dial a phone of its own, which these numbers are listed to call."""
         self.now += 60.0
         to = address(len(self.calls))
-        self.recent.note(attrs.evolve(DIAL, to=to))
+        self.log.note(attrs.evolve(DIAL, to=to))
         self.calls[to] = [
             CallRecord(
                 call_uuid=f"{to} {caller}",
@@ -136,7 +138,7 @@ async def test_phone_that_was_dialled_twice_teaches_nothing() -> None:
     office = Office()
     for _ in range(6):
         office.dial(OURS)
-    office.recent.note(attrs.evolve(DIAL, to=address(5)))
+    office.log.note(attrs.evolve(DIAL, to=address(5)))
     assert await office.learn() == frozenset()
     assert len(office.asked) == 5
 

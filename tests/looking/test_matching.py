@@ -11,6 +11,7 @@ from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.matching import LAG, Match, Window, match
 from aiophlo.looking.recent_dials import MEMORY, RecentDials
 from aiophlo.model.address_matching import party_of
+from aiophlo.sending.dial_log import DialLog
 from tests.support.doubles import act, address
 
 TO = address(1)
@@ -165,22 +166,23 @@ def test_other_dials_to_the_phone_are_remembered_for_a_while(
     """A call to a phone that was dialled twice may be either's."""
     monkeypatch.setattr(recent_dials, "LEAST", 3)
     now = 990.0
-    dials = RecentDials(lambda: now)
+    log = DialLog(lambda: now)
+    dials = RecentDials(log)
     window = Window.of(DOUBT)
     now = LEFT_AT
-    dials.note(dial(1))
+    log.note(dial(1))
     assert dials.is_alone(address(1), window, LEFT_AT)
     assert dials.is_alone(address(2), window, LEFT_AT)
     now = LEFT_AT + 1.0
-    dials.note(dial(1))
-    dials.note(dial(2))
+    log.note(dial(1))
+    log.note(dial(2))
     assert not dials.is_alone(address(1), window, LEFT_AT)
     assert not dials.is_alone(address(2), window, 900.0), "that one is another's own"
     now += MEMORY
-    dials.note(dial(3))
+    log.note(dial(3))
     assert len(dials) == 3
     now += 0.5
-    dials.note(dial(3))
+    log.note(dial(3))
     assert len(dials) == 3, "what is over is forgotten"
     assert not dials.is_alone(address(1), window, LEFT_AT), "nobody knows any more"
     long_ago = Window(900.0, 905.0)
@@ -190,20 +192,22 @@ def test_other_dials_to_the_phone_are_remembered_for_a_while(
 def test_doubt_of_another_pool_is_not_taken_for_the_pools_own_dial() -> None:
     """Its call and this pool's can't be told apart."""
     now = 990.0
-    dials = RecentDials(lambda: now)
+    log = DialLog(lambda: now)
+    dials = RecentDials(log)
     now = LEFT_AT + 2.5
-    dials.note(dial(1))
+    log.note(dial(1))
     assert not dials.is_alone(address(1), Window.of(DOUBT), LEFT_AT)
 
 
 def test_spellings_of_one_party_are_one_party() -> None:
     """The list may show them alike."""
     now = LEFT_AT
-    dials = RecentDials(lambda: now)
+    log = DialLog(lambda: now)
+    dials = RecentDials(log)
     window = Window.of(DOUBT)
     for to in (f"sip:{TO}@pbx.example.com;user=phone", "sip:a@b.example.com:5070"):
-        dials.note(attrs.evolve(DIAL, to=to))
-    dials.note(dial(1))
-    dials.note(attrs.evolve(DIAL, to="sip:a@b.example.com"))
+        log.note(attrs.evolve(DIAL, to=to))
+    log.note(dial(1))
+    log.note(attrs.evolve(DIAL, to="sip:a@b.example.com"))
     assert not dials.is_alone(party_of(TO), window, LEFT_AT)
     assert not dials.is_alone(party_of("sips:a@B.example.com"), window, LEFT_AT)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -30,6 +31,11 @@ def pytest_asyncio_loop_factories() -> dict[
 ]:
     """Run the tests that are coroutines where a stall makes no timer run out."""
     return {"calm": CalmLoop}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two at once on each core: most of a test's time is waiting."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

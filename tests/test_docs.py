@@ -305,7 +305,7 @@ def test_readme_is_short_and_begins_with_what_can_be_tried() -> None:
 
 def test_readme_has_one_command_for_the_tests_and_the_gate_runs_it() -> None:
     """Whoever types it must find it green."""
-    commands = re.findall(r"^.*/pytest$", README, re.MULTILINE)
+    commands = re.findall(r"^.*/pytest -n auto.*$", README, re.MULTILINE)
     assert len(commands) == 1
     assert commands[0] in (ROOT / ".ci" / "run").read_text("utf-8")
 

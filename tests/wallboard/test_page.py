@@ -29,6 +29,7 @@ from aiophlo import (
 )
 from aiophlo.observed_events import (
     ActionEnded,
+    HandoverEnded,
     HandoverStep,
     ObservedEvent,
     WebhookReceived,
@@ -44,7 +45,25 @@ TRANSFER: Final = WarmTransfer(
     phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550101"
 )
 WALL: Final = {"width": 1920, "height": 1080}
+LAPTOP: Final = {"width": 1280, "height": 800}
 PHONE: Final = {"width": 390, "height": 844}
+GIVEN_UP_FOR_NOTHING: Final = """() => {
+  const list = document.body.classList;
+  const fits = () => document.documentElement.scrollHeight <= innerHeight;
+  const fitsWithout = (kind) => {
+    list.remove(kind);
+    const fitted = fits();
+    list.add(kind);
+    return fitted;
+  };
+  const kinds = ["crowded", "packed", "terse", "bare"];
+  const found = kinds.filter((kind) => list.contains(kind) && fitsWithout(kind));
+  const rows = at("handovers").children.length;
+  showHandovers(rows + 1);
+  if (at("handovers").children.length > rows && fits()) found.push("a row");
+  showHandovers(rows);
+  return found;
+}"""
 
 
 @attrs.define
@@ -405,6 +424,30 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
             assert await page.evaluate(height) <= WALL["height"]
             await expect(more).to_be_in_viewport()
             assert not await screen.is_wider_than_the_screen()
+            assert screen.wrong == []
+
+
+@pytest.mark.parametrize("held", [3, 4, 7, 14])
+@pytest.mark.parametrize("size", [WALL, LAPTOP], ids=["wall", "laptop"])
+async def test_wall_gives_up_nothing_for_which_it_has_room(
+    simulator: Simulator, browser: Browser, size: dict[str, int], held: int
+) -> None:
+    """What to do about dead webhooks was left out above a fifth of empty screen."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        (account,) = pool.accounts
+        for name in (f"{number:016x}" for number in range(held)):
+            board(HandoverStep(account, name, "ringing", "with_agent"))
+            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        for number in range(6):
+            board(HandoverStep(account, f"{number:08}", "ringing", "with_agent"))
+        async with serving(board) as url, shown(browser, url, size) as screen:
+            page = screen.page
+            await expect(page.locator("#handovers tr").first).to_be_visible()
+            assert await page.evaluate(GIVEN_UP_FOR_NOTHING) == []
+            if held <= 4:
+                advice = page.locator("#warnings .warning p").first
+                await expect(advice).to_be_visible()
             assert screen.wrong == []
 
 

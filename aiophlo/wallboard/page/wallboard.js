@@ -189,11 +189,11 @@ function isHeld(id) {
   return id !== "" && view.on_hold.some((one) => one.id === id);
 }
 
-function showRows(name, rows, all, shown) {
-  at(name).replaceChildren(...rows.slice(0, shown));
+function showRows(name, rows, all) {
+  at(name).replaceChildren(...rows);
   at(name).closest(".scroll").hidden = all === 0;
   at(`no-${name}`).hidden = all > 0;
-  const more = all - Math.min(rows.length, shown);
+  const more = all - rows.length;
   at(`more-${name}`).hidden = more === 0;
   setText(at(`more-${name}`), `and ${more} more`);
 }
@@ -203,10 +203,10 @@ function showHandovers(shown) {
   at("phases").replaceChildren(...phases.map(([phase, told]) => make("li", { "data-phase": phase },
     make("b", {}, String(told.number)), make("span", {}, `${PHASES[phase] || phase}, oldest `, ageOf(told.oldest)))));
   const all = Math.max(view.handovers.length, phases.reduce((sum, [, told]) => sum + told.number, 0));
-  const rows = view.handovers.map((one) => row([
+  const rows = view.handovers.slice(0, shown).map((one) => row([
     [PHASES[one.phase] || one.phase], [ageOf(one.phase_age)], [ageOf(one.age), "wide"], [one.agent],
     [one.customer], [one.partner], [short(one.id), "wide"]], isHeld(one.id)));
-  showRows("handovers", rows, all, shown);
+  showRows("handovers", rows, all);
 }
 
 function showDoubts(shown) {
@@ -214,10 +214,10 @@ function showDoubts(shown) {
   setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes may have rung: see Plivo's call log first`);
   document.body.classList.toggle("one-account", view.accounts.length < 2);
   const first = [...view.in_doubt].sort((one, other) => isHeld(other.handover) - isHeld(one.handover));
-  const rows = first.map((one) => row([
+  const rows = first.slice(0, shown).map((one) => row([
     [clock(view.at - one.age)], [one.action], [one.who], [one.reason.replaceAll("_", " ")],
     [short(one.account), "wide account"], [short(one.handover), "wide"]], isHeld(one.handover)));
-  showRows("doubts", rows, all, shown);
+  showRows("doubts", rows, all);
 }
 
 // What has room, as long as there is as much to show on a screen of the same size.
@@ -230,9 +230,13 @@ function roomKey() {
     at("alarms").dataset.key, at("warnings").dataset.key]);
 }
 
+// What makes room, one after the other: without the charts; of the third and the further
+// alarms only who they are; without advice on warnings; without what waits and how long.
+const GIVEN_UP = ["crowded", "packed", "terse", "bare"];
+
 // Nobody scrolls a wall: there are as many rows as its screen has room for; if that
-// isn't enough, the chart makes room for what is wrong, then the advice, what waits and
-// how long, and then the troubles that come last: customers on hold come first.
+// isn't enough, what is GIVEN_UP makes room for what is wrong, and then the troubles
+// that come last: customers on hold come first.
 function showTables() {
   const wall = matchMedia("(min-width: 1200px)").matches;
   const overflows = () => wall && document.documentElement.scrollHeight > innerHeight;
@@ -243,18 +247,45 @@ function showTables() {
   room = { key, ...makeRoom(overflows) };
 }
 
+function mostRows() {
+  return {
+    handovers: Math.min(MOST_ROWS, view.handovers.length),
+    doubts: Math.min(MOST_ROWS, view.in_doubt.length),
+  };
+}
+
 function makeRoom(overflows) {
-  let handovers = MOST_ROWS, doubts = MOST_ROWS;
-  document.body.classList.remove("crowded", "packed", "bare");
+  const rows = mostRows();
+  document.body.classList.remove(...GIVEN_UP);
   showTroubleCards(Infinity);
-  showHandovers(handovers);
-  showDoubts(doubts);
-  while (overflows() && handovers + doubts > 2 * LEAST_ROWS) {
-    if (doubts >= handovers) showDoubts(--doubts); else showHandovers(--handovers);
+  showHandovers(rows.handovers);
+  showDoubts(rows.doubts);
+  while (overflows() && Math.max(rows.handovers, rows.doubts) > LEAST_ROWS) {
+    if (rows.doubts >= rows.handovers) showDoubts(--rows.doubts); else showHandovers(--rows.handovers);
   }
-  for (const kind of ["crowded", "packed", "bare"]) if (overflows()) document.body.classList.add(kind);
+  if (!overflows()) return rows;
+  for (const kind of GIVEN_UP) if (overflows()) document.body.classList.add(kind);
   if (overflows()) showFirstTroubles(overflows);
-  return { handovers, doubts };
+  takeBack(rows, overflows);
+  return rows;
+}
+
+// One of the two columns is longer: what the other gave up was no gain, and comes back;
+// so do rows, as many as fit by now.
+function takeBack(rows, overflows) {
+  for (const kind of [...GIVEN_UP].reverse()) {
+    document.body.classList.remove(kind);
+    if (overflows()) document.body.classList.add(kind);
+  }
+  const most = mostRows();
+  while (rows.doubts < most.doubts) {
+    showDoubts(++rows.doubts);
+    if (overflows()) { showDoubts(--rows.doubts); break; }
+  }
+  while (rows.handovers < most.handovers) {
+    showHandovers(++rows.handovers);
+    if (overflows()) { showHandovers(--rows.handovers); break; }
+  }
 }
 
 function troubleCards() {

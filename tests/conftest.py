@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -46,6 +47,22 @@ def log_as_it_was() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture(autouse=True)
+def unmeasured_if_long(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count no coverage where that doubles minutes of work."""
+    coverage = sys.modules.get("coverage")
+    running = coverage.Coverage.current() if coverage else None
+    if running is None or request.node.get_closest_marker("long") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("COVERAGE_PROCESS_START")
+        patched.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        running.stop()
+        yield
+        running.start()
 
 
 @pytest.fixture(autouse=True, scope="session")

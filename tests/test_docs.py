@@ -46,6 +46,8 @@ from aiophlo.simulator import Simulator
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent

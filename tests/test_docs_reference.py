@@ -22,6 +22,8 @@ from aiophlo.cli.app import app
 from aiophlo.cli.exit_codes import Exit
 from aiophlo.simulator.http_control import describe_routes
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = DOCS / "reference"
 

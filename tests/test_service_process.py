@@ -21,7 +21,10 @@ from tests.support.handover_stage import (
 from tests.support.postgres import Postgres
 from tests.support.service import WORKERS, Service, numbers, place_calls, service
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
+]
 
 
 async def test_whichever_worker_is_asked_hands_over_until_all_have_ended(

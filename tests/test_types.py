@@ -20,6 +20,8 @@ import aiophlo.simulator
 import aiophlo.webhooks
 from aiophlo import Accepted, InDoubt, NotSent, Rejected
 
+pytestmark = pytest.mark.long
+
 SUPPORT: Final = Path(__file__).parent / "support"
 MODULES: Final = [
     "aiophlo",

@@ -43,6 +43,8 @@ from benchmarks.harness.slices import add_alone, rounds_side_by_side, side_by_si
 from benchmarks.questions import cpu as cpu_question
 from benchmarks.questions import growth, importing
 
+pytestmark = pytest.mark.long
+
 ROWS = [
     {"client": "hand-tuned aiohttp", "round": 0, "cpu_us": 100.0},
     {"client": "aiophlo", "round": 0, "cpu_us": 110.0},

@@ -8,6 +8,8 @@ from aiophlo.looking.call_records import CallRecord
 from aiophlo.looking.matching import Match
 from benchmarks.soak.looking import Course, run
 
+pytestmark = pytest.mark.long
+
 COURSE = Course(transfers=250, per_second=250.0, lost=0.2, never=0.05, seed=5)
 
 

@@ -30,6 +30,8 @@ from benchmarks.soak.judge import Findings
 from benchmarks.soak.result import Options, Result
 from benchmarks.soak.run import chances, soak
 
+pytestmark = pytest.mark.long
+
 Decode = Callable[..., Outcome]
 Break = Callable[[pytest.MonkeyPatch], None]
 

@@ -23,6 +23,8 @@ from tests.support.batches import (
     write_rows,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 async def test_first_interrupt_ends_what_is_in_flight(

@@ -27,6 +27,8 @@ from aiophlo.errors import JournalError
 from aiophlo.journal.journal import Journal
 from tests.support.batches import IDS, number, read_results, write_rows
 
+pytestmark = pytest.mark.long
+
 LONG = os.environ.get("AIOPHLO_LONG") == "1"
 ROWS = 8_000 if LONG else 2_000  # more than can be sent before the last kill
 KILLS = 14 if LONG else 4

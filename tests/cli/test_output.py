@@ -16,6 +16,8 @@ from aiophlo.journal.journal import Journal
 from aiophlo.simulator import Simulator
 from tests.support.batches import IDS, environment, number, write_rows
 
+pytestmark = pytest.mark.long
+
 TRANSFER = (
     *("transfer", "--phlo-id", "p", "--node-id", "n"),
     *("--to", "+14155550123", "--trigger-source", "+14155550199"),

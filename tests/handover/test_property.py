@@ -2,7 +2,11 @@
 
 import random
 
+import pytest
+
 from tests.support.handover_scenes import drive, stage
+
+pytestmark = pytest.mark.long
 
 NUMBER, AT_ONCE = 90, 45
 

@@ -20,6 +20,8 @@ from tests.support.batches import (
 )
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.long
+
 ROWS = 300
 
 

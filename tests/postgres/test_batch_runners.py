@@ -16,6 +16,8 @@ from tests.support.batch_runner import transfer
 from tests.support.batches import environment
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.long
+
 ROWS = 1_500
 LEASE = 3.0
 

@@ -15,6 +15,8 @@ from aiophlo.postgres import migrate
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Simulator
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.long
+
 ROOT: Final = Path(__file__).parents[2]
 PER_SECOND: Final = 40
 EACH: Final = 80

@@ -10,6 +10,8 @@ from benchmarks.cluster.soak import soak
 from benchmarks.cluster.stops import stop
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.long
+
 LEASE = 3.0  # seconds: as short as may be
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.support.cut_link import SERVER, link, why_not
 from tests.support.postgres import find_binaries, running_postgres
 
+pytestmark = pytest.mark.long
+
 ROOT: Final = Path(__file__).parents[2]
 NOT_HERE: Final = why_not() or ("" if find_binaries() else "no Postgres is installed")
 

@@ -24,6 +24,8 @@ from tests.support.doubles import account_of, act, pool_of
 from tests.support.postgres import Postgres, find_binaries, running_postgres
 from tests.support.relay import Relay
 
+pytestmark = pytest.mark.long
+
 PER_SECOND: Final = 40
 DEMAND: Final = 0.8  # of the quota
 # Of a full disk pools come back and are lost again, each at another moment. One that is

@@ -22,6 +22,8 @@ from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
 
+pytestmark = pytest.mark.long
+
 _UNDER_WAY = "SELECT key FROM aiophlo.dials WHERE NOT ended"
 
 

@@ -23,6 +23,8 @@ from tests.support.doubles import act, pool_of
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres, find_all_binaries, running_postgres
 
+pytestmark = pytest.mark.long
+
 VERSIONS: Final = find_all_binaries()
 PASSWORD: Final = "a password that is in no log"  # noqa: S105 -- of a test's server
 

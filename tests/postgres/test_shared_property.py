@@ -2,9 +2,13 @@
 
 import random
 
+import pytest
+
 from aiophlo.postgres import PostgresCoordinator
 from tests.support.handover_scenes import drive, stage
 from tests.support.postgres import Postgres
+
+pytestmark = pytest.mark.long
 
 NUMBER, AT_ONCE = 60, 30
 

@@ -16,6 +16,8 @@ from aiophlo import Account, Hold, Outcome, Reason, SessionPool, WarmTransfer
 from tests.support.doubles import act, outcome_of
 from tests.support.raw_server import Connection, RawServer
 
+pytestmark = pytest.mark.long
+
 PACKAGE: Final = Path(aiophlo.__file__).parent
 ANSWERS: Final = {
     "yes": b'HTTP/1.1 201 x\r\nContent-Length: 26\r\n\r\n{"api_id":"1", "error":""}',

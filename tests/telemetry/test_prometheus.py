@@ -30,6 +30,8 @@ from aiophlo.webhooks import MemberJoined
 from tests.support.doubles import account_of, pool_of
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.long
+
 GRAFANA: Final = Path(__file__).parents[2] / "docs" / "grafana"
 DASHBOARD: Final = json.loads((GRAFANA / "aiophlo.json").read_text("utf-8"))
 RULES: Final = GRAFANA / "alerts.yml"

@@ -41,6 +41,8 @@ from tests.support.doubles import account_of, pool_of
 from tests.support.handover_stage import AGENT, CUSTOMER, FIRST, Stage, set_stage
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.long
+
 TRANSFER: Final = WarmTransfer(
     phlo_id="p", node_id="n", trigger_source="+14155550100", to="+14155550101"
 )

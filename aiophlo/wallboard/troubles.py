@@ -18,8 +18,8 @@ def troubles(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is wrong in a merged snapshot, the worst first.
 
     Each has its `kind`, `level`, `what` and `todo`; that of a customer on hold its
-    `age`, that of those who aren't listed their `number`. Others may have `last`: what
-    came last, and how many seconds ago, None for never.
+    `age`, and in `brief` who it is; that of those who aren't listed their `number`.
+    Others may have `last`: what came last, and how many seconds ago, None for never.
 
     Args:
         view: As `merging.merged` makes it, but for this.
@@ -47,18 +47,19 @@ def _trouble(
 def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for one in view["on_hold"]:
         agent = one["agent"] or "unknown"
-        partner = one["partner"] or "nobody"
+        reach = f", was to reach {one['partner']}" if one["partner"] else ""
         customer = one.get("customer") or "unknown"
         yield {
             **_trouble(
                 "on_hold",
                 ALARM,
                 "A customer may be on hold, with nobody on the line",
-                f"Customer {customer} with agent {agent}, was to reach {partner}. Call"
-                " the customer back, or put an agent into the call, now. Full numbers:"
-                " on the agent's screen, and in your own records of this handover (log:"
-                f" CRITICAL, phlo_handover={one['id']}).",
+                f"Customer {customer} with agent {agent}{reach}. Call the customer"
+                " back, or put an agent into the call, now. Full numbers: the agent's"
+                " screen, your records of this handover (log: CRITICAL,"
+                f" phlo_handover={one['id']}). Always stays 30 min.",
             ),
+            "brief": _brief(one),
             "age": one["age"],
             "handover": one["id"],
         }
@@ -73,6 +74,13 @@ def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             ),
             "number": unlisted,
         }
+
+
+def _brief(one: Mapping[str, Any]) -> str:
+    """Return who it is, and the handover's id, in one line of half a wall."""
+    known = [f"{name} {one[name]}" for name in ("customer", "agent") if one.get(name)]
+    who = " with ".join(known) or "unknown"
+    return f"{who[0].upper()}{who[1:]}: {one['id']}"
 
 
 def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -419,6 +419,10 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
             seen = await alarms.count() + await warnings.count()
             assert seen + unseen == held + len(accounts) * len(wrong)
             assert await alarms.count() >= min(held, 4)
+            third = page.locator("#alarms .alarm").nth(2)
+            assert f"{2:016x}" in await third.inner_text()
+            cut = "e => e.scrollWidth > e.clientWidth"
+            assert not await third.locator("p:visible").evaluate(cut)
             if unseen_held := held - await alarms.count():
                 assert re.search(f"{unseen_held} more customers? on hold", told)
                 assert await warnings.count() == 0

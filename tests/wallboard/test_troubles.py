@@ -104,10 +104,22 @@ def test_doubts_are_named_where_they_are_unusual(
         assert f"{number} of {number + accepted} actions in doubt" in trouble["what"]
 
 
+def test_customer_on_hold_is_found_by_the_short_form_alone(
+    view: dict[str, Any],
+) -> None:
+    """Of many, a wall shows no more; two digits of a number find nobody."""
+    held = {"id": "e83f9243ac6d5fc7", "agent": "…29", "partner": "…31", "age": 3.0}
+    held["customer"] = "…30"
+    (trouble,) = troubles({**view, "on_hold": [held], "on_hold_number": 1})
+    assert trouble["brief"] == "Customer …30 with agent …29: e83f9243ac6d5fc7"
+    assert "Always stays 30 min." in trouble["todo"]
+
+
 def test_customers_who_are_not_listed_are_counted(view: dict[str, Any]) -> None:
     """The last of three hundred is on hold, too."""
     held = {"id": "h", "agent": "", "partner": "", "customer": "", "age": 3.0}
     first, rest = troubles({**view, "on_hold": [held], "on_hold_number": 300})
     assert (first["kind"], first["age"]) == ("on_hold", 3.0)
+    assert first["brief"] == "Unknown: h"
     assert (rest["level"], rest["number"]) == ("alarm", 299)
     assert "299 more customers" in rest["what"]

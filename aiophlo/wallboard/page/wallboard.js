@@ -84,9 +84,9 @@ function showTroubles() {
   const alarms = view.troubles.filter((one) => one.level === "alarm");
   const warnings = view.troubles.filter((one) => one.level !== "alarm");
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
-  const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: "card alarm", "data-number": customersOf(one) },
+  const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: one.brief ? "card alarm named" : "card alarm", "data-number": customersOf(one) },
     one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, ageOf(one.age)),
-    make("strong", {}, one.what), make("p", {}, one.todo))));
+    make("strong", {}, one.what), make("p", { class: "todo" }, one.todo), one.brief ? make("p", { class: "brief" }, one.brief) : null)));
   if (!cards) {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
   }

@@ -457,6 +457,50 @@ async def test_wall_gives_up_nothing_for_which_it_has_room(
             assert screen.wrong == []
 
 
+async def test_phone_says_on_its_first_screen_how_much_is_wrong(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Below fourteen alarms nobody finds the dead webhook that is behind them all."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        (account,) = pool.accounts
+        for name in (f"{number:016x}" for number in range(14)):
+            step = HandoverStep(account, name, "ringing", "with_agent")
+            board(attrs.evolve(step, customer="…12"))
+            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        reduced = {"reduced_motion": "reduce"}
+        async with (
+            serving(board) as url,
+            shown(browser, url, PHONE, **reduced) as screen,
+        ):
+            page = screen.page
+            summary = page.locator("#summary")
+            await expect(summary).to_have_text(
+                "14 customers on hold. 1 other trouble. Accounts."
+            )
+            await expect(summary).to_be_in_viewport()
+            last = page.locator("#alarms .alarm").last
+            assert f"{13:016x}" in await last.inner_text()
+            box = await last.bounding_box()
+            assert box is not None
+            assert box["y"] < 2 * PHONE["height"]
+            cut = "e => e.scrollWidth > e.clientWidth"
+            assert not await last.locator("p:visible").evaluate(cut)
+            masked = last.locator(".masked:visible")  # not broken after its "…"
+            await expect(masked).to_have_text("…12")
+            await expect(masked).to_have_css("white-space", "nowrap")
+            await summary.get_by_text("1 other trouble").click()
+            await expect(page.locator("#warnings .warning")).to_be_in_viewport(
+                ratio=0.9
+            )
+            found = await Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert not await screen.is_wider_than_the_screen()
+            await page.set_viewport_size(WALL)  # type: ignore[arg-type]
+            await expect(summary).to_be_hidden()
+            assert screen.wrong == []
+
+
 async def test_text_of_an_account_is_no_markup(
     simulator: Simulator, browser: Browser
 ) -> None:

@@ -86,7 +86,8 @@ function showTroubles() {
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
   const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: one.brief ? "card alarm named" : "card alarm", "data-number": customersOf(one) },
     one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, ageOf(one.age)),
-    make("strong", {}, one.what), make("p", { class: "todo" }, one.todo), one.brief ? make("p", { class: "brief" }, one.brief) : null)));
+    make("strong", {}, one.what), make("p", { class: "todo" }, ...unbroken(one.todo)),
+    one.brief ? make("p", { class: "brief" }, ...unbroken(one.brief)) : null)));
   if (!cards) {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
   }
@@ -96,7 +97,26 @@ function showTroubles() {
   document.body.classList.toggle("tight", view.troubles.length > 1);
   at("well").hidden = view.troubles.length > 0;
   const held = alarms.reduce((sum, one) => sum + customersOf(one), 0);
+  showSummary(held, warnings.length);
   document.title = held ? `(${held}) ON HOLD – aiophlo` : "aiophlo wallboard";
+}
+
+// A line may end after any "…"; the two digits alone would look like a number.
+function unbroken(text) {
+  return text.split(/(…\d+)/).map((part, index) => index % 2 ? make("span", { class: "masked" }, part) : part);
+}
+
+// Where the page is scrolled, its first screen says how much is wrong, and leads there.
+function showSummary(held, others) {
+  at("summary").hidden = held + others <= 2;
+  fill("summary", JSON.stringify([held, others]), () => [
+    held ? `${counted(held, "customer")} on hold. ` : "",
+    ...(others ? [make("a", { href: "#warnings" }, counted(others, held ? "other trouble" : "trouble")), ". "] : []),
+    make("a", { href: "#accounts-title" }, "Accounts"), "."]);
+}
+
+function counted(number, what) {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
 // An alarm is about one customer, or about all those who aren't listed.
@@ -303,8 +323,8 @@ function showTroubleCards(number) {
   const alarms = hidden.filter((card) => card.classList.contains("alarm"));
   const held = alarms.reduce((sum, card) => sum + Number(card.dataset.number), 0);
   const others = hidden.length - alarms.length;
-  const customers = held && `${held} more ${held > 1 ? "customers" : "customer"} on hold`;
-  const told = [customers, others && `${others} more ${others > 1 ? "troubles" : "trouble"}`].filter(Boolean);
+  const customers = held && `${counted(held, "more customer")} on hold`;
+  const told = [customers, others && counted(others, "more trouble")].filter(Boolean);
   setText(more, `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);
   more.classList.toggle("alarm", held > 0);
   more.classList.toggle("warning", held === 0);

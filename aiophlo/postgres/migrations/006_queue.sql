@@ -199,12 +199,15 @@ BEGIN
 END $$;
 
 -- Takes actions from one of procrastinate's queues for a runner. What a lost answer
--- gave it already is given again.
+-- gave it already is given again. The jobs are read in the order of an index, as
+-- procrastinate_fetch_job_v2 would sort all of a backlog for each, until the table is
+-- analyzed. It waits for nobody's locks: who ends what is too late locks the other way.
 CREATE FUNCTION {schema}.fetch_queued(
     p_runner {schema}.batch_runners, p jsonb, p_worker bigint, p_now float8
 ) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off AS $$
 DECLARE
     worker bigint;
     one record;
@@ -219,16 +222,23 @@ BEGIN
     END IF;
     answer := '[]';
     SELECT id INTO worker FROM procrastinate_workers WHERE id = p_worker;
-    FOR turn IN 1..(p->>'most')::integer LOOP
-        SELECT * INTO one FROM procrastinate_fetch_job_v2(
-            ARRAY[p->>'queue']::character varying[], worker);
-        EXIT WHEN one.id IS NULL;
+    FOR one IN
+        SELECT id, (args->>'name')::bigint AS name FROM procrastinate_jobs
+            WHERE queue_name = p->>'queue' AND status = 'todo'
+                AND (scheduled_at IS NULL OR scheduled_at <= to_timestamp(p_now))
+            ORDER BY priority DESC, id LIMIT (p->>'most')::integer
+            FOR UPDATE SKIP LOCKED
+    LOOP
         SELECT * INTO q FROM queued
-            WHERE name = (one.args->>'name')::bigint AND job = one.id FOR UPDATE;
+            WHERE name = one.name AND job = one.id FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN q.name IS NULL AND EXISTS (  -- another is about to end it
+            SELECT FROM queued WHERE name = one.name AND job = one.id);
         IF q.name IS NULL OR q.ended_at IS NOT NULL THEN
             DELETE FROM procrastinate_jobs WHERE id = one.id;
             CONTINUE;
         END IF;
+        UPDATE procrastinate_jobs SET status = 'doing', worker_id = worker
+            WHERE id = one.id;
         CONTINUE WHEN q.runner IS NOT NULL;  -- it was put back by another's hand
         INSERT INTO batch_rows (batch, name, key, digest, kind, address, runner)
             VALUES (p_runner.batch, q.name, q.key, q.digest, q.kind, q.address,

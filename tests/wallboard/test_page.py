@@ -501,6 +501,25 @@ async def test_phone_says_on_its_first_screen_how_much_is_wrong(
             assert screen.wrong == []
 
 
+async def test_one_refused_request_among_many_is_seen_in_the_chart(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """A hairline isn't, from five metres: the chart looked as if all was well."""
+    simulator.answer_next(429)
+    async with (
+        pool_of(simulator) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url, LAPTOP) as screen,
+    ):
+        await transfers(pool, 150)
+        mark = screen.page.locator("#accounts svg .no")
+        # The slice that runs is not drawn.
+        await expect(mark).to_have_count(1, timeout=10_000)
+        box = await mark.bounding_box()
+        assert box is not None
+        assert box["height"] >= 5
+
+
 async def test_text_of_an_account_is_no_markup(
     simulator: Simulator, browser: Browser
 ) -> None:

@@ -148,7 +148,8 @@ function chart(account) {
     const no = account.refused[index];
     const x = index * step, tall = (count / top) * height, red = (no / top) * height;
     made.append(draw("rect", { class: "ours", x, y: height - tall + red, width: step * 0.8, height: tall - red }));
-    if (no) made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: Math.max(red, 4) }));
+    // One of hundreds would be a hairline: its number is said below.
+    if (no) made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: Math.max(red, height / 10) }));
   });
   if (full !== null) {
     const y = height - (full / top) * height;

@@ -342,7 +342,7 @@ function showFirstTroubles(overflows) {
   showTroubleCards(fits);
 }
 
-const COORDINATORS = { none: "shares nothing", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };
+const COORDINATORS = { none: "without a coordinator", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };
 
 function showProcesses() {
   at("processes").replaceChildren(...view.processes.map((one) => make("li", {},

@@ -19,7 +19,9 @@ from aiophlo.instrumentation import Observers
 from aiophlo.logs import logger
 from aiophlo.postgres.connection import Connection
 
-_MOST: Final = 500  # intents in a block, and outcomes
+_MOST: Final = 500  # intents in a block, outcomes, and what is given back
+_LEAST: Final = 10  # of these, where more were not answered in time
+_EACH: Final = 100  # of these go for each question of a queue, which is about many
 _AGAIN: Final = 0.3  # seconds to the next try to connect
 _BEATS: Final = 3  # signs of life in a lease
 _CLOSING: Final = 10.0  # seconds for what is still to be noted
@@ -37,6 +39,8 @@ class _Block:
         intents: By name, what is about to leave.
         outcomes: By name, the row's values.
         releases: Names.
+        returns: By name, what goes back into a queue: in how many seconds it may be
+            handed out again.
         asks: What else is asked, in its order.
         claims: Rows to claim, with whether those in doubt are; None for none.
         futures: Done once the block is, each with its part of the answer.
@@ -47,6 +51,7 @@ class _Block:
         factory=dict
     )
     releases: list[int] = attrs.field(factory=list)
+    returns: dict[int, tuple[float, _Future]] = attrs.field(factory=dict)
     asks: list[tuple[Mapping[str, object], _Future]] = attrs.field(factory=list)
     claims: tuple[Sequence[Mapping[str, object]], bool, _Future] | None = None
 
@@ -56,7 +61,7 @@ class _Block:
         return len(self.intents) + len(self.outcomes) + len(self.releases)
 
     def __bool__(self) -> bool:
-        return bool(self.writes or self.claims or self.asks)
+        return bool(self.writes or self.claims or self.asks or self.returns)
 
     def as_json(self) -> dict[str, object]:
         """Return it as the database takes it."""
@@ -69,14 +74,25 @@ class _Block:
             asked["intents"] = [*self.intents]
         if self.claims is not None:
             asked["claims"], asked["in_doubt"], _ = self.claims
-        if self.asks:
-            asked["asks"] = [operation for operation, _ in self.asks]
+        if self.asks or self.returns:
+            asked["asks"] = [operation for operation, _ in self.asks] + self._returned()
         return asked
+
+    def _returned(self) -> list[Mapping[str, object]]:
+        """Return what gives back together all that may go again at the same time."""
+        names: dict[float, list[int]] = {}
+        for name, (wait, _) in self.returns.items():
+            names.setdefault(wait, []).append(name)
+        return [
+            {"do": "give_back", "names": those, "wait": wait}
+            for wait, those in names.items()
+        ]
 
     def futures(self) -> list[_Future]:
         """Return all that wait for it."""
         waiting = [*self.intents.values()]
         waiting += [future for _, future in self.outcomes.values()]
+        waiting += [future for _, future in self.returns.values()]
         waiting += [future for _, future in self.asks]
         return waiting if self.claims is None else [*waiting, self.claims[2]]
 
@@ -123,6 +139,7 @@ class BatchLink:
         self._observers = observers
         self._loop = asyncio.get_running_loop()
         self._next = _Block()
+        self._most = _MOST
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._beat_due = self._closing = self._gone = False
@@ -184,6 +201,19 @@ class BatchLink:
         """Give a claim back."""
         self._next.releases.append(name)
         self._wake.set()
+
+    def give_back(self, name: int, wait: float) -> _Future:
+        """Give back what did not leave; done when it is committed.
+
+        Args:
+            name: What.
+            wait: Seconds until a queue may hand it out again.
+        """
+        self.check()
+        future: _Future = self._loop.create_future()
+        self._next.returns[name] = wait, future
+        self._wake.set()
+        return future
 
     def ask(self, operation: Mapping[str, object]) -> _Future:
         """Ask for what only a queue does; done when it is committed."""
@@ -264,6 +294,7 @@ class BatchLink:
             answer = await self._ask(asked)
         except AwayError as error:
             self._put_back(block)
+            self._most = max(self._most // 2, _LEAST)  # it may have been too much
             self._note_away(error)
             await asyncio.sleep(_AGAIN)
             return False
@@ -279,6 +310,7 @@ class BatchLink:
             )
             return False
         self.until = asked_at + self._lease
+        self._most = min(self._most * 2, _MOST)
         if block.writes and self._observers.listening:
             self._tell_commit(self._loop.time() - began, block.writes)
         self._finish(block, answer)
@@ -293,8 +325,11 @@ class BatchLink:
 
     def _take(self) -> _Block:
         block, self._next = self._next, _Block()
-        _move_rest(block.intents, self._next.intents)
-        _move_rest(block.outcomes, self._next.outcomes)
+        _move_rest(block.intents, self._next.intents, self._most)
+        _move_rest(block.outcomes, self._next.outcomes, self._most)
+        _move_rest(block.returns, self._next.returns, self._most)
+        asks = max(self._most // _EACH, 1)
+        block.asks, self._next.asks = block.asks[:asks], block.asks[asks:]
         return block
 
     def _put_back(self, block: _Block) -> None:
@@ -303,6 +338,7 @@ class BatchLink:
             {**block.intents, **later.intents},
             {**block.outcomes, **later.outcomes},
             block.releases + later.releases,
+            {**block.returns, **later.returns},
             block.asks + later.asks,
             block.claims or later.claims,
         )
@@ -339,7 +375,10 @@ class BatchLink:
             else:
                 what = f"journal {self._name}: a row is another runner's"
                 _refuse(future, JournalError(what))
-        for (_, future), found in zip(block.asks, answer.get("asked", ()), strict=True):
+        for _, future in block.returns.values():
+            _resolve(future, None)
+        answers = answer.get("asked", ())[: len(block.asks)]
+        for (_, future), found in zip(block.asks, answers, strict=True):
             _resolve(future, found)
         if block.claims is not None:
             _resolve(block.claims[2], answer["claims"] or [])
@@ -350,8 +389,8 @@ class BatchLink:
         self._observers.tell(JournalCommitted(seconds, writes))
 
 
-def _move_rest(block: dict[int, _T], later: dict[int, _T]) -> None:
-    while len(block) > _MOST:
+def _move_rest(block: dict[int, _T], later: dict[int, _T], most: int) -> None:
+    while len(block) > most:
         name, item = block.popitem()
         later[name] = item
 

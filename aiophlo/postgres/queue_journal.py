@@ -169,7 +169,7 @@ class QueueJournal(PostgresJournal):
                 action = unpacked(values)
             except (LookupError, TypeError, InvalidInputError):
                 logger.warning("a newer worker has to send %r", mask_id(key))
-                _unawaited = self._give_back([self._digests.number(key)], later=True)
+                _unawaited = self._give_back(self._digests.number(key), later=True)
                 continue
             self._items[key] = _Item(action, queue, now + left)
             self._in_hand[queue] += 1
@@ -222,7 +222,7 @@ class QueueJournal(PostgresJournal):
         claim.settled = True
         reason = getattr(outcome, "reason", None)
         later = reason is Reason.STOPPED or isinstance(outcome, Rejected)
-        given = self._give_back([claim.name], later=later)
+        given = self._give_back(claim.name, later=later)
 
         def over(_: BaseException | None) -> None:  # else its lease gives it back
             self._claims.pop(key, None)
@@ -243,7 +243,7 @@ class QueueJournal(PostgresJournal):
             raise misused(key, "can't be released: it has an intent, or no claim")
         del self._claims[key]
         self._forget(key)
-        _unawaited = self._give_back([claim.name], later=True)
+        _unawaited = self._give_back(claim.name, later=True)
 
     async def give_back_rest(self, queue: str) -> None:
         """Give back what was handed out from a queue, and nobody has begun."""
@@ -256,15 +256,12 @@ class QueueJournal(PostgresJournal):
         self._fresh.pop(queue, None)
         for key in keys:
             self._forget(key)
-        if names:
-            await self._give_back(names, later=False)
+        given = [self._give_back(name, later=False) for name in names]
+        await asyncio.gather(*given)
 
-    def _give_back(self, names: list[int], *, later: bool) -> "asyncio.Future[Any]":
+    def _give_back(self, name: int, *, later: bool) -> "asyncio.Future[Any]":
         wait = _MUCH_LATER if later else _LATER
-        if self.leaving:
-            wait = 0.0
-        operation = {"do": "give_back", "names": names, "wait": wait}
-        return self._opened().ask(operation)
+        return self._opened().give_back(name, 0.0 if self.leaving else wait)
 
     def _forget(self, key: str) -> None:
         item = self._items.pop(key, None)

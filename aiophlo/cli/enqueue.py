@@ -1,9 +1,12 @@
 """`aiophlo enqueue`: a file of transfers, for workers to send."""
 
 import asyncio
+import contextlib
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -21,6 +24,7 @@ from aiophlo.cli.batch_options import (
     Namespace,
     SkipInvalid,
 )
+from aiophlo.cli.batch_text import repeats_left_out
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.options import AsJson
 from aiophlo.cli.output import say, say_error, say_json
@@ -38,7 +42,11 @@ from aiophlo.cli.terminal_text import number_of
 from aiophlo.errors import InvalidInputError, PhloError
 from aiophlo.model.accounts import ID_VARIABLE, parse_auth_id
 from aiophlo.model.actions import WarmTransfer
+from aiophlo.model.invalid_input import refuse
 from aiophlo.model.redaction import mask_id
+
+if TYPE_CHECKING:
+    from aiophlo.postgres import EnqueueReport, PostgresCoordinator
 
 _SHOWN = 10  # keys that are refused
 
@@ -75,26 +83,19 @@ def enqueue(
         allow_repeats=allow_repeats,
         allow_empty=allow_empty,
     )
-    send_by = time_of(by)
-    account = parse_auth_id(os.environ.get(ID_VARIABLE, ""), field=ID_VARIABLE)
+    terms = _Terms(
+        by=time_of(by), priority=priority, callback_url=callback_url, account=_account()
+    )
     coordinator = coordinator_at(postgres_url, namespace)
+    from aiophlo.postgres import MigrationError  # noqa: PLC0415 -- needs the extra
+
     with opened(file) as source:
         found = check_file(options, source)
         if dry_run:
-            rows = number_of(found.fingerprint.survey.rows, "row")
-            say(f"{rows} can be enqueued; none was: this is a dry run.")
-            return Exit.ACCEPTED
+            return _tell_dry_run(found, as_json=as_json)
         try:
-            report = asyncio.run(
-                coordinator.enqueue_many(
-                    _actions(source, options, found),
-                    by=send_by,
-                    priority=priority,
-                    callback_url=callback_url,
-                    account=account,
-                )
-            )
-        except InvalidInputError as error:
+            report = asyncio.run(_enqueue(coordinator, source, options, found, terms))
+        except (InvalidInputError, MigrationError) as error:
             raise UnusableError(str(error)) from error
         except PhloError as error:
             say_error(
@@ -102,22 +103,83 @@ def enqueue(
                 " enqueues the others"
             )
             return Exit.REFUSED
+    return _tell_end(found, report, as_json=as_json)
+
+
+@attrs.frozen(kw_only=True)
+class _Terms:
+    """What `enqueue_many` is told besides the actions."""
+
+    by: datetime | float | None
+    priority: int
+    callback_url: str | None
+    account: str
+
+
+def _account() -> str:
+    auth_id = os.environ.get(ID_VARIABLE, "")
+    if not auth_id.strip():
+        refuse(ID_VARIABLE, "in the environment, is not set")
+    return parse_auth_id(auth_id, field=ID_VARIABLE)
+
+
+async def _enqueue(
+    coordinator: "PostgresCoordinator",
+    source: Source,
+    options: BatchOptions,
+    found: Found,
+    terms: _Terms,
+) -> "EnqueueReport":
+    # Closed while the file is open, which a failure else closes first.
+    with contextlib.closing(_actions(source, options, found)) as actions:
+        return await coordinator.enqueue_many(
+            actions, **attrs.asdict(terms, recurse=False)
+        )
+
+
+def _tell_dry_run(found: Found, *, as_json: bool) -> Exit:
+    survey, sendable = found.fingerprint.survey, found.fingerprint.sendable
+    if as_json:
+        say_json(
+            {"rows": survey.rows, "unusable": survey.unusable, "equal": survey.equal}
+        )
+    else:
+        rows = number_of(sendable, "row")
+        line = f"{rows} can be enqueued; none was: this is a dry run."
+        say(line, *repeats_left_out(survey.rows - sendable))
+    return Exit.ACCEPTED
+
+
+def _tell_end(found: Found, report: "EnqueueReport", *, as_json: bool) -> Exit:
+    survey, refused = found.fingerprint.survey, len(report.refused)
+    equal = survey.rows - found.fingerprint.sendable
+    left_out = equal + survey.unusable + refused
     for key in report.refused[:_SHOWN]:
         say_error(f"key {mask_id(key)!r} stands for another transfer: not enqueued")
-    refused = len(report.refused)
+    if refused > _SHOWN:
+        say_error(f"… and {refused - _SHOWN} more")
     if as_json:
-        say_json({"enqueued": report.new, "known": report.known, "refused": refused})
+        say_json(
+            {
+                "enqueued": report.new,
+                "known": report.known,
+                "refused": refused,
+                "unusable": survey.unusable,
+                "equal": equal,
+            }
+        )
     else:
         say(
             f"{report.new} enqueued, {report.known} known already,"
-            f" {refused} not enqueued."
+            f" {left_out} not enqueued.",
+            *repeats_left_out(equal),
         )
-    return Exit.REFUSED if refused else Exit.ACCEPTED
+    return Exit.REFUSED if left_out else Exit.ACCEPTED
 
 
 def _actions(
     source: Source, options: BatchOptions, found: Found
-) -> Iterator[WarmTransfer]:
+) -> Generator[WarmTransfer, None, None]:
     """Yield an action for each row that is to be enqueued."""
     defaults = options.defaults
     content = source.digest(b"", source.size)[:16]

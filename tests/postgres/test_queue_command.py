@@ -51,7 +51,8 @@ async def test_a_file_is_enqueued_once_and_sent(
     assert await enqueue(rows, *queue, "--json") == Exit.ACCEPTED
     told = capfd.readouterr().out.splitlines()
     assert told[0] == "100 enqueued, 0 known already, 0 not enqueued."
-    assert json.loads(told[1]) == {"enqueued": 0, "known": ROWS, "refused": 0}
+    counts = {"enqueued": 0, "known": ROWS, "refused": 0, "unusable": 0, "equal": 0}
+    assert json.loads(told[1]) == counts
     async with worker_process(simulator, postgres, namespace) as worker:
         async with asyncio.timeout(60.0):
             while len(verdicts(postgres, namespace)) < ROWS:
@@ -98,8 +99,9 @@ async def test_bad_row_keeps_all_others_out(
     assert "line 3: to: " in told
     assert "4155551234" not in told
     assert await postgres.rows(f"SELECT FROM {namespace}.queued") == []
-    assert await enqueue(rows, *queue, "--skip-invalid") == Exit.ACCEPTED
-    assert capfd.readouterr().out.startswith("1 enqueued")
+    assert await enqueue(rows, *queue, "--skip-invalid") == Exit.REFUSED
+    enqueued = capfd.readouterr().out
+    assert enqueued == "1 enqueued, 0 known already, 1 not enqueued.\n"
 
 
 async def test_key_of_another_transfer_is_told(
@@ -150,3 +152,53 @@ async def test_dry_run_enqueues_nothing(
     assert capfd.readouterr().out.startswith("3 rows can be enqueued; none was")
     await enqueue(rows, *queue)
     assert capfd.readouterr().out.startswith("3 enqueued")
+
+
+async def test_row_that_is_left_out_is_counted(
+    queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads that all is well would wait for a call that nobody gets."""
+    rows = tmp_path / "rows.csv"
+    lines = [f"{key},{number(1)},{number(9)}" for key in ("a", "b")]
+    rows.write_text("\n".join(["key,to,trigger_source", *lines, ""]))
+    assert await enqueue(rows, *queue, "--dry-run") == Exit.ACCEPTED
+    assert await enqueue(rows, *queue, "--dry-run", "--json") == Exit.ACCEPTED
+    assert await enqueue(rows, *queue) == Exit.REFUSED
+    assert await enqueue(rows, *queue, "--allow-repeats") == Exit.ACCEPTED
+    left_out = (
+        "1 row asks for the same transfer as an earlier one: not sent again, unless"
+        " with --allow-repeats"
+    )
+    assert capfd.readouterr().out.splitlines() == [
+        "1 row can be enqueued; none was: this is a dry run.",
+        left_out,
+        '{"rows": 2, "unusable": 0, "equal": 1}',
+        "1 enqueued, 0 known already, 1 not enqueued.",
+        left_out,
+        "1 enqueued, 1 known already, 0 not enqueued.",
+    ]
+
+
+async def test_schema_that_is_missing_is_told_in_one_line(
+    queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is the first thing that goes wrong; a traceback says nothing about it."""
+    rows = write_rows(tmp_path / "rows.csv", 1)
+    assert await enqueue(rows, *queue, "--namespace", "nowhere") == Exit.UNUSABLE
+    told = capfd.readouterr().err
+    assert told.startswith("aiophlo: postgres: schema 'nowhere' has version 0")
+    assert told.count("\n") == 1
+
+
+async def test_account_that_is_not_named_is_told(
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an id looks like is no answer to who forgot to name one."""
+    rows = write_rows(tmp_path / "rows.csv", 1)
+    monkeypatch.delenv("PLIVO_AUTH_ID")
+    assert await enqueue(rows, *queue) == Exit.UNUSABLE
+    told = capfd.readouterr().err
+    assert told == "aiophlo: PLIVO_AUTH_ID: expected in the environment, is not set\n"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from aiophlo.model.accounts import Account
-from aiophlo.model.outcomes import InDoubt, Outcome, reason_of
+from aiophlo.model.outcomes import InDoubt, Outcome, Reason, reason_of
 from aiophlo.model.redaction import mask_error, mask_id, mask_text
 
 _ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit)
@@ -140,13 +140,18 @@ def log_end(
 ) -> None:
     """Log the outcome of an action: a doubt at WARNING, any other at INFO.
 
+    A question that its caller didn't wait for is no doubt.
+
     Args:
         account: Whose action.
         outcome: What it came to.
         number: Id of the action.
         handover: Id of the handover that asked, if one did.
     """
-    level = logging.WARNING if isinstance(outcome, InDoubt) else logging.INFO
+    doubtful = isinstance(outcome, InDoubt) and not (
+        outcome.action.reads and outcome.reason is Reason.CANCELLED
+    )
+    level = logging.WARNING if doubtful else logging.INFO
     if not logger.isEnabledFor(level):
         return
     message = "after %s, %s: %s"

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
 from aiophlo.errors import InvalidInputError
 from aiophlo.instrumentation import Observers, PoolObserver
 from aiophlo.model.accounts import Account
-from aiophlo.model.actions import Hold, Lane, WarmTransfer
+from aiophlo.model.actions import GetPhlo, Hold, Lane, WarmTransfer
 from aiophlo.model.outcomes import Accepted, InDoubt, NotSent, Outcome, Reason, Rejected
 from aiophlo.observed_events import (
     ActionBegun,
@@ -242,6 +243,16 @@ def test_log_says_what_came_of_it(log: pytest.LogCaptureFixture) -> None:
             f"after 2 attempts, WarmTransfer: in_doubt (server_error) {answer}",
         ),
     ]
+
+
+def test_question_that_nobody_waits_for_is_no_warning(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever reads "in doubt" thinks of a phone, and a GET rings none."""
+    question = InDoubt(action=GetPhlo(phlo_id="p"), reason=Reason.CANCELLED)
+    Observers([]).action_ended(ACCOUNT, question)
+    Observers([]).action_ended(ACCOUNT, attrs.evolve(question, reason=Reason.SILENT))
+    assert [record.levelname for record in log.records] == ["INFO", "WARNING"]
 
 
 def test_record_carries_fields_for_machines(log: pytest.LogCaptureFixture) -> None:

@@ -127,6 +127,7 @@ class Stream:
         self.taken = 0
         self.counts: Counter[str] = Counter()
         self.unread: list[Outcome] = []
+        self.tells_unread = True  # with a warning; an owner that reads them needs none
         self._take = _taker(actions)
         self._own_journal: Journal | None = None
         self._shared_journal: ClaimingJournal | None = None
@@ -170,7 +171,7 @@ class Stream:
         self.unread.extend(outcome for _, outcome in self._ready)
         self._in_hand -= len(self._ready)
         self._ready.clear()
-        if self.unread:
+        if self.unread and self.tells_unread:
             logger.warning("left a stream with outcomes unread: %d", len(self.unread))
         if cancelled is not None:
             raise cancelled

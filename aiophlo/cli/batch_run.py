@@ -274,6 +274,7 @@ async def _stream(
             unseen_after=300.0 if after is None else after * 60.0,
             on_duplicate="send",  # `rows` leaves out those that aren't wanted
         )
+        stream.tells_unread = False
         try:
             async with stream as outcomes:
                 async for outcome in outcomes:

@@ -299,6 +299,7 @@ class BatchLink:
             await asyncio.sleep(_AGAIN)
             return False
         if self._away_since is not None:
+            logger.info("the database of batch %s is back", self._name)
             self._away_since = None
             self._may_end_others_at = self._clock() + self._lease
         if "gone" in answer:

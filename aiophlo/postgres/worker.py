@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from typing import Final, Self
 
@@ -12,8 +13,8 @@ from aiophlo.errors import InvalidInputError, JournalError, VerdictError
 from aiophlo.logs import logger
 from aiophlo.model.accounts import Account
 from aiophlo.model.actions import Action, GetPhlo, Lane
-from aiophlo.model.outcomes import NotSent, Outcome, Reason
-from aiophlo.model.redaction import mask_id
+from aiophlo.model.outcomes import NotSent, Outcome, Reason, Rejected
+from aiophlo.model.redaction import mask_id, mask_text
 from aiophlo.model.validation import check_count, check_seconds, check_type
 from aiophlo.pool import SessionPool
 from aiophlo.postgres.callbacks import Callbacks
@@ -29,6 +30,9 @@ _AGAIN: Final = 1.0  # seconds until the database is tried again
 _TENDS: Final = 3  # in a lease
 _CALL_EVERY: Final = 5.0  # seconds, where nothing ends: what others left is called back
 _COMPANY: Final = 0.1  # seconds in which more may end
+_TOLD_EVERY: Final = 60.0  # seconds, of what goes back into the queue
+# Why it does, where another warning or nobody's fault says so.
+_TOLD: Final = frozenset({Reason.CLOSED, Reason.STOPPED})
 
 
 @attrs.frozen
@@ -113,6 +117,7 @@ class Worker:
         self._bells: set[asyncio.Event] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
+        self._told_at = -math.inf  # that something went back
 
     async def __aenter__(self) -> Self:
         """Begin to work, beside what the block does."""
@@ -228,10 +233,11 @@ class Worker:
             await journal.give_back_rest(lane.queue)
             if sum(self.ended.values()) > before:
                 pause = _PAUSE[0]
-            while last is not None and not await self._answers(last, lane):
+            while last is not None and (how := await self._ask(last, lane)):
                 logger.warning(
-                    "account %s answers nobody, or refuses us: asking again in %.0f s",
+                    "account %s %s: asking again in %.0f s",
                     mask_id(lane.account.auth_id),
+                    how,
                     pause,
                 )
                 await asyncio.sleep(pause)
@@ -243,6 +249,7 @@ class Worker:
     ) -> Action | None:
         """Read until the account answers nobody; return what was asked last."""
         unanswered = 0
+        stream.tells_unread = False
         try:
             async with stream as outcomes:
                 async for outcome in outcomes:
@@ -256,8 +263,12 @@ class Worker:
                 self._count(outcome)
         return None
 
-    async def _answers(self, action: Action, lane: _Lane) -> bool:
-        """Ask for the PHLO, which rings no phone; say whether its account may."""
+    async def _ask(self, action: Action, lane: _Lane) -> str | None:
+        """Ask for the PHLO, which rings no phone; say what is wrong with the account.
+
+        Returns:
+            What its requests come to; None if they are answered.
+        """
         question = GetPhlo(phlo_id=action.phlo_id)
         try:
             await self._pool.send(
@@ -265,8 +276,11 @@ class Worker:
             )
         except VerdictError as error:
             outcome = error.outcome
-            return outcome.verdict == "rejected" and not goes_back(outcome)
-        return True
+            if not isinstance(outcome, Rejected):
+                return "answers nobody"
+            if goes_back(outcome):
+                return f"refuses its credentials (status {outcome.status})"
+        return None
 
     async def _take(self, journal: QueueJournal, lane: _Lane) -> AsyncIterator[Action]:
         bell = asyncio.Event()
@@ -294,6 +308,19 @@ class Worker:
         if not goes_back(outcome):
             self.ended[outcome.verdict] += 1
             self._news.set()
+        elif isinstance(outcome, NotSent) and outcome.reason not in _TOLD:
+            self._tell_back(outcome)
+
+    def _tell_back(self, outcome: NotSent) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at < _TOLD_EVERY:
+            return
+        self._told_at = now
+        why = mask_text(outcome.error or "")
+        logger.warning(
+            "what can't be sent goes back into the queue, to be sent later (%s)",
+            f"{outcome.reason}: {why}" if why else outcome.reason,
+        )
 
 
 def _is_stopped(outcome: Outcome) -> bool:

@@ -186,9 +186,14 @@ async def test_backlog_of_one_account_does_not_hold_up_another(
 
 
 async def test_what_found_no_connection_is_sent_later(
-    postgres: Postgres, namespace: str, stoppable_simulator: Simulator
+    postgres: Postgres,
+    namespace: str,
+    stoppable_simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An outage of some seconds must lose nobody's call."""
+    """An outage of some seconds must lose nobody's call, nor pass in silence."""
+    monkeypatch.setattr("aiophlo.sending.retry.OUTAGE_PATIENCE", 0.2)
     simulator = stoppable_simulator
     queue = PostgresCoordinator(postgres.url, namespace=namespace)
     await simulator.stop()
@@ -197,7 +202,11 @@ async def test_what_found_no_connection_is_sent_later(
     ) as pool:
         await queue.enqueue(transfer(1))
         async with Worker(pool):
-            assert await queue.outcome("row-1", wait=1.0) is None
+            told = "goes back into the queue, to be sent later (unreachable: "
+            async with asyncio.timeout(LONG):
+                while told not in caplog.text:  # noqa: ASYNC110 -- a log has no event
+                    await asyncio.sleep(0.05)
+            assert await queue.outcome("row-1") is None
             await simulator.start()
             assert isinstance(await queue.outcome("row-1", wait=LONG), Accepted)
     assert simulator.ledger.dials(transfer(1).to) == 1
@@ -288,7 +297,10 @@ async def test_what_ended_long_ago_is_forgotten(
 
 
 async def test_worker_that_stops_gives_back_what_has_not_left(
-    postgres: Postgres, namespace: str, simulator: Simulator
+    postgres: Postgres,
+    namespace: str,
+    simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What it had in hand must not wait for its lease, nor be lost."""
     queue = PostgresCoordinator(postgres.url, namespace=namespace)
@@ -299,6 +311,7 @@ async def test_worker_that_stops_gives_back_what_has_not_left(
         await queue.enqueue_many(map(transfer, range(100)))
         async with Worker(pool):
             await queue.outcome("row-0", wait=LONG)
+        assert caplog.text == "", "it is nothing to worry about"
         rung = len(simulator.ledger.dialled)
         assert rung < 100
         waiting = f"SELECT count(*) FROM {namespace}.procrastinate_jobs"  # noqa: S608 -- a test's own

@@ -85,8 +85,10 @@ async def test_worker_whose_credentials_are_refused_uses_up_nothing(
     await queue.enqueue_many(map(transfer, range(30)))
     worker = Worker(wrong_pool)
     async with worker, asyncio.timeout(LONG):
-        while "refuses us" not in caplog.text:  # noqa: ASYNC110 -- a log has no event
+        refused = "refuses its credentials (status 401): asking again in 5 s"
+        while refused not in caplog.text:  # noqa: ASYNC110 -- a log has no event
             await asyncio.sleep(0.05)
+    assert "in_doubt" not in caplog.text
     assert not any(worker.ended.values())
     async with Worker(pool):
         for number in range(30):

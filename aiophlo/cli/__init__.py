@@ -6,6 +6,7 @@ module imports only from those above it:
 ===================  ===============================================================
 `exit_codes`         exit codes, the same for every command
 `interrupts`         Ctrl-C: once to end what is in flight, twice to stop at once
+`log_lines`          what is wrong with a run, as the log says it
 `options`            options that several commands have, and how an error names them
 `output`             standard output and error, which may fail
 `terminal_text`      text for a terminal: masked, without control characters

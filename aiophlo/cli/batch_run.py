@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -17,6 +18,7 @@ from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.journal_places import JournalPlace, SharedPlace
 from aiophlo.cli.list_sketch import in_common, sketch_of
+from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.results import Results
 from aiophlo.cli.row_actions import Repeats, RowActions
 from aiophlo.cli.row_source import Source
@@ -204,11 +206,13 @@ async def _send(
     )
 
     look = look_at(totals, pool)
+    say = partial(print_plain, console)
     async with (
         pool,
         shown(look, total=order.rows, quota=order.account.quota, console=console),
     ):
         with (
+            log_shown(say, "aiophlo: %(message)s", doubts=False),
             _failures(ending),
             _finished(order) as finished,
             _repeats(order) as repeats,

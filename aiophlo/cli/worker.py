@@ -1,13 +1,14 @@
 """`aiophlo worker`: sends what is in the queue, until it is told to stop."""
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from aiophlo.cli.batch_options import CallsPerSecond, Namespace
+from aiophlo.cli.batch_text import counted
 from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interrupts
+from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.options import AllowPlaintext, BaseUrl, Proxy, QuotaText
 from aiophlo.cli.output import say, say_error
 from aiophlo.cli.queue_options import (
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from aiophlo.postgres import Worker
 
 _LOG = "%(asctime)s %(levelname)s %(message)s"
+_FIRST_TOLD = 5.0  # seconds until it says how far it is
+_TOLD_EVERY = 30.0  # and from then on, if there is anything new
 
 
 def worker(
@@ -57,12 +60,7 @@ def worker(
         coordinator=coordinator,
         connections_per_account=max(concurrency, 1_000),
     )
-    logger = logging.getLogger("aiophlo")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_LOG))
-    handler.setLevel(logging.WARNING)
-    logger.addHandler(handler)
-    try:
+    with log_shown(say_error, _LOG, doubts=True):
         return asyncio.run(
             _work(
                 pool,
@@ -71,8 +69,6 @@ def worker(
                 stop_within=stop_within,
             )
         )
-    finally:
-        logger.removeHandler(handler)
 
 
 async def _work(
@@ -91,11 +87,7 @@ async def _work(
             stops = await _run(worker, mask_id(pool.accounts[0].auth_id))
     except MigrationError as error:
         raise UnusableError(str(error)) from error
-    ended = worker.ended
-    say(
-        f"{ended['accepted']} accepted, {ended['rejected']} rejected,"
-        f" {ended['not_sent']} not sent, {ended['in_doubt']} in doubt."
-    )
+    say(f"{counted(worker.ended)}.")
     if stops > 1:
         return Exit.INTERRUPTED
     return Exit.IN_DOUBT if worker.left_in_doubt else Exit.ACCEPTED
@@ -111,5 +103,22 @@ async def _run(worker: "Worker", account: str) -> int:
 
     with interrupts(interrupt) as seen:
         say_error(f"aiophlo: working on the queue of {account}")
-        await worker.run()
+        telling = asyncio.create_task(_tell(worker))
+        try:
+            await worker.run()
+        finally:
+            telling.cancel()
     return len(seen)
+
+
+async def _tell(worker: "Worker") -> None:
+    """Say how far it is, whenever there is anything new."""
+    told, pause = "", _FIRST_TOLD
+    while True:
+        await asyncio.sleep(pause)
+        line = f"{counted(worker.ended)} so far"
+        if worker.idle:
+            line += "; nothing waits"
+        if line != told:
+            say_error(f"aiophlo: {line}")
+        told, pause = line, _TOLD_EVERY

@@ -115,9 +115,15 @@ class Worker:
         self._stopped = asyncio.Event()
         self._news = asyncio.Event()  # something has ended
         self._bells: set[asyncio.Event] = set()
+        self._empty: set[str] = set()  # queues of which nothing waits or is in hand
         self._serving: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._told_at = -math.inf  # that something went back
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in hand, and nothing waits that may be sent by now."""
+        return len(self._empty) == len(self._lanes)
 
     async def __aenter__(self) -> Self:
         """Begin to work, beside what the block does."""
@@ -293,12 +299,19 @@ class Worker:
                     continue
                 bell.clear()
                 found = await journal.fetch(lane.queue, room)
+                self._note_found(lane.queue, journal)
                 for action in found:
                     yield action
                 if not found:
                     await _until(bell, _POLL)
         finally:
             self._bells.discard(bell)
+
+    def _note_found(self, queue: str, journal: QueueJournal) -> None:
+        if journal.in_hand(queue):
+            self._empty.discard(queue)
+        else:
+            self._empty.add(queue)
 
     def _ring(self) -> None:
         for bell in self._bells:

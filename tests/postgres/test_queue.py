@@ -57,7 +57,11 @@ async def test_what_is_enqueued_is_sent_once_and_its_outcome_told(
     key = await queue.enqueue(transfer(1, keyed=False))
     assert await queue.outcome(key) is None
     async with Worker(pool) as worker:
+        assert not worker.idle
         outcome = await queue.outcome(key, wait=LONG)
+        async with asyncio.timeout(LONG):
+            while not worker.idle:  # noqa: ASYNC110 -- it looks once a second
+                await asyncio.sleep(0.05)
     assert isinstance(outcome, Accepted)
     assert outcome.action.key == key
     assert worker.ended == {"accepted": 1, "rejected": 0, "not_sent": 0, "in_doubt": 0}

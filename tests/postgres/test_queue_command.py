@@ -5,11 +5,15 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from aiophlo.cli import main
+from aiophlo.cli import worker as worker_command
 from aiophlo.cli.exit_codes import Exit
+from aiophlo.postgres import Worker
 from aiophlo.simulator import Simulator
 from tests.support.batches import IDS, number, write_rows
 from tests.support.postgres import Postgres
@@ -64,6 +68,31 @@ async def test_a_file_is_enqueued_once_and_sent(
     assert set(verdicts(postgres, namespace).values()) == {"accepted"}
     assert simulator.ledger.rung_twice() == {}
     assert len(simulator.ledger.dialled) == ROWS
+
+
+async def test_worker_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever watches a worker that says nothing takes it for stuck."""
+    monkeypatch.setattr(worker_command, "_FIRST_TOLD", 0.01)
+    monkeypatch.setattr(worker_command, "_TOLD_EVERY", 0.01)
+    ended = {"accepted": 1, "rejected": 0, "not_sent": 0, "in_doubt": 0}
+    worker = SimpleNamespace(ended=ended, idle=False)
+    telling = asyncio.create_task(worker_command._tell(cast("Worker", worker)))  # noqa: SLF001 -- its own task
+    told = ""
+    for text in ("1 accepted, 0", "2 accepted, 0", "so far; nothing waits\n"):
+        async with asyncio.timeout(30.0):
+            while text not in told:
+                await asyncio.sleep(0.02)
+                told += capfd.readouterr().err
+        worker.idle = ended["accepted"] == 2
+        ended["accepted"] = 2
+    telling.cancel()
+    assert told.splitlines() == [
+        "aiophlo: 1 accepted, 0 rejected, 0 not sent, 0 in doubt so far",
+        "aiophlo: 2 accepted, 0 rejected, 0 not sent, 0 in doubt so far",
+        "aiophlo: 2 accepted, 0 rejected, 0 not sent, 0 in doubt so far; nothing waits",
+    ]
 
 
 async def test_rows_without_a_key_go_by_their_file(

@@ -17,7 +17,7 @@ from aiophlo.cli.fingerprint import write_fingerprint
 from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.journal_places import JournalPlace, SharedPlace
-from aiophlo.cli.list_sketch import in_common, sketch_of
+from aiophlo.cli.list_sketch import share_in, sketch_of
 from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.results import Results
 from aiophlo.cli.row_actions import Repeats, RowActions
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 1_000  # the pool's own default
 _LATELY = 86_400.0  # seconds
-_MOST = 0.5  # share of two lists' rows that are in both
+_MOST = 0.5  # share of a list's rows that are in another
 
 
 @attrs.frozen(kw_only=True)
@@ -161,11 +161,11 @@ def _refuse_sent_list(order: Order, place: SharedPlace) -> None:
         sketch = sketch_of(order.source, options.defaults, reader.list_secret())
         with reader.other_lists(_LATELY) as others:
             for name, other in others.items():
-                if in_common(sketch, other) > _MOST and not options.allow_repeats:
+                if share_in(sketch, other) > _MOST and not options.allow_repeats:
                     raise UnusableError(
                         f"{order.source.name}: most of its rows are in the journal"
                         f" {name}, which was used within a day; --allow-repeats sends"
-                        " them again"
+                        " them again",
                     )
             reader.keep_sketch(sketch)
 

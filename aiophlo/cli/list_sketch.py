@@ -1,10 +1,12 @@
 """Sketches of lists, by which one that was sent under another journal is noticed.
 
 A sketch is the smallest of the salted hashes of what a list's rows ask (a bottom-k
-sketch): the share of them that two lists have in common is about that of their rows,
-whatever the order of these and their keys.
+sketch), whatever the order of these and their keys. Up to the lower of two sketches'
+ends both lists are known whole: the share of one's rows there that the other has is
+about its share of all.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -14,7 +16,8 @@ from aiophlo.cli.rows import Defaults, Unusable, action_of, rows_of
 from aiophlo.errors import InvalidInputError
 from aiophlo.journal.keys import Digests
 
-_SIZE: Final = 64
+_SIZE: Final = 256
+_FEWEST: Final = 3  # rows of a sample that say anything
 
 
 def sketch_of(source: Source, defaults: Defaults, secret: bytes) -> list[int]:
@@ -52,10 +55,14 @@ def smallest(hashes: Iterable[int]) -> list[int]:
     return found
 
 
-def in_common(one: Sequence[int], other: Sequence[int]) -> float:
-    """Return about what share of the rows of two lists are in both."""
-    union = smallest([*one, *other])
-    if not union:
+def share_in(one: Sequence[int], other: Sequence[int]) -> float:
+    """Return about what share of one list's rows another list has.
+
+    Of a list that is a hundred times as long too little is known: that is 0.
+    """
+    ends = [sketch[-1] for sketch in (one, other) if len(sketch) == _SIZE]
+    end = min(ends, default=math.inf)
+    known = [number for number in one if number <= end]
+    if len(known) < (_FEWEST if ends else 1):
         return 0.0
-    both = set(one) & set(other)
-    return sum(number in both for number in union) / len(union)
+    return len({*known} & {*other}) / len(known)

@@ -100,6 +100,7 @@ async def test_the_same_rows_under_another_name_are_noticed(
 ) -> None:
     """Somebody who names the journal by the date rings everybody again at midnight."""
     rows = write_rows(tmp_path / "rows.csv", 50)
+    shared = (*shared[:-1], "postgresql:nightly-2026-11-28")
     assert (await finished(simulator, rows, *shared))[0] == Exit.ACCEPTED
     header, *lines = rows.read_text().splitlines()
     again = tmp_path / "again.csv"  # exported anew: another order, other keys, one more
@@ -110,6 +111,8 @@ async def test_the_same_rows_under_another_name_are_noticed(
     code, _, err = await finished(simulator, again, *other)
     assert code == Exit.UNUSABLE
     assert "most of its rows are in the journal nightly" in err
+    rest = write_rows(tmp_path / "rest.csv", 20)  # a part of it, sent by hand
+    assert (await finished(simulator, rest, *other))[0] == Exit.UNUSABLE
     assert len(simulator.ledger.dialled) == 50
     code, _, _ = await finished(simulator, again, *other, "--allow-repeats")
     assert (code, len(simulator.ledger.dialled)) == (Exit.ACCEPTED, 101)

@@ -86,7 +86,7 @@ def _run(arguments: Sequence[str]) -> int:
         named = f"{option_named(error.field)}: {with_options_named(message)}"
         return _unusable(named)
     except UnusableError as error:
-        return _unusable(mask_text(str(error)))
+        return _unusable(error.masked)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- 1, a traceback's code, says not sent

@@ -35,7 +35,8 @@ def show_report(
         raise UnusableError("--report: expected --journal with it, and no FILE")
     try:
         if not journal.exists:
-            raise UnusableError(f"--journal: {journal} does not exist")
+            message = f"--journal: {journal} does not exist"
+            raise UnusableError(message, plain=str(journal))
         fingerprint = read_fingerprint(journal)
         with journal.read() as reader:
             report = reader.report()

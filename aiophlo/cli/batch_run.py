@@ -166,6 +166,7 @@ def _refuse_sent_list(order: Order, place: SharedPlace) -> None:
                         f"{order.source.name}: most of its rows are in the journal"
                         f" {name}, which was used within a day; --allow-repeats sends"
                         " them again",
+                        plain=name,
                     )
             reader.keep_sketch(sketch)
 

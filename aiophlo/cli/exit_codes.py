@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from aiophlo.errors import PhloError
+from aiophlo.model.redaction import mask_text
 
 
 class Exit(IntEnum):
@@ -17,7 +18,25 @@ class Exit(IntEnum):
 
 
 class UnusableError(PhloError):
-    """The command can't be carried out as it was given; nothing was sent."""
+    """The command can't be carried out as it was given; nothing was sent.
+
+    Args:
+        message: What is wrong; numbers in it are masked when it is told.
+        plain: A part of it that is told as it is, such as a journal's name, which
+            often has a date in it.
+    """
+
+    def __init__(self, message: str, *, plain: str | None = None) -> None:
+        super().__init__(message)
+        self._plain = plain
+
+    @property
+    def masked(self) -> str:
+        """The message with its numbers masked."""
+        if not self._plain:
+            return mask_text(str(self))
+        before, plain, after = str(self).rpartition(self._plain)
+        return f"{mask_text(before)}{plain}{mask_text(after)}"
 
 
 _OF_VERDICT = {

@@ -83,11 +83,12 @@ def time_of(text: str | None) -> float | None:
     try:
         by = datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
+        example = "2026-11-28T18:00+01:00"
         message = (
             "--by: expected seconds, minutes or hours such as 90s, 30m or 4h, or a time"
-            " such as 2026-11-28T18:00+01:00"
+            f" such as {example}"
         )
-        raise UnusableError(message) from error
+        raise UnusableError(message, plain=example) from error
     if by <= time.time():
         raise UnusableError("--by: expected a time to come")
     return by

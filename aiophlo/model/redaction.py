@@ -52,6 +52,8 @@ _PLACES = lazy_compile(
     r"(?!\w|[:.,-][0-9]))"
     rf"|\('(?P<peer>{_IP})(?:%\w+)?',[ ](?P<peer_port>[0-9]{{1,5}})"
     r"(?:,[ ][0-9]{1,10},[ ][0-9]{1,10})?\)"
+    rf'|(?<=server[ ]at[ ]")(?P<server>{_IP})",[ ]port[ ]'
+    r"(?P<server_port>[0-9]{1,5})(?!\w)"
     rf"|(?<=host[ ])(?P<host>{_IP}):(?P<host_port>[0-9]{{1,5}})(?!\w|:[0-9])"
     rf"|(?:(?<=://)|(?<=:…@))(?:(?P<url>{_QUAD})|\[(?P<url_six>{_IP})\])(?![\w.]))",
     re.IGNORECASE,
@@ -143,8 +145,9 @@ def _is_place(match: re.Match[str]) -> bool:
     found = match.groupdict()
     if found["uuid"] is not None:
         return not found["uuid"].replace("-", "").isdecimal()
-    port = found["port"] or found["peer_port"] or found["host_port"] or "0"
-    names = ("quad", "six", "peer", "host", "url", "url_six")
+    ports = (found[f"{name}port"] for name in ("", "peer_", "server_", "host_"))
+    port = next(filter(None, ports), "0")
+    names = ("quad", "six", "peer", "server", "host", "url", "url_six")
     address = next(found[name] for name in names if found[name] is not None)
     try:
         ipaddress.ip_address(address)

@@ -152,6 +152,10 @@ def test_options_that_would_do_harm_are_refused(
         (["batch", *IDS], "FILE"),
         (["batch", "nowhere.csv", *IDS], "nowhere.csv"),
         (["batch", "--journal", "nowhere.db", "--report"], "does not exist"),
+        (
+            ["batch", "--journal", "night-2026-11-28.db", "--report"],
+            "--journal: night-2026-11-28.db does not exist",
+        ),
     ],
 )
 def test_missing_files_are_named(

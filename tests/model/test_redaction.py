@@ -185,6 +185,7 @@ def test_what_python_and_aiohttp_say_of_a_host_stays(
     for text in (
         f"[Errno 111] Connect call failed ('{host}', {port}{more})",
         f"Cannot connect to host {host}:{port} ssl:default [None]",
+        f'connection to server at "{host}", port {port} failed: timeout expired',
     ):
         assert mask_text(text) == text
 
@@ -207,6 +208,7 @@ def test_what_python_and_aiohttp_say_of_a_host_stays(
         ("41.55.50.123:99999", "…99"),
         ("('14155550123', 5060)", "('…60)"),
         ("host 14155550123:443", "host …43"),
+        ('server at "41.55.500.123", port 80', 'server at "…23", port 80'),
         ("[1415:55501:23]:5060", "[…60"),
         ("14155550-1234-1234-1234-123456789012", "…12"),
     ],

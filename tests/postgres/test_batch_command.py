@@ -110,7 +110,7 @@ async def test_the_same_rows_under_another_name_are_noticed(
     other = (*shared[:-1], "postgresql:next")
     code, _, err = await finished(simulator, again, *other)
     assert code == Exit.UNUSABLE
-    assert "most of its rows are in the journal nightly" in err
+    assert "most of its rows are in the journal nightly-2026-11-28, which" in err
     rest = write_rows(tmp_path / "rest.csv", 20)  # a part of it, sent by hand
     assert (await finished(simulator, rest, *other))[0] == Exit.UNUSABLE
     assert len(simulator.ledger.dialled) == 50

@@ -151,7 +151,7 @@ async def test_key_of_another_transfer_is_told(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--by", "yesterday"), "--by: expected seconds"),
+        (("--by", "yesterday"), "or a time such as 2026-11-28T18:00+01:00"),
         (("--by", "0"), "--by: expected a time to come"),
         (("--by", "2020-01-01"), "--by: expected a time to come"),
         (("--priority", "99999"), "priority: expected"),

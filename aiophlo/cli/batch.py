@@ -196,7 +196,8 @@ def _check_paths(options: BatchOptions, source: Source) -> None:
 
 def _plan(options: BatchOptions, fingerprint: Fingerprint) -> list[str]:
     """Return what is about to happen."""
-    done = settled_rows(options.journal) - fingerprint.others
+    settled = settled_rows(options.journal, doubts=not options.include_in_doubt)
+    done = max(settled - fingerprint.others, 0)
     lines = plan(fingerprint.sendable, done, options.quota, options.calls_per_second)
     skipped = fingerprint.survey.rows - fingerprint.sendable
     return [*lines, *repeats_left_out(skipped)]

@@ -136,10 +136,15 @@ def _known_in_journal(
     return settled, conflicts
 
 
-def settled_rows(journal: JournalPlace | None) -> int:
-    """Return how many transfers a journal has that will not be sent again."""
+def settled_rows(journal: JournalPlace | None, *, doubts: bool = True) -> int:
+    """Return how many transfers a journal has that will not be sent again.
+
+    Args:
+        journal: Where they are noted; None for nowhere.
+        doubts: Those in doubt are not.
+    """
     try:
-        return 0 if journal is None else settled_in(journal)
+        return 0 if journal is None else settled_in(journal, doubts=doubts)
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error
 

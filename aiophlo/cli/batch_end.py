@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from aiophlo.cli.batch_journal import go_on, print_plain
+from aiophlo.cli.batch_journal import go_on, print_plain, see_doubts
 from aiophlo.cli.batch_run import Order, RunEnd
 from aiophlo.cli.batch_text import advice, counted
+from aiophlo.cli.journal_places import SharedPlace
 from aiophlo.cli.output import output_failure, say, say_json
 from aiophlo.cli.terminal_text import number_of
 from aiophlo.model.outcomes import VERDICTS
@@ -24,7 +25,10 @@ def tell_end(order: Order, ending: RunEnd, console: "Console") -> bool:
             f"{number_of(ending.open, 'request')} may have left without their outcome"
             " being noted: the journal has them in doubt."
         )
-    further = [go_on(order.journal)] if ending.unfinished else []
+    further = []
+    if ending.unfinished:
+        tell = go_on if ending.leaves_rows else see_doubts
+        further.append(tell(order.journal))
     summary = (
         f"{totals.rows} of {number_of(order.rows, 'row')}: {counted(totals.verdicts)}."
     )
@@ -32,7 +36,8 @@ def tell_end(order: Order, ending: RunEnd, console: "Console") -> bool:
     if not order.options.as_json:
         written = say(summary)
         reasons = {reason: count for (_, reason), count in totals.reasons.items()}
-        lines += advice(totals.verdicts, reasons)
+        shared = isinstance(order.journal, SharedPlace)
+        lines += advice(totals.verdicts, reasons, shared=shared)
     for line in [*lines, *further]:
         print_plain(console, line)
     if order.options.as_json:  # last: who reads it may be gone by now

@@ -72,6 +72,14 @@ def go_on(journal: JournalPlace) -> str:
     )
 
 
+def see_doubts(journal: JournalPlace) -> str:
+    """Return what is said of a batch that has nothing left but doubts."""
+    return (
+        f"The same command with --journal {journal} sends nothing more; --report in"
+        " place of the file shows what is in doubt."
+    )
+
+
 def print_plain(console: "Console", line: str) -> None:
     """Print a line as it is."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Any
 from aiophlo.cli.batch_text import advice, counted
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import read_fingerprint
-from aiophlo.cli.journal_places import JournalPlace
+from aiophlo.cli.journal_places import JournalPlace, SharedPlace
 from aiophlo.cli.output import say, say_json
 from aiophlo.cli.terminal_text import harmless_id, number_of
 from aiophlo.errors import JournalError
@@ -42,14 +42,16 @@ def show_report(
             report = reader.report()
             rows = None if fingerprint is None else fingerprint.distinct
             show = _show_json if as_json else _show
-            show(reader, report, rows)
+            show(reader, report, rows, shared=isinstance(journal, SharedPlace))
     except JournalError as error:
         raise UnusableError(f"--journal: {error}") from error
     found = [verdict for verdict, count in report.verdicts.items() if count]
     return exit_of([*found, *(["in_doubt"] if report.open else [])])
 
 
-def _show(reader: JournalView, report: JournalReport, rows: int | None) -> None:
+def _show(
+    reader: JournalView, report: JournalReport, rows: int | None, *, shared: bool
+) -> None:
     begun = sum(report.verdicts.values()) + report.open
     say(f"{_of(begun, rows)}: {counted(report.verdicts)}.")
     if report.first_at is not None and report.last_at is not None:
@@ -63,7 +65,7 @@ def _show(reader: JournalView, report: JournalReport, rows: int | None) -> None:
         say(f"{rows - begun} not begun: the same command sends them.")
     verdicts = dict(report.verdicts)
     verdicts["in_doubt"] = verdicts.get("in_doubt", 0) + report.open
-    for line in advice(verdicts, report.reasons):
+    for line in advice(verdicts, report.reasons, shared=shared):
         say(line)
     for number, record in enumerate(_in_doubt(reader)):
         if number == _SHOWN:
@@ -72,7 +74,9 @@ def _show(reader: JournalView, report: JournalReport, rows: int | None) -> None:
         say(f"  {_described(record)}")
 
 
-def _show_json(reader: JournalView, report: JournalReport, rows: int | None) -> None:
+def _show_json(
+    reader: JournalView, report: JournalReport, rows: int | None, *, shared: bool
+) -> None:
     for record in _in_doubt(reader):
         say_json(_fields(record))
     verdicts = dict(report.verdicts)
@@ -86,7 +90,7 @@ def _show_json(reader: JournalView, report: JournalReport, rows: int | None) -> 
             "reasons": dict(report.reasons),
             "first_at": report.first_at,
             "last_at": report.last_at,
-            "advice": advice(verdicts, report.reasons),
+            "advice": advice(verdicts, report.reasons, shared=shared),
         }
     )
 

@@ -98,17 +98,16 @@ class RunEnd:
     @property
     def unfinished(self) -> bool:
         """Whether there is something that the journal is still needed for."""
-        verdicts = self.totals.verdicts
+        return bool(self.leaves_rows or self.totals.verdicts["in_doubt"])
+
+    @property
+    def leaves_rows(self) -> bool:
+        """Whether the same command would send more."""
         sent_later = any(
             verdict == "not_sent" and reason not in {"duplicate", "invalid"}
             for verdict, reason in self.totals.reasons
         )
-        return bool(
-            self.interrupted
-            or self.failure is not None
-            or verdicts["in_doubt"]
-            or sent_later
-        )
+        return self.interrupted or self.failure is not None or sent_later
 
 
 async def send_batch(order: Order, console: "Console") -> RunEnd:

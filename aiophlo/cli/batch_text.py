@@ -95,27 +95,31 @@ def counted(verdicts: Mapping[str, int]) -> str:
     )
 
 
-def advice(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> list[str]:
+def advice(
+    verdicts: Mapping[str, int], reasons: Mapping[str, int], *, shared: bool
+) -> list[str]:
     """Return what to do about the rows that weren't accepted.
 
     Args:
         verdicts: Rows by verdict.
         reasons: Rows by what they were not sent or are in doubt for.
+        shared: The journal may have other runners, and is in no file.
     """
     lines = []
     if verdicts.get("in_doubt"):
+        look = "" if shared else " let --resolve look in its list of calls,"
         lines.append(
             f"{verdicts['in_doubt']} in doubt: their requests left and no clear answer"
-            " came back, so a phone may have rung. Look in Plivo's logs, let --resolve"
-            " look in its list of calls (with a journal in a file), or ask the agents."
-            " They are not sent again, unless with --include-in-doubt, which may ring a"
-            " phone twice."
+            f" came back, so a phone may have rung. Look in Plivo's logs,{look} or ask"
+            " the agents. They are not sent again, unless with --include-in-doubt,"
+            " which may ring a phone twice."
         )
     later = sum(reasons.get(reason, 0) for reason in _SENDABLE_LATER)
     if later:
+        others = ", unless another runner has" if shared else ""
         lines.append(
             f"{later} not sent: nothing rang. The same command with the same journal"
-            " sends them."
+            f" sends them{others}."
         )
     if verdicts.get("rejected"):
         lines.append(

@@ -147,6 +147,7 @@ async def test_temporary_journal_is_kept_and_named_when_something_is_in_doubt(
     assert await run(rows) == Exit.IN_DOUBT
     err = capsys.readouterr().err
     assert "1 in doubt: their requests left" in err
+    assert "Plivo's logs, let --resolve look in its list of calls, or ask" in err
     match = re.search(r"with --journal (\S+)", err)
     assert match is not None
     assert f"Journal, until this batch ends: {match[1]}" in err

@@ -79,7 +79,8 @@ async def test_report_and_doubts(
     simulator.drop_next_answer(to=number(1))
     code, _, err = await finished(simulator, rows, *shared)
     assert code == Exit.IN_DOUBT
-    assert "--journal postgresql:nightly goes on" in err
+    assert "--journal postgresql:nightly sends nothing more; --report" in err
+    assert "--resolve" not in err, "it is for journals in files"
     report = await create_subprocess_exec(
         *(executable, "-m", "aiophlo", "batch", *shared, "--report", "--json"),
         env=dict(os.environ),
@@ -90,8 +91,9 @@ async def test_report_and_doubts(
     assert report.returncode == Exit.IN_DOUBT
     assert (doubt["key"], doubt["verdict"]) == ("row-1", "in_doubt")
     assert (whole["rows"], whole["accepted"], whole["in_doubt"]) == (3, 2, 1)
-    code, _, _ = await finished(simulator, rows, *shared, "--include-in-doubt")
+    code, _, err = await finished(simulator, rows, *shared, "--include-in-doubt")
     assert code == Exit.ACCEPTED
+    assert "3 transfers, 2 of them settled before: 1 s at" in err
     assert simulator.ledger.dials(number(1)) == 2
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.output import say
 
 postgres = typer.Typer(help="What pools share in a Postgres.", no_args_is_help=True)
@@ -47,7 +48,8 @@ def migrate(
         message = "postgres is an extra: pip install 'aiophlo[postgres]'"
         raise UnusableError(message) from error
     try:
-        applied = asyncio.run(shared.migrate(url, namespace=namespace, queue=queue))
+        with log_shown(say, "%(message)s", doubts=False):
+            applied = asyncio.run(shared.migrate(url, namespace=namespace, queue=queue))
     except shared.MigrationError as error:
         raise UnusableError(str(error)) from error
     done = ", ".join(map(str, applied))

@@ -13,6 +13,7 @@ from typing import Final
 import psycopg
 
 from aiophlo.errors import PhloError
+from aiophlo.logs import logger
 from aiophlo.postgres.connection import Connection, said, shut
 from aiophlo.postgres.queue_schema import is_installed, make_queue
 from aiophlo.postgres.validation import check_namespace, check_url
@@ -143,6 +144,6 @@ async def _apply(
                 (number,),
             )
             applied.append(number)
-    if queue:
-        await make_queue(connection, schema)
+    if queue and await make_queue(connection, schema):
+        logger.info("%s: made the queue's tables", schema)
     return applied

@@ -8,6 +8,7 @@ import pytest
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit
 from tests.support.ports import free_port
+from tests.support.postgres import Postgres
 
 
 def test_url_is_asked_for(
@@ -48,6 +49,20 @@ def test_database_that_cannot_be_reached_is_told_of(
     said = capsys.readouterr().err
     assert "Connection refused" in said
     assert "hush" not in said
+
+
+def test_queue_that_is_made_later_is_told_of(
+    capsys: pytest.CaptureFixture[str], postgres: Postgres
+) -> None:
+    """Whoever installs the extra, and reads "up to date", looks for what went wrong."""
+    command = ["postgres", "migrate", "--url", postgres.url, "--namespace", "later"]
+    told = []
+    for option in ("--no-queue", "--no-queue", "--queue", "--queue"):
+        assert main([*command, option]) == Exit.ACCEPTED
+        told.append(capsys.readouterr().out)
+    assert told[0].startswith("later: applied 1, 2")
+    assert told[1] == told[3] == "later: up to date\n"
+    assert told[2] == "later: made the queue's tables\nlater: up to date\n"
 
 
 def test_missing_extra_is_named(

@@ -23,6 +23,8 @@ from aiophlo.cli.stats import Speed, percentile
 from aiophlo.model.accounts import Account, Quota
 from aiophlo.simulator import Simulator
 
+pytestmark = pytest.mark.long
+
 ONE, TWO = "+14155550101", "+14155550102"
 KEYS = [
     *("transfers", "accepted", "rejected", "not_sent", "in_doubt"),

@@ -15,6 +15,8 @@ from aiophlo.cli.live_demo import LiveDemo
 from aiophlo.cli.simulator_process import simulator_process
 from aiophlo.model.accounts import Quota
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def demo() -> AsyncIterator[LiveDemo]:

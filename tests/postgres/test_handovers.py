@@ -54,6 +54,8 @@ from tests.support.handover_stage import (
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
 
+pytestmark = pytest.mark.long
+
 LEASE = 3.0  # seconds
 
 

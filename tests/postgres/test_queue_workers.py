@@ -18,6 +18,8 @@ from tests.support.batches import environment
 from tests.support.postgres import Postgres
 from tests.support.queues import account_of, transfer, verdicts, worker_process
 
+pytestmark = pytest.mark.long
+
 ROWS = 300
 CONCURRENCY = 20
 LONG = 120.0  # seconds, for a machine that is busy

@@ -260,6 +260,31 @@ async def test_a_dead_runner_leaves_in_doubt_what_had_its_intent(
     assert len(simulator.ledger.dialled) == 3
 
 
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [(0.0, "in_doubt"), (2.1, "accepted")],
+    ids=["restarted at once", "later"],
+)
+async def test_doubt_is_repeated_by_who_began_after_its_runner_was_dead(
+    pool: SessionPool,
+    simulator: Simulator,
+    journal: OpenJournal,
+    *,
+    after: float,
+    verdict: str,
+) -> None:
+    """Whoever repeats in the morning what a crash left must not need two runs."""
+    rows = transfers(2)
+    dead = await journal(lease=2.0)
+    await dead.claim([dead.row(0, rows[0])], include_in_doubt=False)
+    await dead.intend("row-0", rows[0])
+    await die(dead)
+    await asyncio.sleep(after)
+    found = await run(pool, rows, await journal(lease=2.0), include_in_doubt=True)
+    assert verdicts(found) == [verdict, "accepted"]
+    assert simulator.ledger.dials(rows[0].to) == (verdict == "accepted")
+
+
 async def test_a_runner_that_was_taken_for_dead_writes_nothing(
     pool: SessionPool, journal: OpenJournal
 ) -> None:

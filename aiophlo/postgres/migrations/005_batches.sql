@@ -68,12 +68,14 @@ BEGIN
 END $$;
 
 -- Ends a runner: what it may have sent is in doubt, what it only had claimed is free.
+-- It has been in doubt since the runner could send no more: who began later may repeat it.
 CREATE FUNCTION {schema}.end_runner(p_id bigint, p_now float8) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     DELETE FROM {schema}.batch_rows WHERE runner = p_id AND intended_at IS NULL;
     UPDATE {schema}.batch_rows SET
-        settled_at = CASE WHEN verdict IS NULL THEN p_now ELSE settled_at END,
+        settled_at = CASE WHEN verdict IS NULL THEN least(p_now, (
+            SELECT until FROM {schema}.batch_runners WHERE id = p_id)) ELSE settled_at END,
         reason = CASE WHEN verdict IS NULL THEN 'interrupted' ELSE reason END,
         attempts = CASE WHEN verdict IS NULL THEN 1 ELSE attempts END,
         verdict = coalesce(verdict, 'in_doubt'),

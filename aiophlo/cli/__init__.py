@@ -46,6 +46,7 @@ module imports only from those above it:
 `batch_end`          what is said when a batch has ended
 `batch`              `aiophlo batch`: a file of transfers
 `queue_options`      the options of `aiophlo enqueue` and `aiophlo worker`
+`queue_report`       `aiophlo enqueue --report`: what waits in the queue
 `enqueue`            `aiophlo enqueue`: a file of transfers, for workers
 `worker`             `aiophlo worker`: sends what is in the queue
 `top_view`           a wallboard's snapshot as text for a terminal

@@ -53,9 +53,7 @@ def _show(
     reader: JournalView, report: JournalReport, rows: int | None, *, shared: bool
 ) -> None:
     begun = sum(report.verdicts.values()) + report.open
-    say(f"{_of(begun, rows)}: {counted(report.verdicts)}.")
-    if report.first_at is not None and report.last_at is not None:
-        say(f"First sent {_at(report.first_at)}, last noted {_at(report.last_at)}.")
+    say(f"{_of(begun, rows)}: {counted(report.verdicts)}.", *times_of(report))
     if report.open:
         say(
             f"{report.open} more begun and without an outcome: in flight while a runner"
@@ -71,14 +69,14 @@ def _show(
         if number == _SHOWN:
             say("… --json shows all of them.")
             break
-        say(f"  {_described(record)}")
+        say(f"  {described(record)}")
 
 
 def _show_json(
     reader: JournalView, report: JournalReport, rows: int | None, *, shared: bool
 ) -> None:
     for record in _in_doubt(reader):
-        say_json(_fields(record))
+        say_json(fields_of(record))
     verdicts = dict(report.verdicts)
     begun = sum(verdicts.values()) + report.open
     say_json(
@@ -101,15 +99,18 @@ def _in_doubt(reader: JournalView) -> Iterator[JournalRecord]:
             yield record
 
 
-def _described(record: JournalRecord) -> str:
+def described(record: JournalRecord) -> str:
+    """Return what a person is told of a row."""
     parts = [record.reason or "no outcome", record.status and f"status {record.status}"]
     parts.append(record.api_id and f"api_id {harmless_id(record.api_id)}")
     known = ", ".join(part for part in parts if part)
     address = f" to {record.address}" if record.address else ""
-    return f"{mask_id(record.key)}{address}, begun {_at(record.intended_at)}: {known}"
+    begun = f"begun {_at(record.intended_at)}"
+    return f"{mask_id(record.key)}{address}, {begun}: {known}"
 
 
-def _fields(record: JournalRecord) -> dict[str, Any]:
+def fields_of(record: JournalRecord) -> dict[str, Any]:
+    """Return what a program is told of a row."""
     return {
         "key": mask_id(record.key),
         "address": record.address,
@@ -127,6 +128,13 @@ def _of(begun: int, rows: int | None) -> str:
     if rows is None:
         return number_of(begun, "row")
     return f"{begun} of {number_of(rows, 'row')} begun"
+
+
+def times_of(report: JournalReport) -> list[str]:
+    """Return when the first was sent, and the last noted."""
+    if report.first_at is None or report.last_at is None:
+        return []
+    return [f"First sent {_at(report.first_at)}, last noted {_at(report.last_at)}."]
 
 
 def _at(seconds: float) -> str:

@@ -32,10 +32,12 @@ from aiophlo.cli.queue_options import (
     By,
     CallbackUrl,
     Priority,
+    QueueReport,
     QueueUrl,
     coordinator_at,
     time_of,
 )
+from aiophlo.cli.queue_report import show_queue
 from aiophlo.cli.row_source import Source, opened
 from aiophlo.cli.rows import Defaults, Unusable, action_of, own_key, rows_of
 from aiophlo.cli.terminal_text import number_of
@@ -67,6 +69,7 @@ def enqueue(
     ignore_columns: IgnoreColumns = False,
     assume_plus: AssumePlus = False,
     dry_run: DryRun = False,
+    report: QueueReport = False,
     as_json: AsJson = False,
 ) -> int:
     """Put the warm transfers in a file into the queue, for `aiophlo worker` to send.
@@ -74,6 +77,11 @@ def enqueue(
     Columns are those of `aiophlo batch`. Every row is checked before any is enqueued.
     A key is enqueued once; a row without one goes by its file and line.
     """
+    if report:
+        if file is not None:
+            raise UnusableError("--report: expected no FILE with it")
+        show_queue(coordinator_at(postgres_url, namespace), as_json=as_json)
+        return Exit.ACCEPTED
     if file is None:
         raise UnusableError("FILE: expected a file's name, or - for standard input")
     options = BatchOptions(
@@ -94,7 +102,7 @@ def enqueue(
         if dry_run:
             return _tell_dry_run(found, as_json=as_json)
         try:
-            report = asyncio.run(_enqueue(coordinator, source, options, found, terms))
+            done = asyncio.run(_enqueue(coordinator, source, options, found, terms))
         except (InvalidInputError, MigrationError) as error:
             raise UnusableError(str(error)) from error
         except PhloError as error:
@@ -103,7 +111,7 @@ def enqueue(
                 " enqueues the others"
             )
             return Exit.REFUSED
-    return _tell_end(found, report, as_json=as_json)
+    return _tell_end(found, done, as_json=as_json)
 
 
 @attrs.frozen(kw_only=True)

@@ -40,6 +40,13 @@ By = Annotated[
         " otherwise.",
     ),
 ]
+QueueReport = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Show how many wait in the queue, and what came of the others.",
+    ),
+]
 Priority = Annotated[
     int,
     typer.Option(help="Higher ones go first; those above 0 don't queue behind others."),

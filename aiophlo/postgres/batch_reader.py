@@ -108,6 +108,20 @@ class PostgresJournalReader:
         """
         return report_of(self._rows(_REPORT, self._batch))
 
+    def waiting(self) -> tuple[int, int]:
+        """Count what hasn't ended: of the queue what waits, and is in workers' hands.
+
+        Raises:
+            JournalError: It can't be read.
+        """
+        query = (
+            "SELECT count(*) FILTER (WHERE runner IS NULL) AS waiting,"
+            " count(*) FILTER (WHERE runner IS NOT NULL) AS in_hand"
+            " FROM {schema}.queued WHERE ended_at IS NULL"
+        )
+        (row,) = self._rows(query)
+        return row["waiting"], row["in_hand"]
+
     def outcomes(self) -> Iterator[JournalRecord]:
         """Yield every key's record, in about the order of their first intents.
 

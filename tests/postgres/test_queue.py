@@ -153,6 +153,26 @@ async def test_what_is_too_late_ends_expired_and_unsent(
     assert simulator.ledger.dialled == []
 
 
+async def test_what_is_called_off_rings_nobody(
+    pool: SessionPool, simulator: Simulator, postgres: Postgres, namespace: str
+) -> None:
+    """The statement is documented, for who has enqueued the wrong list."""
+    queue = shared_by(pool)
+    await queue.enqueue_many(map(transfer, range(30)))
+    await postgres.rows(
+        f"UPDATE {namespace}.queued SET send_by = 0"  # noqa: S608 -- a test's own
+        " WHERE ended_at IS NULL AND key IN ('row-1', 'row-2')"
+    )
+    async with Worker(pool):
+        for number in range(30):
+            outcome = await queue.outcome(f"row-{number}", wait=LONG)
+            off = number in (1, 2)
+            assert isinstance(outcome, NotSent if off else Accepted)
+            if isinstance(outcome, NotSent):
+                assert outcome.reason is Reason.EXPIRED
+    assert len(simulator.ledger.dialled) == 28
+
+
 async def test_high_priority_passes_a_backlog(
     postgres: Postgres, namespace: str, slow_simulator: Simulator
 ) -> None:

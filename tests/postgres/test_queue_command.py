@@ -183,6 +183,44 @@ async def test_dry_run_enqueues_nothing(
     assert capfd.readouterr().out.startswith("3 enqueued")
 
 
+async def test_report_says_what_waits_and_what_came_of_the_rest(
+    simulator: Simulator,
+    postgres: Postgres,
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Nobody can tell otherwise, but by SQL, whether a campaign is through."""
+    at = queue[:2]
+    assert await enqueue("--report", *at) == Exit.UNUSABLE
+    assert await enqueue("rows.csv", "--report", *at) == Exit.UNUSABLE
+    told = capfd.readouterr().err.splitlines()
+    assert told == [
+        "aiophlo: nothing was ever enqueued there",
+        "aiophlo: --report: expected no FILE with it",
+    ]
+    rows = write_rows(tmp_path / "rows.csv", 3)
+    simulator.drop_next_answer(to=number(1))
+    await enqueue(rows, *queue)
+    async with worker_process(simulator, postgres, queue[1]):
+        async with asyncio.timeout(60.0):
+            while list(verdicts(postgres, queue[1]).values()).count("accepted") < 2:
+                await asyncio.to_thread(time.sleep, 0.1)
+            while "in_doubt" not in verdicts(postgres, queue[1]).values():
+                await asyncio.to_thread(time.sleep, 0.1)
+    await enqueue(write_rows(tmp_path / "more.csv", 2, first=10), *queue)
+    capfd.readouterr()
+    assert await enqueue("--report", *at) == Exit.ACCEPTED
+    told = capfd.readouterr().out.splitlines()
+    ended = "ended: 2 accepted, 0 rejected, 0 not sent, 1 in doubt."
+    assert told[0] == f"2 wait, 0 in hand; {ended}"
+    assert told[-1].startswith("  row-1 to …")
+    assert await enqueue("--report", "--json", *at) == Exit.ACCEPTED
+    found = json.loads(capfd.readouterr().out)
+    assert (found["waiting"], found["accepted"], found["in_hand"]) == (2, 2, 0)
+    assert [doubt["key"] for doubt in found["doubts"]] == ["row-1"]
+
+
 async def test_row_that_is_left_out_is_counted(
     queue: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

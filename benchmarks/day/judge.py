@@ -244,10 +244,17 @@ def _answered(evidence: Evidence) -> Iterator[Line]:
 def _waits(evidence: Evidence) -> Iterator[Line]:
     """Judge how long awaited transfers wait for their slot, outside the outages."""
     outages = [*evidence.spans(*OUTAGES), *evidence.away]
-    waits = sorted(
-        waited
-        for at, waited in evidence.waited
-        if not overlap(at - waited, at, outages, _AFTER_OUTAGE)
+    waited = [
+        (at - seconds, at, seconds)
+        for at, seconds in evidence.waited
+        if not overlap(at - seconds, at, outages, _AFTER_OUTAGE)
+    ]
+    waits = sorted(seconds for _, _, seconds in waited)
+    foreign = evidence.spans(Kind.FOREIGN)
+    beside = sorted(
+        seconds
+        for begin, end, seconds in waited
+        if overlap(begin, end, foreign, _AFTER_FOREIGN)
     )
     whole = sorted(
         one.seconds
@@ -263,6 +270,7 @@ def _waits(evidence: Evidence) -> Iterator[Line]:
     found = quantile(waits, 0.99)
     told = (
         f"{len(waits):,} transfers: {_quantiles(waits)}, longest {waits[-1]:.2f} s",
+        *(f"of these, beside strangers: {_quantiles(beside)}" for _ in beside[:1]),
         f"from click to answer: {_quantiles(whole)}",
         f"p99 of how late this machine made the day's own clock: {evidence.lag:.2f} s",
     )

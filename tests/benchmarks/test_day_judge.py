@@ -319,3 +319,15 @@ def test_day_that_was_kept_is_judged_as_it_was(tmp_path: Path) -> None:
 def broken(lines: list[Line]) -> list[str]:
     """Give the promises that were broken."""
     return [line.promise for line in lines if line.kept is False]
+
+
+def test_waits_beside_strangers_are_told_apart() -> None:
+    """They have a cause of their own, and hide what else is slow."""
+    day = good()
+    day.marks.append(Mark(Kind.FOREIGN, 300.0, 310.0))
+    day.waited += [(305.0, 0.25), (320.0, 0.5)]
+    told = [line for judged in judge(day) for line in judged.told]
+    assert "of these, beside strangers: p50 0.25 s, p99 0.25 s" in told
+    assert not any(
+        "beside strangers: p" in it for line in judge(good()) for it in line.told
+    )

@@ -35,7 +35,7 @@ class OtherPools:
         While nobody can be asked, it can.
 
         Args:
-            outcome: The one in doubt, of this pool, or joined by it.
+            outcome: The one in doubt, of this pool, joined by it, or of an earlier one.
             account: Whose.
             window: When its call can have begun.
         """
@@ -43,13 +43,14 @@ class OtherPools:
         if shared is None:
             return False
         assert isinstance(outcome.action, DialAction)  # noqa: S101 -- checked by callers
-        now = self._now()
+        now, left_at = self._now(), outcome.left_at or 0.0
+        was_earlier = left_at < self._senders.dials.begun_at  # of a process before
         try:
             return await shared.others_dialled(
                 outcome.action,
                 since=now - window.begin,
                 until=now - window.end,
-                joined=outcome.joined,
+                joined=outcome.joined or was_earlier,
             )
         except AwayError:
             return True

@@ -82,3 +82,17 @@ async def test_call_is_no_proof_while_others_cannot_be_asked_about(
         sighting = await pool.look(doubt, look_for=2.0)
     assert sighting.state is Sighting.UNSEEN
     assert (await pool.look(doubt)).seen
+
+
+@pytest.mark.parametrize("rung", [False, True])
+async def test_doubt_of_an_earlier_process_is_its_own(
+    shared_pool: SharedPool, simulator: Simulator, *, rung: bool
+) -> None:
+    """The morning after a crash, what rang would stay in doubt for its own sake."""
+    dead = await shared_pool(caller_ids=[OURS])
+    doubt = await lose(dead, simulator)
+    if rung:  # by another node of another process
+        await (await shared_pool()).send(ANOTHER)
+    later = await shared_pool(caller_ids=[OURS])
+    sighting = await later.look(doubt, look_for=2.0)
+    assert sighting.seen != rung

@@ -11,7 +11,7 @@ import tenacity
 
 from aiophlo.errors import JournalError
 from aiophlo.logs import logger
-from aiophlo.model.redaction import mask_exchange_error
+from aiophlo.model.redaction import mask_exchange_error, mask_id
 from aiophlo.postgres.connection import unawaited
 from aiophlo.postgres.queue_journal import QueueJournal
 
@@ -71,9 +71,11 @@ class Callbacks:
                 with attempt:
                     await self._post(one)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            said = ": ".join(filter(None, (type(error).__name__, str(error))))
             logger.warning(
-                "a callback is given up: %s",
-                mask_exchange_error(f"{type(error).__name__}: {error}"),
+                "a callback is given up, about %r: %s",
+                mask_id(one["key"]),
+                mask_exchange_error(said),
             )
         with contextlib.suppress(JournalError):  # then it is told once more
             await self._journal.called(one["name"])

@@ -82,8 +82,9 @@ async def test_callback_that_fails_shows_no_secret(
     journal = queue.queue_journal(keep_days=1.0, serves=True)
     async with journal:
         callbacks = Callbacks(journal, queue.sign)
-        await callbacks._call({**told, "ended_at": 1.0, "url": url, "name": "1"})  # noqa: SLF001 -- waits for it
+        one = {**told, "ended_at": 1.0, "url": url, "name": "1", "key": "order-4711"}
+        await callbacks._call(one)  # noqa: SLF001 -- waits for it
         await callbacks.close()
-    assert "a callback is given up" in caplog.text
+    assert "a callback is given up, about 'order-4711': Client" in caplog.text
     assert "topsecret" not in caplog.text
     assert "Traceback" not in caplog.text

@@ -58,8 +58,8 @@ def unmeasured_if_long(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("COVERAGE_PROCESS_START")
-        patched.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            patched.delenv(name, raising=False)  # of processes that it starts
         running.stop()
         yield
         running.start()

@@ -1,7 +1,7 @@
 """`aiophlo batch --journal x.db --report`: how far a batch came."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aiophlo.cli.batch_text import advice, counted
@@ -65,11 +65,7 @@ def _show(
     verdicts["in_doubt"] = verdicts.get("in_doubt", 0) + report.open
     for line in advice(verdicts, report.reasons, shared=shared):
         say(line)
-    for number, record in enumerate(_in_doubt(reader)):
-        if number == _SHOWN:
-            say("… --json shows all of them.")
-            break
-        say(f"  {described(record)}")
+    say_doubts(_in_doubt(reader))
 
 
 def _show_json(
@@ -99,8 +95,16 @@ def _in_doubt(reader: JournalView) -> Iterator[JournalRecord]:
             yield record
 
 
-def described(record: JournalRecord) -> str:
-    """Return what a person is told of a row."""
+def say_doubts(records: Iterable[JournalRecord]) -> None:
+    """Say what a person is told of rows in doubt."""
+    for number, record in enumerate(records):
+        if number == _SHOWN:
+            say("… --json shows all of them.")
+            break
+        say(f"  {_described(record)}")
+
+
+def _described(record: JournalRecord) -> str:
     parts = [record.reason or "no outcome", record.status and f"status {record.status}"]
     parts.append(record.api_id and f"api_id {harmless_id(record.api_id)}")
     known = ", ".join(part for part in parts if part)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aiophlo.cli.batch_report import described, fields_of, times_of
+from aiophlo.cli.batch_report import fields_of, say_doubts, times_of
 from aiophlo.cli.batch_text import counted
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.output import say, say_json
@@ -12,8 +12,6 @@ from aiophlo.journal.reader import JournalRecord
 
 if TYPE_CHECKING:
     from aiophlo.postgres import PostgresCoordinator, PostgresJournalReader
-
-_SHOWN = 50  # rows in doubt that a person is shown
 
 
 def show_queue(coordinator: "PostgresCoordinator", *, as_json: bool) -> None:
@@ -51,11 +49,7 @@ def _show(reader: "PostgresJournalReader") -> None:
         "In doubt, and never sent again, as a phone may have rung: look in Plivo's"
         " logs, or ask the agents."
     )
-    for number, record in enumerate(_doubts(reader)):
-        if number == _SHOWN:
-            say("… --json shows all of them.")
-            break
-        say(f"  {described(record)}")
+    say_doubts(_doubts(reader))
 
 
 def _show_json(reader: "PostgresJournalReader") -> None:

@@ -75,16 +75,17 @@ class Connection:
         """
         self.close()
         task = asyncio.ensure_future(_connect(self._url))
+        done: set[asyncio.Future[psycopg.AsyncConnection[TupleRow]]] = set()
         try:
-            await asyncio.wait({task}, timeout=_CONNECTING)
+            done, _ = await asyncio.wait({task}, timeout=_CONNECTING)
         finally:
-            if not task.done():
+            if not done:  # it may have succeeded by now, or succeed all the same
                 task.cancel()
                 task.add_done_callback(_close_late)
-        if not task.done():
+        if not done:
             raise AwayError("no connection within 2 s")
         try:
-            self._psycopg = await task
+            self._psycopg = task.result()
         except (psycopg.Error, OSError) as error:
             raise AwayError(said(error)) from error
         self._pgconn = pgconn = self._psycopg.pgconn

@@ -146,4 +146,5 @@ async def _apply(
             applied.append(number)
     if queue and await make_queue(connection, schema):
         logger.info("%s: made the queue's tables", schema)
+    await connection.commit()  # in time, too
     return applied

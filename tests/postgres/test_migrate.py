@@ -1,5 +1,6 @@
 """The schema is made in time, or not at all."""
 
+import asyncio
 import signal
 import sys
 import time
@@ -66,5 +67,25 @@ async def test_migration_ends_though_the_server_is_silent(
         with pytest.raises(MigrationError, match="no end within"):
             await migrate(own_postgres.url)
         assert time.monotonic() - began < 3.0
+    finally:
+        own_postgres.signal(signal.SIGCONT)
+
+
+async def test_migration_ends_though_the_server_falls_silent_at_its_commit(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment would hang with all the work done."""
+    monkeypatch.setattr(MODULE, "_PATIENCE", 0.5)
+    commit = psycopg.AsyncConnection.commit
+
+    async def stopped(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        own_postgres.signal(signal.SIGSTOP)
+        await commit(connection)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "commit", stopped)
+    try:
+        async with asyncio.timeout(5.0):
+            with pytest.raises(MigrationError, match="no end within"):
+                await migrate(own_postgres.url)
     finally:
         own_postgres.signal(signal.SIGCONT)

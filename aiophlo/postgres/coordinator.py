@@ -245,6 +245,8 @@ class PostgresCoordinator(QueueClient):
 
     async def exhibits(self) -> list[dict[str, Any]]:
         """Return what other pools told, as `coordination.Coordinator` says."""
+        if not self._opened or self._closing:
+            raise AwayError("closed")
         return await self._snapshots.others()
 
     def journal(

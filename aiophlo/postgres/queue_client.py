@@ -244,21 +244,24 @@ class QueueClient:
 
     @contextlib.asynccontextmanager
     async def _enqueuing(self) -> AsyncIterator[Queue]:
-        if self._opened and not self._closing:
-            if self._queue is None:
-                self._queue = Queue(self._url, self._schema)
-            yield self._queue
-            return
-        queue = Queue(self._url, self._schema)
+        kept = self._opened and not self._closing
+        queue = (self._queue if kept else None) or Queue(self._url, self._schema)
+        if kept:
+            self._queue = queue
         try:
             yield queue
         finally:
-            queue.close()
+            if self._closing or not kept:  # closed meanwhile, it has opened again
+                queue.close()
 
     @contextlib.asynccontextmanager
     async def _sending_once(self) -> AsyncIterator[QueueJournal]:
         if self._opened and not self._closing:
-            yield await self._kept_journal()
+            try:
+                yield await self._kept_journal()
+            finally:
+                if self._closing:
+                    await self._close_once()  # it may have been opened since
             return
         async with self.queue_journal(keep_days=30.0, serves=False) as journal:
             await journal.forget()

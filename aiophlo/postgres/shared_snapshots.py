@@ -155,15 +155,18 @@ class _Database:
 
     async def _fetch(self, query: str, *values: object) -> str | None:
         async with self._lock:
-            if self._connection is None:
-                self._connection = Connection(self._url)
-                await self._connection.open()
+            connection = self._connection = self._connection or Connection(self._url)
             try:
+                if not connection.is_open:
+                    await connection.open()
                 named = query.format(schema=f'"{self._schema}"')
-                return await self._connection.fetch(named, *values)
+                return await connection.fetch(named, *values)
             except BaseException:
                 self.close()
                 raise
+            finally:
+                if self._connection is not connection:  # closed, perhaps as it opened
+                    connection.close()
 
     def close(self) -> None:
         """Close the connection; the next statement opens another."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import AsyncExitStack
 from typing import Any
 
+import psycopg
 import pytest
 
 from aiophlo import Account, Action, Outcome, SessionPool
@@ -23,6 +24,31 @@ def pytest_asyncio_loop_factories() -> dict[
 ]:
     """Run these tests by the real clock, which the server's is held against."""
     return {"asyncio": asyncio.new_event_loop}
+
+
+DatabaseConnection = psycopg.AsyncConnection[Any] | psycopg.Connection[Any]
+
+
+@pytest.fixture(autouse=True)
+def connections() -> Iterator[list[DatabaseConnection]]:
+    """Give all that are made meanwhile, and fail the test that leaves one open.
+
+    Else the garbage collector closes it, and a later test fails, of its warning.
+    """
+    made: list[DatabaseConnection] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (psycopg.AsyncConnection, psycopg.Connection):
+            patch.setattr(kind, "__init__", _noted(kind.__init__, made))
+        yield made
+    assert [one for one in made if not one.closed] == []
+
+
+def _noted(init: Callable[..., None], made: list[Any]) -> Callable[..., None]:
+    def noted(self: object, *arguments: object, **options: object) -> None:
+        init(self, *arguments, **options)
+        made.append(self)
+
+    return noted
 
 
 SharedPool = Callable[..., Coroutine[Any, Any, SessionPool]]

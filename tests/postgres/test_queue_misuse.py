@@ -1,6 +1,7 @@
 """The queue in other hands than it was meant for: nothing rings twice or is lost."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,10 +10,12 @@ from aiophlo import (
     Accepted,
     Account,
     InvalidInputError,
+    PhloError,
     SessionPool,
 )
 from aiophlo.postgres import EnqueueReport, PostgresCoordinator, Worker
 from aiophlo.simulator import Simulator
+from tests.postgres.conftest import DatabaseConnection
 from tests.support.postgres import Postgres
 from tests.support.queues import transfer
 
@@ -141,3 +144,33 @@ async def test_action_that_a_worker_can_not_read_holds_up_no_other(
     held = f"SELECT FROM {namespace}.queued WHERE runner IS NOT NULL"
     assert await postgres.rows(held) == []
     assert "a newer worker has to send 'row-0'" in caplog.text
+
+
+async def test_outcome_that_is_awaited_as_the_pool_closes_leaves_no_connection(
+    pool: SessionPool,
+    queue: PostgresCoordinator,
+    connections: list[DatabaseConnection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It asks for it by a new one, which nobody else would close."""
+    monkeypatch.setattr("aiophlo.postgres.queue._LOOK_EVERY", 0.05)
+    await queue.enqueue(transfer(1))
+    waiting = asyncio.create_task(queue.outcome("row-1", wait=None))
+    await pool.close()
+    before = len(connections)
+    async with asyncio.timeout(LONG):
+        while len(connections) == before:  # noqa: ASYNC110 -- a driver has no event
+            await asyncio.sleep(0.02)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
+async def test_action_sent_once_as_the_pool_closes_leaves_no_connection(
+    pool: SessionPool, queue: PostgresCoordinator
+) -> None:
+    """Its journal may only just be open then."""
+    sending = asyncio.create_task(queue.send_once(pool, transfer(1), key="task-1"))
+    await asyncio.sleep(0)  # it connects
+    await pool.close()
+    with contextlib.suppress(PhloError):
+        await sending

@@ -12,6 +12,7 @@ import pytest
 from aiophlo import SessionPool, WarmTransfer
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit
+from aiophlo.coordination import AwayError
 from aiophlo.observed_events import HandoverStep
 from aiophlo.postgres import PostgresCoordinator
 from aiophlo.postgres.shared_snapshots import watch_snapshots
@@ -20,6 +21,7 @@ from aiophlo.wallboard import Wallboard
 from tests.postgres.conftest import SharedPool
 from tests.support.doubles import account_of, act, pool_of
 from tests.support.postgres import Postgres
+from tests.support.queues import shared_by
 
 TRANSFERS: Final = [act(WarmTransfer, number) for number in range(12)]
 
@@ -166,6 +168,21 @@ async def test_terminal_reads_it_from_the_database(
     assert await asyncio.to_thread(main, arguments) == Exit.ACCEPTED
     told = json.loads(capsys.readouterr().out)
     assert [process["name"] for process in told["processes"]] == ["one"]
+
+
+async def test_pool_that_closes_as_others_are_read_leaves_no_connection(
+    shared_pool: SharedPool,
+) -> None:
+    """A page that outlives its pool would take them all, second by second."""
+    pool = await shared_pool()
+    shared = shared_by(pool)
+    reading = asyncio.create_task(shared.exhibits())
+    await asyncio.sleep(0)  # it connects
+    await pool.close()
+    with contextlib.suppress(AwayError):
+        await reading
+    with pytest.raises(AwayError):
+        await shared.exhibits()
 
 
 async def test_page_goes_on_without_its_database(

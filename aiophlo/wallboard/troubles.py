@@ -17,9 +17,10 @@ _SPENT_BY_US: Final = 0.97  # share of the quota; below it, somebody else spends
 def troubles(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is wrong in a merged snapshot, the worst first.
 
-    Each has its `kind`, `level`, `what` and `todo`; that of a customer on hold its
-    `age`, and in `brief` who it is; that of those who aren't listed their `number`.
+    Each has its `kind`, `level`, `short`, `what` and `todo`; that of a customer on hold
+    its `age`, and in `brief` who it is; that of those who aren't listed their `number`.
     Others may have `last`: what came last, and how many seconds ago, None for never.
+    Equal `short` are of one kind to who reads how many there are of each.
 
     Args:
         view: As `merging.merged` makes it, but for this.
@@ -33,13 +34,13 @@ def troubles(view: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _trouble(
-    kind: str, level: str, what: str, todo: str, **last: float | None
+    kind: str, level: str, short: str, what: str, todo: str, **last: float | None
 ) -> dict[str, Any]:
     """Return a trouble; `last` says how long ago what happened last, None for never.
 
     Ages aren't in the sentences, which would be read out again every second.
     """
-    told = {"kind": kind, "level": level, "what": what, "todo": todo}
+    told = {"kind": kind, "level": level, "short": short, "what": what, "todo": todo}
     ages = {f"Last {name.replace('_', ' ')}": age for name, age in last.items()}
     return {**told, "last": ages} if ages else told
 
@@ -53,6 +54,7 @@ def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **_trouble(
                 "on_hold",
                 ALARM,
+                "customer on hold",
                 "A customer may be on hold, with nobody on the line",
                 f"Customer {customer} with agent {agent}{reach}. Call the customer"
                 " back, or put an agent into the call, now. Full numbers: the agent's"
@@ -68,6 +70,7 @@ def _on_hold(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **_trouble(
                 "on_hold_unlisted",
                 ALARM,
+                "customer on hold",
                 f"{_some(unlisted, 'more customer')} may be on hold",
                 "This board lists no more. Each has a line in the log: CRITICAL, with"
                 " its phlo_handover.",
@@ -91,6 +94,7 @@ def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "webhook_refused",
             WARNING,
+            "webhooks refused",
             f"{_some(results['refused'], 'webhook')} refused in ten minutes: no valid"
             " signature",
             "Check auth_tokens of the receiver, and its public_url behind a proxy; or"
@@ -100,6 +104,7 @@ def _webhooks(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "webhook_failed",
             WARNING,
+            "webhooks failed",
             f"{_some(bad, 'webhook')} could not be handled in ten minutes",
             "Look for ERROR in the log of the service that receives them.",
         )
@@ -115,6 +120,7 @@ def _unseen(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "webhook",
             WARNING,
+            "no webhooks",
             f"Webhooks don't arrive: {rings} without any event from Plivo",
             "Customers come back to their agents, as nobody sees who answers. Check"
             " that Plivo reaches the callback URL (DNS, certificate, proxy), and that"
@@ -126,6 +132,7 @@ def _unseen(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "webhook_gaps",
             WARNING,
+            "rings unheard",
             f"{rings} without an event of their calls; events of other calls arrive",
             "If no more such rings come, webhooks are back. Else check the callback URL"
             " of those calls' PHLO, and that each process gets the events of its own.",
@@ -155,6 +162,7 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "quota_eaten",
             WARNING,
+            "foreign traffic",
             f"Something else {spends} the quota{whose}: {times}, at less than"
             f" {limit:.1f}/s from here",
             "Find what else sends with this account: another program, a process without"
@@ -165,6 +173,7 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "throttled",
             WARNING,
+            "quota too high",
             f"Plivo grants less than the quota{whose} that is set: {times}",
             "Lower the quota.",
             **_last_429(age),
@@ -176,30 +185,46 @@ def _last_429(age: float | None) -> dict[str, float]:
 
 
 _WHY: Final = {
-    "rejected 401": ("Plivo refuses the credentials", "Check auth_id and auth_token."),
-    "rejected 403": ("Plivo refuses the credentials", "Check the account's rights."),
+    "rejected 401": (
+        "credentials",
+        "Plivo refuses the credentials",
+        "Check auth_id and auth_token.",
+    ),
+    "rejected 403": (
+        "credentials",
+        "Plivo refuses the credentials",
+        "Check the account's rights.",
+    ),
     "not_sent unreachable": (
+        "Plivo away",
         "Plivo can't be reached",
         "Check network, DNS and proxy of this machine, and Plivo's status page.",
     ),
     "not_sent misconfigured": (
+        "Plivo away",
         "Plivo can't be reached, and no further try will change that",
         "Check the host's name, the proxy, and the certificates.",
     ),
     "not_sent expired": (
+        "expired",
         "what could not leave in time was not sent",
         "More is asked for than the quota grants: raise send_within, or send less.",
     ),
-    "not_sent out_of_files": ("no file is left for a connection", "Raise ulimit -n."),
+    "not_sent out_of_files": (
+        "out of files",
+        "no file is left for a connection",
+        "Raise ulimit -n.",
+    ),
 }
 
 
 def _refusals(account: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for reason, (what, todo) in _WHY.items():
+    for reason, (short, what, todo) in _WHY.items():
         if number := account["reasons"].get(reason):
             yield _trouble(
                 reason.replace(" ", "_"),
                 WARNING,
+                short,
                 f"{account['account']}: {what} ({_some(number, 'action')} in ten"
                 " minutes)",
                 todo,
@@ -215,6 +240,7 @@ def _doubts(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _trouble(
             "in_doubt",
             WARNING,
+            "many in doubt",
             f"{number} of {_some(ended, 'action')} in doubt in ten minutes: phones may"
             " have rung",
             "Look them up in Plivo's call log before anybody sends them again.",
@@ -227,6 +253,7 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield _trouble(
                 "coordinator",
                 WARNING,
+                "coordinator away",
                 f"{process['name']} doesn't reach the coordinator's database: it goes"
                 " on by itself, with its share of the quota",
                 "Check that Postgres runs and can be reached from that machine.",
@@ -235,6 +262,7 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield _trouble(
                 "process",
                 WARNING,
+                "silent process",
                 f"{process['name']} has said nothing for {process['age']:.0f} s",
                 "It may hang, or be cut off; its figures here are old.",
             )

@@ -414,6 +414,13 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
             await expect(more).to_be_visible()
             told = await more.inner_text()
             unseen = sum(map(int, re.findall(r"(\d+) more", told)))
+            (kinds,) = re.findall(r"more troubles? \((.+)\)", told)
+            counts = [re.findall(r"^\d+", kind) or [1] for kind in kinds.split(", ")]
+            number = sum(int(count) for (count,) in counts)
+            assert f"{number} more trouble" in told
+            assert "Plivo away" in kinds
+            cut = "e => e.scrollWidth > e.clientWidth"
+            assert not await more.evaluate(cut)
             alarms = page.locator("#alarms .alarm:visible")
             warnings = page.locator("#warnings .warning:visible")
             seen = await alarms.count() + await warnings.count()
@@ -421,7 +428,6 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
             assert await alarms.count() >= min(held, 4)
             third = page.locator("#alarms .alarm").nth(2)
             assert f"{2:016x}" in await third.inner_text()
-            cut = "e => e.scrollWidth > e.clientWidth"
             assert not await third.locator("p:visible").evaluate(cut)
             if unseen_held := held - await alarms.count():
                 assert re.search(f"{unseen_held} more customers? on hold", told)
@@ -476,7 +482,7 @@ async def test_phone_says_on_its_first_screen_how_much_is_wrong(
             page = screen.page
             summary = page.locator("#summary")
             await expect(summary).to_have_text(
-                "14 customers on hold. 1 other trouble. Accounts."
+                "14 customers on hold. 1 other trouble (no webhooks). Accounts."
             )
             await expect(summary).to_be_in_viewport()
             last = page.locator("#alarms .alarm").last

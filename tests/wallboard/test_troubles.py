@@ -123,3 +123,12 @@ def test_customers_who_are_not_listed_are_counted(view: dict[str, Any]) -> None:
     assert first["brief"] == "Unknown: h"
     assert (rest["level"], rest["number"]) == ("alarm", 299)
     assert "299 more customers" in rest["what"]
+
+
+def test_kinds_of_trouble_have_short_names(view: dict[str, Any]) -> None:
+    """A full wall has no room for sentences; "1 more trouble" calls nobody to it."""
+    (account,) = view["accounts"]
+    reasons = {"rejected 401": 2, "rejected 403": 1, "not_sent unreachable": 1}
+    found = troubles({**view, "accounts": [{**account, "reasons": reasons}]})
+    shorts = [trouble["short"] for trouble in found]
+    assert shorts == ["credentials", "credentials", "Plivo away"]

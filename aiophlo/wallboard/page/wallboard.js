@@ -91,13 +91,13 @@ function showTroubles() {
   if (!cards) {
     at("alarms").querySelectorAll("time").forEach((one, index) => { one.dataset.age = alarms[index].age; });
   }
-  fill("warnings", said(warnings), () => warnings.map((one) => make("li", { class: "card warning" },
+  fill("warnings", said(warnings), () => warnings.map((one) => make("li", { class: "card warning", "data-short": one.short },
     make("strong", {}, one.what), make("p", {}, one.todo), make("p", { class: "last", "aria-live": "off" }))));
   at("warnings").querySelectorAll(".last").forEach((box, index) => box.replaceChildren(...lastOf(warnings[index])));
   document.body.classList.toggle("tight", view.troubles.length > 1);
   at("well").hidden = view.troubles.length > 0;
   const held = alarms.reduce((sum, one) => sum + customersOf(one), 0);
-  showSummary(held, warnings.length);
+  showSummary(held, warnings.map((one) => one.short));
   document.title = held ? `(${held}) ON HOLD – aiophlo` : "aiophlo wallboard";
 }
 
@@ -107,16 +107,23 @@ function unbroken(text) {
 }
 
 // Where the page is scrolled, its first screen says how much is wrong, and leads there.
-function showSummary(held, others) {
-  at("summary").hidden = held + others <= 2;
-  fill("summary", JSON.stringify([held, others]), () => [
+function showSummary(held, shorts) {
+  at("summary").hidden = held + shorts.length <= 2;
+  fill("summary", JSON.stringify([held, shorts]), () => [
     held ? `${counted(held, "customer")} on hold. ` : "",
-    ...(others ? [make("a", { href: "#warnings" }, counted(others, held ? "other trouble" : "trouble")), ". "] : []),
+    ...(shorts.length ? [make("a", { href: "#warnings" }, ofKinds(held ? "other trouble" : "trouble", shorts)), ". "] : []),
     make("a", { href: "#accounts-title" }, "Accounts"), "."]);
 }
 
 function counted(number, what) {
   return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
+// How many there are in all, and of each kind, such as: 3 troubles (2× Plivo away, webhooks refused).
+function ofKinds(what, shorts) {
+  const kinds = [...new Set(shorts)].map((kind) => [kind, shorts.filter((one) => one === kind).length]);
+  const told = kinds.map(([kind, number]) => number === 1 ? kind : `${number}× ${kind}`);
+  return `${counted(shorts.length, what)} (${told.join(", ")})`;
 }
 
 // An alarm is about one customer, or about all those who aren't listed.
@@ -323,10 +330,12 @@ function showTroubleCards(number) {
   more.hidden = hidden.length === 0;
   const alarms = hidden.filter((card) => card.classList.contains("alarm"));
   const held = alarms.reduce((sum, card) => sum + Number(card.dataset.number), 0);
-  const others = hidden.length - alarms.length;
+  const shorts = hidden.filter((card) => card.dataset.short).map((card) => card.dataset.short);
   const customers = held && `${counted(held, "more customer")} on hold`;
-  const told = [customers, others && counted(others, "more trouble")].filter(Boolean);
-  setText(more, `And ${told.join(", and ")}: see a bigger window, or aiophlo top`);
+  const told = [customers, shorts.length && ofKinds("more trouble", shorts)].filter(Boolean);
+  setText(more, `And ${told.join(", ")}: see aiophlo top`);
+  // It is one line, as a second one would cost a customer's: without advice, then cut.
+  if (more.scrollWidth > more.clientWidth) setText(more, `And ${told.join(", ")}`);
   more.classList.toggle("alarm", held > 0);
   more.classList.toggle("warning", held === 0);
 }

@@ -95,8 +95,9 @@ async def bring_back(
 
     Args:
         abort: Sends an abort within so many seconds.
-        tell: Called with what each abort proves, and with `TIME_OVER` when no
-            more will be sent; says whether to go on.
+        tell: Called with what each abort proves, once more before the next, as events
+            may have come meanwhile, and with `TIME_OVER` when no more will be sent;
+            says whether to go on.
         answers: Decides what they prove.
         claim: Learns, after each abort, whether another process has taken over while
             this one was stopped: what is known here is old then.
@@ -108,7 +109,8 @@ async def bring_back(
     for number in itertools.count():
         outcome = await abort(deadline - clock())
         await claim()
-        if not tell(answers.weigh(outcome)):
+        proved = answers.weigh(outcome)
+        if not tell(proved):
             return
         wait = min(pause * 2**number, _LONGEST_PAUSE)
         closed = isinstance(outcome, NotSent) and outcome.reason is Reason.CLOSED
@@ -116,3 +118,5 @@ async def bring_back(
             tell(Input.TIME_OVER)
             return
         await asyncio.sleep(wait)
+        if not tell(proved):
+            return

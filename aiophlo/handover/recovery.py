@@ -23,7 +23,7 @@ from aiophlo.logs import logger
 from aiophlo.model.actions import AbortTransfer
 from aiophlo.model.enums import MaskedStrEnum
 from aiophlo.model.handover_records import OpenHandover
-from aiophlo.model.outcomes import Outcome
+from aiophlo.model.outcomes import NotSent, Outcome, Reason
 from aiophlo.observed_events import HandoverEnded, HandoverStep
 from aiophlo.sending.sender import Sender
 
@@ -149,11 +149,6 @@ class Rescuer:
         if reason is not None:
             _tell_step(sender, handover, Phase.ON_HOLD, cause=reason)
             return reason
-        elsewhere = await lease.look_elsewhere()
-        if elsewhere is not None:  # an abort would end what they do in their newer call
-            seen = _SEEN[elsewhere]
-            _tell_step(sender, handover, _LAST[seen], cause="agent_elsewhere")
-            return seen
         rescued = _Rescued(self._within)
         self._registry.begin(rescued)
         self._registry.engage(handover.agent, rescued)
@@ -190,7 +185,14 @@ class Rescuer:
             recovery = Recovery.TAKEN_OVER
 
         async def abort(within: float) -> Outcome:
-            nonlocal seen
+            nonlocal recovery, seen
+            elsewhere = await lease.look_elsewhere()
+            if elsewhere is not None:  # it would end what they do in their newer call
+                recovery = _SEEN[elsewhere]
+                phase = _LAST[recovery]
+                before = situation.phase
+                _tell_step(sender, handover, phase, before, "agent_elsewhere")
+                return NotSent(action=action, reason=Reason.CANCELLED, attempts=0)
             outcome = await abort_once(
                 action, within, sender=sender, lease=lease, handover=handover.id
             )

@@ -157,3 +157,27 @@ def test_it_is_asked_who_has_the_handover_before_an_answer_counts() -> None:
 
     run_virtually(main())
     assert told == [Claim.TAKEN_OVER, Input.IN_DOUBT, Input.TIME_OVER]
+
+
+def test_nothing_is_repeated_for_what_events_have_settled_meanwhile() -> None:
+    """The agent has hung up, and a second abort would end their newer transfer."""
+    aborts: list[float] = []
+    told: list[Input] = []
+
+    async def abort(within: float) -> Outcome:
+        aborts.append(within)
+        return SILENT
+
+    def tell(what: Input) -> bool:
+        told.append(what)
+        return told == [Input.IN_DOUBT]
+
+    async def claim() -> None:
+        """Find nothing new."""
+
+    async def main() -> None:
+        answers = AbortAnswers(late=False)
+        await bring_back(abort, tell, answers, claim=claim, within=30.0, pause=0.5)
+
+    run_virtually(main())
+    assert len(aborts) == 1

@@ -25,6 +25,7 @@ from aiophlo import (
 from aiophlo.coordination import Whereabouts
 from aiophlo.observed_events import (
     ActionBegun,
+    ActionEnded,
     HandoverEnded,
     HandoverStep,
     ObservedEvent,
@@ -528,4 +529,26 @@ async def test_nothing_is_sent_for_an_agent_who_is_in_a_newer_call(
     (found,) = await stage.pool.recover_handovers(journal)
     assert found.recovery is recovery
     assert stage.simulator.ledger.received == received
+    assert stage.alarms == []
+
+
+async def test_abort_is_not_repeated_once_the_agent_is_in_a_newer_call(
+    stage: Stage, journal: Journal
+) -> None:
+    """Its answer was lost, and the customer long gone: whose talk would it end now?"""
+    shared = SharedLeases()
+    aborts: list[ActionEnded] = []
+
+    def hear(event: ObservedEvent) -> None:
+        if isinstance(event, ActionEnded):
+            aborts.append(event)
+            shared.elsewhere = Whereabouts.OVER
+
+    await crash(stage, journal)
+    stage.simulator.answer_next(502, action="abort_transfer", dialled=True, times=None)
+    async with pool_of(stage.simulator, observers=[hear]) as pool:
+        pool._handovers().shared = shared  # noqa: SLF001 -- as above
+        (found,) = await pool.recover_handovers(journal)
+    assert found.recovery is Recovery.OVER
+    assert len(aborts) == 1
     assert stage.alarms == []

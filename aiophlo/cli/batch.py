@@ -35,7 +35,7 @@ from aiophlo.cli.batch_text import forecast, plan, repeats_left_out
 from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.fingerprint import Fingerprint
-from aiophlo.cli.journal_places import FilePlace, place_of
+from aiophlo.cli.journal_places import FilePlace, place_of, usable_journal
 from aiophlo.cli.options import (
     AllowPlaintext,
     AsJsonLines,
@@ -47,7 +47,6 @@ from aiophlo.cli.output import say, say_json
 from aiophlo.cli.results import check_place
 from aiophlo.cli.row_source import Source, opened
 from aiophlo.cli.rows import Defaults
-from aiophlo.errors import JournalError
 from aiophlo.model.accounts import Account, Quota
 
 
@@ -187,10 +186,8 @@ def _check_paths(options: BatchOptions, source: Source) -> None:
         return
     if options.results == journal:
         raise UnusableError("--results: is the journal")
-    try:
+    with usable_journal():
         resumed = options.journal is not None and options.journal.exists
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
     check_place(options.results, resumed=resumed)
 
 

@@ -3,26 +3,21 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import attrs
 
 from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.exit_codes import UnusableError
-from aiophlo.cli.fingerprint import (
-    Fingerprint,
-    fingerprint_of,
-    read_fingerprint,
-    settled_in,
-)
-from aiophlo.cli.first_pass import validate_rows
-from aiophlo.cli.journal_places import JournalPlace
+from aiophlo.cli.fingerprint import Fingerprint, fingerprint_of, read_fingerprint
+from aiophlo.cli.first_pass import Survey, validate_rows
+from aiophlo.cli.journal_places import JournalPlace, usable_journal
 from aiophlo.cli.known_rows import count_settled
 from aiophlo.cli.output import say_error
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults, Unusable
 from aiophlo.cli.terminal_text import number_of
-from aiophlo.errors import JournalError
 
 
 @attrs.frozen
@@ -39,13 +34,15 @@ class Found:
     unchanged: bool
     repeats: Sequence[int] = ()
 
+    def leaves_out(self, line: int) -> bool:
+        """Say whether the row in a line equals an earlier one, and is not sent."""
+        return _has(self.repeats, line)
+
 
 def check_file(options: BatchOptions, source: Source) -> Found:
     """Check every row, unless earlier runs have done so."""
-    try:
+    with usable_journal():
         known = None if options.journal is None else read_fingerprint(options.journal)
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
     unchanged = known is not None and known.is_of(source, options.defaults)
     if (
         known is not None
@@ -69,16 +66,7 @@ def check_file(options: BatchOptions, source: Source) -> Found:
     found = attrs.evolve(
         found, rows=found.rows - conflicts, unusable=found.unusable + conflicts
     )
-    if found.unusable and not options.skip_invalid:
-        rows = number_of(found.rows + found.unusable, "row")
-        raise UnusableError(
-            f"{source.name}: {found.unusable} of {rows} can't be used, nothing was"
-            " sent; --skip-invalid sends the others"
-        )
-    if not (found.rows or found.unusable or options.allow_empty):
-        raise UnusableError(
-            f"{source.name}: holds no rows; --allow-empty takes it for nothing to do"
-        )
+    _check_survey(found, options, source)
     others = settled_rows(options.journal) - settled
     fingerprint = fingerprint_of(
         source,
@@ -103,6 +91,20 @@ def _check_lines_stand(
     )
 
 
+def _check_survey(found: Survey, options: BatchOptions, source: Source) -> None:
+    """Refuse rows that can't be used, and a file without any, unless that is wanted."""
+    if found.unusable and not options.skip_invalid:
+        rows = number_of(found.rows + found.unusable, "row")
+        raise UnusableError(
+            f"{source.name}: {found.unusable} of {rows} can't be used, nothing was"
+            " sent; --skip-invalid sends the others"
+        )
+    if not (found.rows or found.unusable or options.allow_empty):
+        raise UnusableError(
+            f"{source.name}: holds no rows; --allow-empty takes it for nothing to do"
+        )
+
+
 def _known_in_journal(
     options: BatchOptions,
     source: Source,
@@ -119,11 +121,8 @@ def _known_in_journal(
         conflicts += 1
         tell_unusable(row)
 
-    def left_out(line: int) -> bool:
-        at = bisect_left(repeats, line)
-        return at < len(repeats) and repeats[at] == line
-
-    try:
+    left_out = partial(_has, repeats)
+    with usable_journal():
         reader = options.journal.find()
         if reader is None:
             return 0, 0
@@ -131,9 +130,12 @@ def _known_in_journal(
             settled = count_settled(
                 source, options.defaults, reader, left_out=left_out, tell=tell
             )
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
     return settled, conflicts
+
+
+def _has(lines: Sequence[int], line: int) -> bool:
+    at = bisect_left(lines, line)
+    return at < len(lines) and lines[at] == line
 
 
 def settled_rows(journal: JournalPlace | None, *, doubts: bool = True) -> int:
@@ -142,11 +144,16 @@ def settled_rows(journal: JournalPlace | None, *, doubts: bool = True) -> int:
     Args:
         journal: Where they are noted; None for nowhere.
         doubts: Those in doubt are not.
+
+    Raises:
+        UnusableError: It can't be read.
     """
-    try:
-        return 0 if journal is None else settled_in(journal, doubts=doubts)
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
+    with usable_journal():
+        found = None if journal is None else journal.find()
+        if found is None:
+            return 0
+        with found as reader:
+            return reader.count(besides=["not_sent", *([] if doubts else ["in_doubt"])])
 
 
 class _UnusableList:

@@ -7,10 +7,9 @@ from typing import Any
 from aiophlo.cli.batch_text import advice, counted
 from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import read_fingerprint
-from aiophlo.cli.journal_places import JournalPlace, SharedPlace
+from aiophlo.cli.journal_places import JournalPlace, SharedPlace, usable_journal
 from aiophlo.cli.output import say, say_json
 from aiophlo.cli.terminal_text import harmless_id, number_of
-from aiophlo.errors import JournalError
 from aiophlo.journal.journal import JournalRecord, JournalReport
 from aiophlo.journal.reader import JournalView
 from aiophlo.model.redaction import mask_id
@@ -33,7 +32,7 @@ def show_report(
     """
     if journal is None or file is not None:
         raise UnusableError("--report: expected --journal with it, and no FILE")
-    try:
+    with usable_journal():
         if not journal.exists:
             message = f"--journal: {journal} does not exist"
             raise UnusableError(message, plain=str(journal))
@@ -43,8 +42,6 @@ def show_report(
             rows = None if fingerprint is None else fingerprint.distinct
             show = _show_json if as_json else _show
             show(reader, report, rows, shared=isinstance(journal, SharedPlace))
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
     found = [verdict for verdict, count in report.verdicts.items() if count]
     return exit_of([*found, *(["in_doubt"] if report.open else [])])
 

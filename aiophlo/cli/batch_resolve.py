@@ -11,12 +11,12 @@ import attrs
 from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.interrupts import interrupts
-from aiophlo.cli.journal_places import JournalPlace
+from aiophlo.cli.journal_places import usable_journal
 from aiophlo.cli.output import say, say_json
 from aiophlo.cli.row_source import Source
-from aiophlo.cli.rows import Unusable, action_of, own_key, rows_of
+from aiophlo.cli.rows import actions_of
 from aiophlo.cli.terminal_text import number_of
-from aiophlo.errors import InvalidInputError, JournalError
+from aiophlo.errors import InvalidInputError
 from aiophlo.journal.journal import Journal
 from aiophlo.looking.caller_ids import Node
 from aiophlo.looking.matching import LONGEST, Window
@@ -84,7 +84,9 @@ def resolve_batch(
     Raises:
         UnusableError: There is no journal, or it can't be had.
     """
-    if options.journal is None or not _exists(options.journal):
+    with usable_journal():
+        exists = options.journal is not None and options.journal.exists
+    if not exists:
         raise UnusableError("--resolve: expected the --journal of an earlier run")
     resolved = asyncio.run(_resolve(options, source, account, console))
     if options.as_json:
@@ -94,19 +96,12 @@ def resolve_batch(
     return resolved.exit
 
 
-def _exists(journal: JournalPlace) -> bool:
-    try:
-        return journal.exists
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
-
-
 async def _resolve(
     options: BatchOptions, source: Source, account: Account, console: "Console"
 ) -> Resolved:
     assert options.journal is not None  # noqa: S101 -- checked above
     resolved = Resolved()
-    try:
+    with usable_journal():
         async with options.journal.open() as journal:
             if not isinstance(journal, Journal):
                 raise UnusableError("--resolve: expected a journal in a file")
@@ -117,8 +112,6 @@ async def _resolve(
             async with options.endpoint.pool(account) as pool:
                 task = asyncio.create_task(_look(doubts, pool, account, resolved))
                 await _until_ended(task, resolved, console)
-    except JournalError as error:
-        raise UnusableError(f"--journal: {error}") from error
     return resolved
 
 
@@ -190,20 +183,11 @@ class _Doubts:
 
     def _rung(self) -> Iterator[tuple[int, WarmTransfer, float, bool]]:
         """Yield the rows whose phones may have rung, and whether that is in doubt."""
-        for line, action in self._actions():
+        for line, action in actions_of(self._source, self._options.defaults):
             with contextlib.suppress(InvalidInputError):  # another transfer's key
                 verdict, left_at = self._journal.find_row(line, action) or _NEW
                 if verdict in _RUNG:
                     yield line, action, left_at, verdict == "in_doubt"
-
-    def _actions(self) -> Iterator[tuple[int, WarmTransfer]]:
-        defaults = self._options.defaults
-        for row in rows_of(self._source, ignore_columns=defaults.ignore_columns):
-            if isinstance(row, Unusable):
-                continue
-            line, fields = row
-            with contextlib.suppress(InvalidInputError):  # it was never sent
-                yield line, action_of(fields, defaults, own_key(fields) or None)
 
     async def learn(self, pool: SessionPool, account: Account) -> None:
         """Learn from what was accepted which numbers the rows are called from."""

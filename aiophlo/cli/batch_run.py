@@ -16,7 +16,7 @@ from aiophlo.cli.exit_codes import Exit, UnusableError, exit_of
 from aiophlo.cli.fingerprint import write_fingerprint
 from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
-from aiophlo.cli.journal_places import JournalPlace, SharedPlace
+from aiophlo.cli.journal_places import JournalPlace, SharedPlace, usable_journal
 from aiophlo.cli.list_sketch import share_in, sketch_of
 from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.results import Results
@@ -117,20 +117,15 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
         UnusableError: The journal or the results can't be had; nothing was sent.
     """
     async with contextlib.AsyncExitStack() as stack:
-        try:
+        with usable_journal():
             journal = await stack.enter_async_context(order.journal.open())
             if isinstance(order.journal, SharedPlace):
                 await asyncio.to_thread(_refuse_sent_list, order, order.journal)
+            results = None
             if order.options.results is not None:
                 take_over(order.options.results, order.journal)
-            results = (
-                None
-                if order.options.results is None
-                else Results(order.options.results)
-            )
+                results = Results(order.options.results)
             write_fingerprint(order.journal, order.found.fingerprint)
-        except JournalError as error:
-            raise UnusableError(f"--journal: {error}") from error
         for line in order.plan:
             print_plain(console, line)
         with _ending(order, results) as ending:
@@ -239,11 +234,9 @@ def _finished(order: Order) -> Iterator[FinishedRows | None]:
     if not order.found.unchanged or survey.repeated or (survey.keyless and not keyless):
         yield None
         return
-    found = FinishedRows(
-        order.journal, keyless=keyless, include_in_doubt=order.options.include_in_doubt
-    )
-    with contextlib.closing(found) as finished:
-        yield finished
+    include = order.options.include_in_doubt
+    with order.journal.read() as reader:
+        yield FinishedRows(reader, keyless=keyless, include_in_doubt=include)
 
 
 @contextlib.contextmanager
@@ -252,8 +245,8 @@ def _repeats(order: Order) -> Iterator[Repeats | None]:
         yield None
         return
     # What an earlier run sent of them, when it was asked to, is told as it is.
-    found = FinishedRows(order.journal, keyless=False, include_in_doubt=False)
-    with contextlib.closing(found) as sent:
+    with order.journal.read() as reader:
+        sent = FinishedRows(reader, keyless=False, include_in_doubt=False)
         yield Repeats(order.found.repeats, sent)
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import os
-from bisect import bisect_left
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ from aiophlo.cli.queue_options import (
 )
 from aiophlo.cli.queue_report import show_queue
 from aiophlo.cli.row_source import Source, opened
-from aiophlo.cli.rows import Defaults, Unusable, action_of, own_key, rows_of
+from aiophlo.cli.rows import Defaults, actions_of
 from aiophlo.cli.terminal_text import number_of
 from aiophlo.errors import InvalidInputError, PhloError
 from aiophlo.model.accounts import ID_VARIABLE, parse_auth_id
@@ -189,23 +188,9 @@ def _actions(
     source: Source, options: BatchOptions, found: Found
 ) -> Generator[WarmTransfer, None, None]:
     """Yield an action for each row that is to be enqueued."""
-    defaults = options.defaults
     content = source.digest(b"", source.size)[:16]
-    for row in rows_of(source, ignore_columns=defaults.ignore_columns):
-        if isinstance(row, Unusable):
+    for line, action in actions_of(source, options.defaults):
+        if found.leaves_out(line):
             continue
-        line, fields = row
-        if _has(found.repeats, line):
-            continue
-        try:
-            action = action_of(fields, defaults, own_key(fields) or None)
-        except InvalidInputError:
-            continue  # it was told, and is to be left out
-        if action.key is None:
-            action = attrs.evolve(action, key=f"{content}:{line}")
-        yield action
-
-
-def _has(lines: Sequence[int], line: int) -> bool:
-    at = bisect_left(lines, line)
-    return at < len(lines) and lines[at] == line
+        named = action.key is not None
+        yield action if named else attrs.evolve(action, key=f"{content}:{line}")

@@ -118,23 +118,6 @@ def _checked(read: _Noted) -> _Noted:
     return read
 
 
-def settled_in(journal: JournalPlace, *, doubts: bool = True) -> int:
-    """Return how many transfers a journal has that will not be sent again.
-
-    Args:
-        journal: Where they are noted.
-        doubts: Those in doubt are not.
-
-    Raises:
-        JournalError: It can't be read.
-    """
-    found = journal.find()
-    if found is None:
-        return 0
-    with found as reader:
-        return reader.count(besides=["not_sent", *([] if doubts else ["in_doubt"])])
-
-
 def write_fingerprint(journal: JournalPlace, fingerprint: Fingerprint) -> None:
     """Remember; the journal has to be open, so that no other runner writes.
 

@@ -4,19 +4,18 @@ Only for a file that hasn't changed and repeats no key: whatever stood in a
 line then stands there now, so that no row needs to be checked again.
 """
 
-from aiophlo.cli.journal_places import JournalPlace
 from aiophlo.cli.results import Result
 from aiophlo.cli.terminal_text import harmless
 from aiophlo.journal.keys import Digests, row_of
 from aiophlo.journal.read_ahead import ReadAhead
-from aiophlo.journal.reader import KnownRow
+from aiophlo.journal.reader import JournalView, KnownRow
 
 
 class FinishedRows:
     """Finds what an open journal has of rows that need nothing more.
 
     Args:
-        journal: Where it is.
+        reader: Of the journal.
         keyless: The file's rows have no keys: they go by their lines.
         include_in_doubt: What is in doubt does need something.
 
@@ -25,19 +24,15 @@ class FinishedRows:
     """
 
     def __init__(
-        self, journal: JournalPlace, *, keyless: bool, include_in_doubt: bool
+        self, reader: JournalView, *, keyless: bool, include_in_doubt: bool
     ) -> None:
-        self._reader = journal.read()
+        self._reader = reader
         self._keyless = keyless
         self._unfinished = ["not_sent", *(["in_doubt"] if include_in_doubt else [])]
         self._digests = Digests(self._reader.setting("salt"))
         self._ahead = ReadAhead(self._reader, row_of if keyless else str)
         # What this run adds is no concern of its own.
         self._left = self._reader.count(besides=self._unfinished)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._reader.close()
 
     def find(self, line: int, key: str) -> Result | None:
         """Return what came of a row in an earlier run, if it is finished.

@@ -67,7 +67,7 @@ def validate_rows(
     """
     with contextlib.closing(RepeatedRows()) as keys:
         validator = _RowValidator(defaults, tell, keys)
-        for row in rows_of(source, ignore_columns=defaults.ignore_columns):
+        for row in rows_of(source, defaults):
             validator.validate(row)
         repeated = conflicts = 0
         for found in keys.sharing_a_key():

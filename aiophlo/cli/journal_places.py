@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +29,19 @@ _SHARED = "postgresql:"
 _IS_SHARED = re.compile(r"postgresql:(?!//)")
 # A slip that made a file would send to everybody again.
 _LIKE_SHARED = re.compile(r"[a-z]*(pos?t?gr?es|pg|psql)[a-z]*:(//)?", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def usable_journal() -> Iterator[None]:
+    """Say of which option it is that a journal can't be read or written.
+
+    Raises:
+        UnusableError: It can't be.
+    """
+    try:
+        yield
+    except JournalError as error:
+        raise UnusableError(f"--journal: {error}") from error
 
 
 class JournalPlace(Protocol):

@@ -33,7 +33,7 @@ def count_settled(
     """
     known = _KnownRows(defaults, reader)
     settled = 0
-    for row in rows_of(source, ignore_columns=defaults.ignore_columns):
+    for row in rows_of(source, defaults):
         if isinstance(row, Unusable) or left_out(row[0]):
             continue
         found = known.is_settled(row)

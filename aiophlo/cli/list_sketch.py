@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aiophlo.cli.row_source import Source
-from aiophlo.cli.rows import Defaults, Unusable, action_of, rows_of
-from aiophlo.errors import InvalidInputError
+from aiophlo.cli.rows import Defaults, actions_of
 from aiophlo.journal.keys import Digests
 
 _SIZE: Final = 256
@@ -32,13 +31,7 @@ def sketch_of(source: Source, defaults: Defaults, secret: bytes) -> list[int]:
 
 
 def _hashes(source: Source, defaults: Defaults, digests: Digests) -> Iterable[int]:
-    for row in rows_of(source, ignore_columns=defaults.ignore_columns):
-        if isinstance(row, Unusable):
-            continue
-        try:
-            action = action_of(row[1], defaults, None)
-        except InvalidInputError:
-            continue
+    for _, action in actions_of(source, defaults):
         yield digests.number(digests.action(action))
 
 

@@ -96,7 +96,7 @@ class RowActions:
                 yield action
 
     def _rows(self) -> Iterator[Row | Unusable]:
-        return rows_of(self._source, ignore_columns=self._defaults.ignore_columns)
+        return rows_of(self._source, self._defaults)
 
     def _action(self, row: Row | Unusable) -> WarmTransfer | None:
         if isinstance(row, Unusable):

@@ -58,14 +58,12 @@ class Defaults:
     ignore_columns: bool = False
 
 
-def rows_of(
-    source: Source, *, ignore_columns: bool = False
-) -> Iterator[Row | Unusable]:
+def rows_of(source: Source, defaults: Defaults) -> Iterator[Row | Unusable]:
     """Read `source` from its start; blank lines are passed over.
 
     Args:
         source: CSV with a header, or JSON lines.
-        ignore_columns: Pass over columns and fields that aren't known.
+        defaults: What options say about every row.
 
     Raises:
         UnusableError: Its header is missing, or has the wrong columns.
@@ -78,6 +76,7 @@ def rows_of(
             f"{source.name} holds {kind}; expected CSV with a header, or JSON with an"
             " object in each line, such as jq -c makes of it"
         )
+    ignore_columns = defaults.ignore_columns
     has_ctrl_z = source.ends_with(_CTRL_Z.encode())
     with source.text() as text:
         lines = _up_to_ctrl_z(text) if has_ctrl_z else text
@@ -139,6 +138,24 @@ def action_of(fields: Fields, defaults: Defaults, key: str | None) -> WarmTransf
         role=cast("Role", role or Role.AGENT),  # which checks it
         key=key,
     )
+
+
+def actions_of(
+    source: Source, defaults: Defaults
+) -> Iterator[tuple[int, WarmTransfer]]:
+    """Yield what the rows of `source` ask for, each with the line where it begins.
+
+    Those that can't be sent, and were told when the rows were checked, are left out.
+    """
+    for row in rows_of(source, defaults):
+        if isinstance(row, Unusable):
+            continue
+        line, fields = row
+        try:
+            action = action_of(fields, defaults, own_key(fields) or None)
+        except InvalidInputError:
+            continue
+        yield line, action
 
 
 def own_key(fields: Fields) -> str:

@@ -48,7 +48,7 @@ def actions(path: Path, defaults: Defaults = DEFAULTS) -> list[WarmTransfer]:
     with opened(str(path)) as source:
         return [
             action_of(row[1], defaults, own_key(row[1]) or None)
-            for row in rows_of(source)
+            for row in rows_of(source, defaults)
             if not isinstance(row, Unusable)
         ]
 

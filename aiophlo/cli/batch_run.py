@@ -247,7 +247,7 @@ def _repeats(order: Order) -> Iterator[Repeats | None]:
     # What an earlier run sent of them, when it was asked to, is told as it is.
     with order.journal.read() as reader:
         sent = FinishedRows(reader, keyless=False, include_in_doubt=False)
-        yield Repeats(order.found.repeats, sent)
+        yield Repeats(order.found.leaves_out, sent)
 
 
 async def _stream(

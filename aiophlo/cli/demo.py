@@ -160,9 +160,7 @@ async def _ledger(served: Served) -> Any:  # noqa: ANN401 -- JSON
 
 def _exit(stats: Stats, comparison: Comparison) -> Exit:
     """Return the exit code; verdicts that the ledger contradicts are in doubt."""
-    if comparison.disagreements or comparison.rung_twice:
-        return Exit.IN_DOUBT
-    return exit_of(stats.verdicts)
+    return exit_of(stats.verdicts) if comparison.agrees else Exit.IN_DOUBT
 
 
 def _summary(

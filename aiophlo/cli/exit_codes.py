@@ -1,6 +1,7 @@
 """Exit codes, the same for every command."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from aiophlo.errors import PhloError
@@ -37,6 +38,24 @@ class UnusableError(PhloError):
             return mask_text(str(self))
         before, plain, after = str(self).rpartition(self._plain)
         return f"{mask_text(before)}{plain}{mask_text(after)}"
+
+
+@contextlib.contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Name the extra that an import within the block needs.
+
+    Args:
+        what: Is in it, as it is told.
+        extra: Its name.
+
+    Raises:
+        UnusableError: It isn't installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        message = f"{what} is an extra: pip install 'aiophlo[{extra}]'"
+        raise UnusableError(message) from error
 
 
 _OF_VERDICT = {

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.exit_codes import UnusableError, needs_extra
 from aiophlo.cli.postgres import URL_VARIABLE
 from aiophlo.coordination import Coordinator
-from aiophlo.errors import JournalError, PhloError
+from aiophlo.errors import InvalidInputError, JournalError
 from aiophlo.journal.file import write_beside_runner
 from aiophlo.journal.journal import Journal
 from aiophlo.journal.private_files import stat_regular
@@ -159,7 +159,7 @@ class SharedPlace:
 
     def read(self) -> "PostgresJournalReader":
         """Open it for reading."""
-        return self._coordinator().read_journal(self.name)
+        return self.coordinator().read_journal(self.name)
 
     def write(
         self, settings: Mapping[str, str], *, settled: Iterable[KnownRow] = ()
@@ -172,26 +172,24 @@ class SharedPlace:
         """Open it to run a batch."""
         return self._opened()
 
-    def coordinator(self) -> Coordinator:
+    def coordinator(self) -> "PostgresCoordinator":
         """Return what a pool shares with other runners: the account's rate."""
-        return self._coordinator()
+        with needs_extra("postgres", "postgres"):
+            from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
+
+        return PostgresCoordinator(self.url, namespace=self.namespace)
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> "AsyncIterator[PostgresJournal]":
         from aiophlo.postgres import MigrationError  # noqa: PLC0415 -- as above
 
         async with contextlib.AsyncExitStack() as stack:
-            journal = self._coordinator().journal(self.name)
+            journal = self.coordinator().journal(self.name)
             try:
                 await stack.enter_async_context(journal)
             except MigrationError as error:
                 raise JournalError(str(error)) from error
             yield journal
-
-    def _coordinator(self) -> "PostgresCoordinator":
-        from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
-
-        return PostgresCoordinator(self.url, namespace=self.namespace)
 
 
 def place_of(
@@ -220,12 +218,7 @@ def place_of(
         )
     place = SharedPlace(url, namespace, journal.removeprefix(_SHARED))
     try:
-        from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
-    except ImportError as error:
-        message = "postgres is an extra: pip install 'aiophlo[postgres]'"
-        raise UnusableError(message) from error
-    try:
-        PostgresCoordinator(url, namespace=namespace).journal(place.name)
-    except PhloError as error:
+        place.coordinator().journal(place.name)
+    except InvalidInputError as error:
         raise UnusableError(f"--journal: {error}") from error
     return place

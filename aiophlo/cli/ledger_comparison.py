@@ -37,6 +37,11 @@ class Comparison:
     disagreements: list[str]
     rate_per_second: float
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdicts say the same, and no phone rang more than once."""
+        return not (self.disagreements or self.rung_twice)
+
 
 def compare(ledger: Mapping[str, Any], verdicts: Mapping[str, str]) -> Comparison:
     """Hold the ledger against the verdicts.

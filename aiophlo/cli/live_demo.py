@@ -105,14 +105,13 @@ async def show_live(
 def _say_end(compared: Comparison, console: "Console") -> int:
     for sentence in compared.disagreements[:_SHOWN]:
         console.print(sentence, highlight=False, markup=False)
-    agree = not (compared.disagreements or compared.rung_twice)
     console.print(
         f"Ledger: {number_of(compared.dials, 'dial')},"
         f" {number_of(compared.rung_twice, 'number')} rung twice. The verdicts"
-        f" {'agree' if agree else 'DISAGREE'}.",
+        f" {'agree' if compared.agrees else 'DISAGREE'}.",
         highlight=False,
     )
-    return Exit.ACCEPTED if agree else Exit.IN_DOUBT
+    return Exit.ACCEPTED if compared.agrees else Exit.IN_DOUBT
 
 
 def _open_browser(url: str) -> None:
@@ -253,11 +252,8 @@ class LiveDemo:
         Args:
             agent: Who begins it.
         """
-        agent, customer, partner = agent or self._number(), *map(str, self._pair())
-        call = {"phlo_id": _PHLO, "node_id": _NODE}
-        answer = await self._control(
-            "POST", "calls", {**call, "agent": agent, "customer": customer}
-        )
+        agent, (customer, partner) = agent or self._number(), self._pair()
+        call = await self._place_call(agent, customer)
         with contextlib.suppress(PhloError):
             async with self.pool.consult(
                 self.pool.phlo(_PHLO).multi_party_call(_NODE),
@@ -272,7 +268,12 @@ class LiveDemo:
                 await asyncio.sleep(self._chance.uniform(*_TALKS))
                 if self._chance.random() < 0.8:  # noqa: PLR2004 -- most of them
                     await consult.complete()
-        await self._hang_up(answer, agent, customer, partner)
+        await self._hang_up(call, agent, customer, partner)
+
+    async def _place_call(self, agent: str, customer: str) -> Any:  # noqa: ANN401 -- JSON
+        call = {"phlo_id": _PHLO, "node_id": _NODE}
+        body = {**call, "agent": agent, "customer": customer}
+        return await self._control("POST", "calls", body)
 
     async def _hang_up(self, call: Any, *members: str) -> None:  # noqa: ANN401 -- JSON
         with contextlib.suppress(aiohttp.ClientError):
@@ -335,9 +336,7 @@ class LiveDemo:
         await self._control(
             "POST", "habits", {"reaction": "ignores", "address": partner}
         )
-        call = {"phlo_id": _PHLO, "node_id": _NODE}
-        body = {**call, "agent": agent, "customer": customer}
-        await self._control("POST", "calls", body)
+        await self._place_call(agent, customer)
         with contextlib.suppress(PhloError):
             async with self.pool.consult(
                 self.pool.phlo(_PHLO).multi_party_call(_NODE),

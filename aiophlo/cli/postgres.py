@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.exit_codes import Exit, UnusableError, needs_extra
 from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.output import say
 
@@ -42,11 +42,8 @@ def migrate(
     """Make the schema that pools share, or bring it up to date."""
     if url is None:
         raise UnusableError(f"--url: expected where the database is, or {URL_VARIABLE}")
-    try:
+    with needs_extra("postgres", "postgres"):
         from aiophlo import postgres as shared  # noqa: PLC0415 -- needs the extra
-    except ImportError as error:
-        message = "postgres is an extra: pip install 'aiophlo[postgres]'"
-        raise UnusableError(message) from error
     try:
         with log_shown(say, "%(message)s", doubts=False):
             applied = asyncio.run(shared.migrate(url, namespace=namespace, queue=queue))

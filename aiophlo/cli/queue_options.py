@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from aiophlo.cli.exit_codes import UnusableError
+from aiophlo.cli.exit_codes import UnusableError, needs_extra
 from aiophlo.cli.postgres import URL_VARIABLE
 from aiophlo.errors import PhloError
 
@@ -114,11 +114,8 @@ def coordinator_at(
         raise UnusableError(
             f"--postgres-url: expected where the queue is, or {URL_VARIABLE}"
         )
-    try:
+    with needs_extra("the queue", "queue"):
         from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- needs the extra
-    except ImportError as error:
-        message = "the queue is an extra: pip install 'aiophlo[queue]'"
-        raise UnusableError(message) from error
     try:
         return PostgresCoordinator(url, listen_url=listen_url, namespace=namespace)
     except PhloError as error:

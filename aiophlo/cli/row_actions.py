@@ -1,7 +1,7 @@
 """The second pass over a batch's file: makes an action of each row, lazily."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import attrs
 
@@ -30,26 +30,17 @@ class Repeats:
     """Rows that are left out, for an earlier one asks for the same transfer.
 
     Args:
-        lines: Where they begin, ascending, as the rows are read.
+        include: Says whether the row in a line is one of them.
         sent: Finds what came of those that an earlier run was asked to send.
     """
 
-    def __init__(self, lines: Iterable[int], sent: FinishedRows) -> None:
-        self._lines = iter(lines)
-        self._next = next(self._lines, None)
+    def __init__(self, include: Callable[[int], bool], sent: FinishedRows) -> None:
+        self.include = include
         self._sent = sent
-
-    def include(self, line: int) -> bool:
-        """Say whether the row in `line`, which is read next, is one of them."""
-        while self._next is not None and self._next < line:
-            self._next = next(self._lines, None)
-        return self._next == line
 
     def result_of(self, line: int, key: str) -> Result:
         """Return what is told of one of them."""
-        known = self._sent.find(line, key)
-        duplicate = str(Reason.DUPLICATE)
-        return known or (key, NotSent.verdict, duplicate, None, None, 0, 0.0, None)
+        return self._sent.find(line, key) or _not_sent(key, Reason.DUPLICATE)
 
 
 class RowActions:
@@ -130,7 +121,9 @@ class RowActions:
     def _pass_over(self, row: Unusable) -> None:
         # Each row is to be a line of the results.
         key = row.key if row.key.isprintable() else ""
-        known_by, invalid = key or f"line {row.line}", str(Reason.INVALID)
-        self._totals.add(
-            (known_by, NotSent.verdict, invalid, None, None, 0, 0.0, row.reason)
-        )
+        known_by = key or f"line {row.line}"
+        self._totals.add(_not_sent(known_by, Reason.INVALID, row.reason))
+
+
+def _not_sent(key: str, reason: Reason, error: str | None = None) -> Result:
+    return key, NotSent.verdict, str(reason), None, None, 0, 0.0, error

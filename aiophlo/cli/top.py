@@ -12,7 +12,7 @@ import aiohttp
 import typer
 from yarl import URL
 
-from aiophlo.cli.exit_codes import Exit, UnusableError
+from aiophlo.cli.exit_codes import Exit, UnusableError, needs_extra
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.options import AsJson
 from aiophlo.cli.output import say, say_json
@@ -161,11 +161,8 @@ def snapshots(url: str, namespace: str = _USUAL_NAMESPACE) -> Snapshots:
 
 
 async def _of_database(url: str, namespace: str) -> Snapshots:
-    try:
+    with needs_extra("postgres", "postgres"):
         from aiophlo.postgres.shared_snapshots import watch_snapshots  # noqa: PLC0415 -- needs the extra
-    except ImportError as error:
-        message = "postgres is an extra: pip install 'aiophlo[postgres]'"
-        raise UnusableError(message) from error
     try:
         async with contextlib.aclosing(
             watch_snapshots(url, namespace=namespace)

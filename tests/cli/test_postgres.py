@@ -65,17 +65,35 @@ def test_queue_that_is_made_later_is_told_of(
     assert told[2] == "later: made the queue's tables\nlater: up to date\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("postgres migrate --url postgresql://h/d", "postgres"),
+        ("top --once postgresql://h/d", "postgres"),
+        (
+            "batch - --journal postgresql:n --postgres-url postgresql://h/d",
+            "postgres",
+        ),
+        ("enqueue --report --postgres-url postgresql://h/d", "queue"),
+    ],
+)
 def test_missing_extra_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str,
+    extra: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever installed the command line alone must learn what else it takes."""
     really = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:  # noqa: ANN401 -- __import__'s own
-        if name == "aiophlo" and rest[2] == ("postgres",):
+        if name.startswith("aiophlo.postgres") or (name, rest[2:3]) == (
+            "aiophlo",
+            (("postgres",),),
+        ):
             raise ImportError(name)
         return really(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert main(["postgres", "migrate", "--url", "postgresql://h/d"]) == Exit.UNUSABLE
-    assert "aiophlo[postgres]" in capsys.readouterr().err
+    assert main(command.split()) == Exit.UNUSABLE
+    assert f"an extra: pip install 'aiophlo[{extra}]'" in capsys.readouterr().err

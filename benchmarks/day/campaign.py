@@ -11,7 +11,8 @@ from typing import Final
 from aiophlo.postgres import PostgresCoordinator
 from benchmarks.day.centre import NODE, PHLO, Centre
 from benchmarks.day.evidence import Row
-from benchmarks.day.hosts import Host
+from benchmarks.day.hosts import QUEUE_RECORDS, Host
+from benchmarks.day.records import RECORDS
 from benchmarks.harness.lab import ROOT
 
 _SUPERVISED: Final = 3.0  # seconds until a worker that has ended is started again
@@ -73,9 +74,10 @@ class Campaign:
 
     async def _run(self, host: Host, *words: str) -> asyncio.subprocess.Process:
         simulator = self._centre.simulator
+        module = "benchmarks.day.queue_worker"
         with (host.folder / "campaign.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *(*host.place.inside, sys.executable, "-m", "aiophlo", *words),
+                *(*host.place.inside, sys.executable, "-m", module, *words),
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -83,6 +85,7 @@ class Campaign:
                     "PLIVO_AUTH_TOKEN": simulator.auth_token,
                     "AIOPHLO_BASE_URL": simulator.base_url,
                     "AIOPHLO_POSTGRES_URL": self._centre.postgres.url,
+                    RECORDS: str(host.folder / QUEUE_RECORDS),
                 },
                 stdout=log,
                 stderr=log,

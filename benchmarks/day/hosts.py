@@ -15,6 +15,7 @@ import attrs
 
 from aiophlo.simulator import Simulator
 from benchmarks.day.network import Place
+from benchmarks.day.records import RECORDS
 from benchmarks.harness.lab import ROOT
 from tests.support.postgres import Postgres
 from tests.support.service import (
@@ -25,7 +26,7 @@ from tests.support.service import (
     write_program,
 )
 
-RECORDS: Final = "AIOPHLO_DAY_RECORDS"  # where a worker's records go
+QUEUE_RECORDS: Final = "queue-records"  # a host's file of what its queue's workers log
 EVENTS: Final = "/phlo/events"
 _STARTING: Final = 120.0  # seconds that workers may take to start, and old ones to end
 _LONGEST: Final = aiohttp.ClientTimeout(total=180.0, sock_connect=10.0)
@@ -72,11 +73,12 @@ class Host:
         return children(self.process.pid)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what its workers have logged."""
-        path = self.folder / "records"
-        if path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                yield json.loads(line)
+        """Yield what its workers have logged, and marked as `queued` the queue's."""
+        for name in ("records", QUEUE_RECORDS):
+            path = self.folder / name
+            if path.exists():
+                for line in path.read_text("utf-8").splitlines():
+                    yield json.loads(line) | {"queued": name == QUEUE_RECORDS}
 
     def tracebacks(self) -> int:
         """Count the tracebacks that its processes have printed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import ssl
@@ -52,6 +53,7 @@ async def live(
             _gather(centre)
             if logs is not None:
                 await asyncio.to_thread(_keep_logs, Path(folder), logs)
+                _keep_ledger(centre, logs / "ledger")
         return centre.evidence
 
 
@@ -112,6 +114,14 @@ def _keep_logs(folder: Path, logs: Path) -> None:
             target = logs / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+
+
+def _keep_ledger(centre: Centre, path: Path) -> None:
+    """Write every request that Plivo was sent: who asked for what, and when."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in centre.simulator.ledger.requests:
+            at = record.at - centre.began
+            file.write(json.dumps(record.as_json() | {"at": at}) + "\n")
 
 
 def _made(folder: Path) -> Path:
@@ -187,7 +197,8 @@ def _read_records(host: Host, centre: Centre) -> None:
 
 def _was_awaited(record: dict[str, Any]) -> bool:
     return (
-        "handover" not in record
+        not record["queued"]
+        and "handover" not in record
         and not record.get("joined")
         and record["level"] != "DEBUG"
         and record.get("verdict") in {"accepted", "in_doubt", "rejected"}

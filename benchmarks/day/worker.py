@@ -1,37 +1,8 @@
-"""The service of the page about workers, whose log is kept as lines of JSON, too."""
+"""The service of the page about workers, whose log is kept for the judge."""
 
 import importlib
-import json
-import logging
-import os
-from typing import Final
 
-_FIELDS: Final = (
-    *("agent", "handover", "began_at", "action", "verdict", "reason"),
-    *("joined", "seconds", "waited"),
-)
+from benchmarks.day.records import keep_records
 
-
-class _Keeper(logging.Handler):
-    """Appends records to a file, each in one write: a kill leaves them whole."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(logging.INFO)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = {
-            "at": record.created,
-            "pid": record.process,
-            "level": record.levelname,
-            "text": record.getMessage(),
-        }
-        for name in _FIELDS:
-            value = getattr(record, f"phlo_{name}", None)
-            if value is not None:
-                line[name] = value
-        os.write(self._file, json.dumps(line, default=str).encode() + b"\n")
-
-
-logging.getLogger("aiophlo").addHandler(_Keeper(os.environ["AIOPHLO_DAY_RECORDS"]))
+keep_records()
 app = importlib.import_module("cc").app

@@ -1,6 +1,7 @@
 """Converts an outcome to its row in the journal, and back."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import attrs
 
@@ -19,6 +20,8 @@ from aiophlo.model.outcomes import (
 )
 from aiophlo.model.redaction import mask, mask_id, mask_text
 
+_OUTCOME: Final = KnownRow._fields[KnownRow._fields.index("verdict") :]
+SETTLED: Final = _OUTCOME[: _OUTCOME.index("intended_at")]  # as `settled_values` has it
 _TEXT_LENGTH = 500  # another program's text is cut there
 
 
@@ -65,6 +68,11 @@ def outcome_of(known: KnownRow, action: Action) -> Outcome:
         return NotSent(reason=_reason(known.reason), **facts)
     left_at = known.intended_at  # its intent is on disk when it leaves
     return InDoubt(reason=_reason(known.reason), left_at=left_at, **facts)
+
+
+def outcome_in(values: Mapping[str, Any], action: Action) -> Outcome:
+    """Return what a row's columns, by their names, say came of its action."""
+    return outcome_of(KnownRow("", 0, "", *(values[it] for it in _OUTCOME)), action)
 
 
 def outcome_after(earlier: Outcome | None, outcome: Outcome) -> Outcome:

@@ -21,11 +21,12 @@ from aiophlo.errors import JournalError
 from aiophlo.instrumentation import Observers, check_observers
 from aiophlo.journal.keys import Digests, default_key, misused
 from aiophlo.journal.number_set import NumberSet
-from aiophlo.journal.reader import JournalRecord, JournalReport, KnownRow
+from aiophlo.journal.reader import JournalRecord, JournalReport
 from aiophlo.journal.rows import (
+    SETTLED,
     masked_address,
     outcome_after,
-    outcome_of,
+    outcome_in,
     settled_values,
 )
 from aiophlo.journal.shared import Claimed, Held, SharedRow
@@ -43,8 +44,6 @@ from aiophlo.shielding import finish
 
 _PATIENCE: Final = 60.0  # seconds for which the database may be away
 _DAY: Final = 86_400.0
-_KNOWN: Final = KnownRow._fields[KnownRow._fields.index("verdict") :]
-_SETTLED: Final = _KNOWN[: _KNOWN.index("intended_at")]
 
 
 @attrs.define(eq=False)
@@ -234,7 +233,7 @@ class PostgresJournal:
         asked = [
             {
                 "name": row.name,
-                "key": _storable(row.stored),
+                "key": storable(row.stored),
                 "digest": row.digest,
                 "kind": type(row.action).__name__,
                 "address": masked_address(row.action),
@@ -271,8 +270,7 @@ class PostgresJournal:
         if answer is not None:
             if answer["verdict"] is None:  # an intent whose runner waits for an answer
                 return Held.ELSEWHERE
-            values = [answer[field] for field in _KNOWN]
-            earlier = outcome_of(KnownRow(row.key, 0, row.digest, *values), row.action)
+            earlier = outcome_in(answer, row.action)
         if held is None:
             return earlier
         self._claims[row.key] = ClaimedKey(row.action, row.name, row.digest, earlier)
@@ -366,8 +364,8 @@ class PostgresJournal:
         link = self._opened()
         claim.settled = True
         values = {
-            field: _storable(value) if isinstance(value, str) else value
-            for field, value in zip(_SETTLED, settled_values(outcome), strict=True)
+            field: storable(value) if isinstance(value, str) else value
+            for field, value in zip(SETTLED, settled_values(outcome), strict=True)
         }
         written = link.settle({"name": claim.name, **values})
 
@@ -409,7 +407,7 @@ class PostgresJournal:
         return self._link
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return a text without what Postgres can't hold."""
     return text.replace("\0", "\ufffd")
 

@@ -243,6 +243,14 @@ def _close_late(task: "asyncio.Future[psycopg.AsyncConnection[TupleRow]]") -> No
         _finish(task.result().pgconn)
 
 
+async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set, for so long at most; say whether it is."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
 def unawaited(work: Coroutine[Any, Any, object], tasks: set[asyncio.Task[Any]]) -> None:
     """Begin a task that nobody awaits; `tasks` keeps it until it ends."""
     task = asyncio.get_running_loop().create_task(work)

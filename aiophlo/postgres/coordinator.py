@@ -17,7 +17,7 @@ from aiophlo.model.validation import check_seconds, check_type
 from aiophlo.observed_events import Observer
 from aiophlo.postgres.batch_journal import PostgresJournal
 from aiophlo.postgres.batch_reader import PostgresJournalReader
-from aiophlo.postgres.connection import Connection, said, unawaited
+from aiophlo.postgres.connection import Connection, said, unawaited, wait_for_event
 from aiophlo.postgres.keyed_hash import common_secret
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, check_version, migrate
@@ -140,7 +140,7 @@ class PostgresCoordinator(QueueClient):
             self._listen_url, self._schema, self._number, self._told, self._hearing
         )
         self._accounts = accounts
-        self._digests = CallDigests.of(accounts, self._secret)
+        self._digests = CallDigests(common_secret("calls", accounts, self._secret))
         for calls in self._calls:
             calls.open(self._digests, self._operations)
         self._works: set[object] = set()  # of the two tasks, what is under way
@@ -156,10 +156,7 @@ class PostgresCoordinator(QueueClient):
             raise
 
     async def _until_reached(self) -> None:
-        try:
-            async with asyncio.timeout(_OPENING):
-                await self._reached.wait()
-        except TimeoutError:
+        if not await wait_for_event(self._reached, _OPENING):
             self._say_lost("no connection yet")
         if self._refused is not None:
             raise self._refused
@@ -219,7 +216,7 @@ class PostgresCoordinator(QueueClient):
         """Return this pool's handovers, as `coordination.Coordinator` says."""
         self._handovers = PostgresHandovers(
             self._accounts,
-            common_secret(self._accounts, self._secret),
+            common_secret("parties", self._accounts, self._secret),
             take_over,
             self._operations,
             digests=self._digests,

@@ -11,16 +11,20 @@ def secret_of(account: Account) -> bytes:
     return hashlib.sha256(account.auth_token.encode()).digest()
 
 
-def common_secret(accounts: Iterable[Account], secret: str | None) -> bytes:
-    """Return the key of hashes that several accounts have in common.
+def common_secret(
+    purpose: str, accounts: Iterable[Account], secret: str | None
+) -> bytes:
+    """Return a key of hashes that several accounts have in common.
 
     Args:
+        purpose: What is hashed; those of different purposes don't match.
         accounts: All that a pool has.
         secret: What all pools share besides; None for the accounts' tokens.
     """
     tokens = sorted(account.auth_token for account in accounts)
     text = "\0".join(tokens) if secret is None else secret
-    return hashlib.sha256(f"parties\0{text}".encode(errors="surrogatepass")).digest()
+    # There may be lone surrogates in an environment.
+    return hashlib.sha256(f"{purpose}\0{text}".encode(errors="surrogatepass")).digest()
 
 
 def keyed_hash(secret: bytes, *words: str) -> int:

@@ -12,14 +12,14 @@ import attrs
 from aiophlo.coordination import AwayError
 from aiophlo.errors import InvalidInputError, PhloError
 from aiophlo.journal.keys import Digests
-from aiophlo.journal.reader import KnownRow
-from aiophlo.journal.rows import masked_address, outcome_of
+from aiophlo.journal.rows import masked_address, outcome_in
 from aiophlo.model.actions import Action
 from aiophlo.model.invalid_input import refuse
 from aiophlo.model.outcomes import Outcome
 from aiophlo.model.redaction import mask_id
 from aiophlo.model.validation import check_seconds
-from aiophlo.postgres.connection import Connection
+from aiophlo.postgres.batch_journal import storable
+from aiophlo.postgres.connection import Connection, wait_for_event
 from aiophlo.postgres.migrate import MigrationError, check_version
 from aiophlo.postgres.queue_journal import MISSING
 from aiophlo.postgres.queued_actions import (
@@ -37,7 +37,6 @@ _BLOCK: Final = 250  # actions in a transaction, which has to end within a secon
 _TRIES: Final = 20  # of a block that isn't answered
 _AGAIN: Final = 0.5  # seconds to the next try
 _LOOK_EVERY: Final = 1.0  # seconds: notices can get lost
-_DETAILS: Final = KnownRow._fields[KnownRow._fields.index("verdict") :]
 
 
 class QueueError(PhloError):
@@ -166,7 +165,7 @@ class Queue:
         key = action.key or ""
         row: dict[str, Any] = {
             "name": digests.number(key),
-            "key": digests.key(key).replace("\0", "\ufffd"),
+            "key": storable(digests.key(key)),
             "digest": digests.action(action),
             "account": terms.account,
             "queue": queue_of(terms.account, terms.priority),
@@ -224,7 +223,7 @@ class Queue:
                 if outcome is not None or (left is not None and left <= 0.0):
                     return outcome
                 pause = _LOOK_EVERY if left is None else min(left, _LOOK_EVERY)
-                await _within(ended, pause)
+                await wait_for_event(ended, pause)
                 ended.clear()
         finally:
             self._waiting.pop(name, None)
@@ -274,16 +273,7 @@ def _outcome_of(key: str, found: Mapping[str, Any] | None) -> Outcome | None:
         return None
     # Whom it was about isn't kept.
     action = Action(phlo_id=found["phlo_id"], key=key)
-    values = [found[field] for field in _DETAILS]
-    return outcome_of(KnownRow(key, 0, found["digest"], *values), action)
-
-
-async def _within(ended: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ended.wait()
-    except TimeoutError:
-        return
+    return outcome_in(found, action)
 
 
 async def _each(

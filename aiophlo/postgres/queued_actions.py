@@ -5,7 +5,7 @@ import re
 import secrets
 import string
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 
@@ -28,7 +28,6 @@ _KINDS: Final = {
 # An escape, and no backslash that is followed by these letters.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HALF: Final = re.compile(r"[\ud800-\udfff]")
-QueueableAction: TypeAlias = WarmTransfer | ColdTransfer | AddUser | RunPhlo
 
 
 def check_queueable(action: Action) -> None:

@@ -26,6 +26,7 @@ from aiophlo.model.outcomes import (
     Rejected,
 )
 from aiophlo.model.redaction import mask_text
+from aiophlo.postgres.connection import wait_for_event
 from aiophlo.postgres.keyed_hash import keyed_hash, secret_of
 from aiophlo.postgres.operations import Answer, Operation, Operations
 from aiophlo.sending.deduplication import MEMORY, dial_key
@@ -263,18 +264,11 @@ class PostgresActions:
                     )
                 if left > -_LAST_WORD:
                     pause = min(pause, max(left, _LAST_WORD / 4))
-                await self._within(ended, pause)
+                await wait_for_event(ended, pause)
                 pause = _LOOK_EVERY
         finally:
             dial.left_elsewhere = False
             self._joined.pop(leader, None)
-
-    async def _within(self, ended: asyncio.Event, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await ended.wait()
-        except TimeoutError:
-            return
 
     async def _look(self, key: int, leader: int, *, soon: bool) -> Answer | None:
         operation = {"do": "ask", "key": key, "id": leader, "soon": soon}

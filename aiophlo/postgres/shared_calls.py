@@ -7,12 +7,11 @@ come twice, and in another order; it is passed on once.
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import math
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import attrs
@@ -21,9 +20,8 @@ from aiophlo.coordination import AwayError
 from aiophlo.errors import InvalidInputError
 from aiophlo.logs import logger
 from aiophlo.loop_guard import LoopGuard
-from aiophlo.model.accounts import Account
 from aiophlo.model.call_events import CallEvent
-from aiophlo.postgres.connection import unawaited
+from aiophlo.postgres.connection import unawaited, wait_for_event
 from aiophlo.postgres.operations import Answer, Operations
 
 _APART: Final = 0.01  # seconds from one block of events to the next
@@ -51,25 +49,13 @@ class CallDigests:
         self._key = key
         self.fingerprint = self.hide("fingerprint")
 
-    @classmethod
-    def of(cls, accounts: Collection[Account], secret: str | None) -> "CallDigests":
-        """Return the digests keyed by a secret, or else by all tokens of a pool."""
-        tokens = sorted(account.auth_token for account in accounts)
-        text = "\0".join(tokens) if secret is None else secret
-        return cls(hashlib.sha256(_encoded(f"calls\0{text}")).digest())
-
     def hide(self, text: str) -> str:
         """Return the digest of a text; of nothing, nothing."""
         if not text:
             return text
-        raw, key = _encoded(text), self._key
-        digest = hashlib.blake2b(raw, key=key, digest_size=12).digest()
+        raw = text.encode(errors="surrogatepass")  # see `address_matching`
+        digest = hashlib.blake2b(raw, key=self._key, digest_size=12).digest()
         return base64.urlsafe_b64encode(digest).decode()
-
-
-def _encoded(text: str) -> bytes:
-    # There may be lone surrogates: see `address_matching`; or in an environment.
-    return text.encode(errors="surrogatepass")
 
 
 @attrs.frozen
@@ -323,9 +309,7 @@ class PostgresCalls:
         self._stop_reading()
         self.tell_untold()
         if self._is_telling:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS):
-                    await self._all_told.wait()
+            await wait_for_event(self._all_told, _LAST_WORDS)
 
 
 def _packed(told: _Told, now: float) -> list[Any]:

@@ -12,7 +12,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -24,7 +23,7 @@ from aiophlo.model.accounts import Account
 from aiophlo.model.address_matching import party_keys
 from aiophlo.model.call_events import CallEvent
 from aiophlo.model.handover_records import OpenHandover
-from aiophlo.postgres.connection import unawaited
+from aiophlo.postgres.connection import unawaited, wait_for_event
 from aiophlo.postgres.keyed_hash import secret_of
 from aiophlo.postgres.lease import (
     BEGAN_AT,
@@ -236,9 +235,8 @@ class PostgresHandovers:
         """Say whether the database is reached, or is soon after it was lost."""
         if not self.reached:
             self._back.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self.operations.closed_at + _RETURN):
-                    await self._back.wait()
+            away = asyncio.get_running_loop().time() - self.operations.closed_at
+            await wait_for_event(self._back, _RETURN - away)
         return self.reached
 
     def catch_up(self) -> None:

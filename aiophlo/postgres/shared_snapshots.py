@@ -9,13 +9,12 @@ import importlib
 import json
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from aiophlo.coordination import AwayError
 from aiophlo.logs import logger
 from aiophlo.pool import SessionPool
-from aiophlo.postgres.connection import Connection
+from aiophlo.postgres.connection import Connection, wait_for_event
 from aiophlo.postgres.validation import check_namespace, check_url
 
 Part = Mapping[str, Any]
@@ -111,9 +110,7 @@ class SharedSnapshots:
             while time() < self._watched_until and self._part is not None:
                 alarmed, self._alarmed = self._alarmed, False
                 await self._database.write(self.number, self._part(), alarm=alarmed)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(EVERY):
-                        await self._wake.wait()
+                await wait_for_event(self._wake, EVERY)
                 self._wake.clear()
         except AwayError as error:  # told anew when it is watched again
             logger.debug("wallboards elsewhere aren't told: %s", error)

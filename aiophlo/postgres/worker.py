@@ -18,6 +18,7 @@ from aiophlo.model.redaction import mask_id, mask_text
 from aiophlo.model.validation import check_count, check_seconds, check_type
 from aiophlo.pool import SessionPool
 from aiophlo.postgres.callbacks import Callbacks
+from aiophlo.postgres.connection import wait_for_event
 from aiophlo.postgres.queue_client import QueueClient
 from aiophlo.postgres.queue_journal import QueueJournal, goes_back
 from aiophlo.postgres.queued_actions import queue_of
@@ -161,7 +162,7 @@ class Worker:
                     await self._work(journal)
             except JournalError as error:
                 logger.warning("the queue can't be worked on at present (%s)", error)
-                await _until(self._stopped, _AGAIN)
+                await wait_for_event(self._stopped, _AGAIN)
 
     async def _work(self, journal: QueueJournal) -> None:
         """Serve all lanes until told to stop, or one fails."""
@@ -218,7 +219,7 @@ class Worker:
         while True:
             self._news.clear()
             await callbacks.call()
-            await _until(self._news, _CALL_EVERY)
+            await wait_for_event(self._news, _CALL_EVERY)
             await asyncio.sleep(_COMPANY)
 
     async def _serve(self, journal: QueueJournal, lane: _Lane) -> None:
@@ -303,7 +304,7 @@ class Worker:
                 for action in found:
                     yield action
                 if not found:
-                    await _until(bell, _POLL)
+                    await wait_for_event(bell, _POLL)
         finally:
             self._bells.discard(bell)
 
@@ -340,9 +341,3 @@ def _is_stopped(outcome: Outcome) -> bool:
     if isinstance(outcome, NotSent):
         return outcome.reason is Reason.STOPPED
     return goes_back(outcome)  # the credentials are refused
-
-
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -18,6 +18,7 @@ from aiophlo.handover.conversations import Presence
 from aiophlo.handover.watch import Party
 from aiophlo.model.call_events import CallEvent
 from aiophlo.postgres import PostgresCoordinator, migrate
+from aiophlo.postgres.keyed_hash import common_secret
 from aiophlo.postgres.shared_calls import CallDigests, PostgresCalls
 from aiophlo.simulator import Callback, Simulator, State
 from aiophlo.webhooks.events import Event, parse_event
@@ -404,15 +405,20 @@ async def test_secret_lets_other_accounts_share(
         await until(lambda: two.ids == Counter([told]))
 
 
+def digests_of(*accounts: Account, common: str | None = None) -> CallDigests:
+    """Return the digests that pools with these accounts share."""
+    return CallDigests(common_secret("calls", accounts, common))
+
+
 def test_digests_are_made_of_any_text() -> None:
     """A key holds a lone surrogate where an endpoint's user was no UTF-8."""
-    digests = CallDigests.of([ACCOUNT], "a secret \udcff of an environment")
+    digests = digests_of(ACCOUNT, common="a secret \udcff of an environment")
     hidden = {digests.hide(text) for text in ("\udcff@host", "é@host", "+14150000000")}
     assert {len(text) for text in hidden} == {16}
     assert len(hidden) == 3
     assert digests.hide("") == ""
-    assert CallDigests.of([ACCOUNT, OTHER], None).fingerprint == (
-        CallDigests.of([OTHER, ACCOUNT], None).fingerprint
+    assert digests_of(ACCOUNT, OTHER).fingerprint == (
+        digests_of(OTHER, ACCOUNT).fingerprint
     )
 
 

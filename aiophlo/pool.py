@@ -114,8 +114,8 @@ class SessionPool:
             from dials that it has made, if these agree.
         coordinator: What is shared with other pools, a
             `aiophlo.postgres.PostgresCoordinator`: the quota, one dial per double
-            click, the last word to a party; and events of calls, if it is the
-            router's, too. None shares nothing.
+            click, which action on a party is the newest; and events of calls, if it
+            is the router's, too. None shares nothing.
 
     Raises:
         InvalidInputError: An argument can't be right; nothing was sent.
@@ -278,7 +278,7 @@ class SessionPool:
         For a service that is told to stop, **before** it stops listening: they end
         in their own ways for as long as their events arrive, and an answered phone is
         noticed. Other actions are sent as ever. Then close the pool.
-        `aiophlo.draining` does it when a signal comes.
+        `drain_on_signal` does it when a signal comes.
 
         Args:
             within: Seconds that they have. Those that are open still are ended then:
@@ -360,8 +360,7 @@ class SessionPool:
                 by a handover, or by a stream, where it is under way from when it
                 queues for its slot. `"join"` returns the outcome of that one,
                 marked `joined`; if it hasn't left within this one's `send_within`,
-                this one is not sent. `"send"` rings again, and is joined by who
-                comes after it.
+                this one is not sent. `"send"` rings again; later equal ones join it.
             look: Look for a `WarmTransfer`, `ColdTransfer` or `AddUser` that is in
                 doubt in Plivo's list of calls before raising, as `look` does: seen,
                 it is accepted. That PHLO's calls are listed there is assumed: see
@@ -626,8 +625,8 @@ class SessionPool:
         Entering the block rings one target after the other until one answers; the
         next only once the one before is known to be out. Leaving it without
         `complete()`, by return, exception, timeout or cancellation, brings the
-        customer back, and waits for that. Only one handover may be open about
-        anybody, be it as agent or as the one who is rung.
+        customer back, and waits for that. An address is in one open handover at
+        most, be it as agent or as target.
 
         Args:
             node: The multi-party call that agent and customer are in.
@@ -768,7 +767,7 @@ class SessionPool:
                 of several.
             not_older_than: Seconds since they began, so above your longest talk
                 of agent and partner. Of older ones nothing is sent, and they are
-                forgotten: by now an abort might end somebody's newer transfer.
+                forgotten: by now an abort might end the agent's newer transfer.
             bring_back_within: Seconds for which an abort is tried again.
 
         Returns:

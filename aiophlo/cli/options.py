@@ -29,8 +29,8 @@ Proxy = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Proxy to go through; else HTTPS_PROXY, ALL_PROXY and NO_PROXY say so,"
-        " which show its password to nobody who lists processes.",
+        help="Proxy to go through; by default as HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+        " say, where a list of processes doesn't show its password.",
     ),
 ]
 AllowPlaintext = Annotated[

@@ -67,11 +67,12 @@ class PostgresCoordinator(QueueClient):
             `aiophlo postgres migrate` has to have done it.
         share_at_start: Share of each quota that this pool uses if the database can't
             be reached from the start, so that nobody knows how many pools there are.
-        secret: Key of the digests under which pools tell each other of events: text of
-            16 characters or more. None for the tokens of all accounts that the pool
-            has: then only pools with the same accounts share events.
-        lease: Seconds after which another pool takes over a handover of this one's
-            that it hasn't heard of: 3 at least.
+        secret: Key of the digests under which pools tell each other of events, and of
+            the signature of a queue's callbacks: text of 16 characters or more. None
+            for the tokens of all accounts that the pool has: then only pools with the
+            same accounts share events, and callbacks aren't signed.
+        lease: Seconds after which others take over the handovers of this pool, its
+            rows of a batch and its queued actions if it isn't heard of: 3 at least.
 
     Raises:
         InvalidInputError: An argument can't be right.

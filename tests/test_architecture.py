@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 import aiophlo
-from aiophlo import cli, handover, simulator, wallboard, webhooks
+from aiophlo import cli, handover, postgres, simulator, wallboard, webhooks
 
 PACKAGE: Final = Path(aiophlo.__file__).parent
 # A unit is a package or module of the top level. Not in alphabetical order, but what
@@ -63,7 +63,7 @@ def _name(path: Path) -> str:
 SOURCES: Final = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 EXPLAINED: Final = {
     package.__name__: re.findall(r"^`(\w+)`", package.__doc__ or "", re.MULTILINE)
-    for package in (cli, handover, simulator, wallboard, webhooks)
+    for package in (cli, handover, postgres, simulator, wallboard, webhooks)
 }
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any, NoReturn
 
 from aiophlo.model.accounts import Account
@@ -49,7 +49,6 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
         message: str,
         *args: object,
         error: BaseException,
-        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Log at ERROR what foreign code raised, its traceback masked.
 
@@ -60,7 +59,6 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
             message: What failed.
             args: What goes into it.
             error: What was raised.
-            extra: Further fields of the record.
         """
         logger = self.logger
         with _contained():
@@ -76,7 +74,6 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
                 args,
                 None,
                 function,
-                extra,
             )
             record.exc_text = mask_error(error, in_lines=True)
             logger.handle(record)

@@ -130,7 +130,6 @@ class LiveDemo:
     Args:
         served: The simulator.
         port: Where the wallboard is served, on this machine alone; 0 for any.
-        chance: Decides what happens when.
 
     Attributes:
         pool: What is busy.
@@ -138,12 +137,10 @@ class LiveDemo:
         verdicts: What came of each number.
     """
 
-    def __init__(
-        self, served: Served, *, port: int = 0, chance: random.Random | None = None
-    ) -> None:
+    def __init__(self, served: Served, *, port: int = 0) -> None:
         self._served = served
         self._port = port
-        self._chance = chance or random.Random(7)  # noqa: S311 -- no secret
+        self._chance = random.Random(7)  # noqa: S311 -- no secret
         self._numbers = itertools.count(1)
         self._router = EventRouter()
         self.verdicts = Verdicts()
@@ -246,13 +243,9 @@ class LiveDemo:
             self._start(self.handover())
             await asyncio.sleep(_HANDOVER_EVERY)
 
-    async def handover(self, *, agent: str | None = None) -> None:
-        """Hand a customer over, from the first ring to the last hang-up.
-
-        Args:
-            agent: Who begins it.
-        """
-        agent, (customer, partner) = agent or self._number(), self._pair()
+    async def handover(self) -> None:
+        """Hand a customer over, from the first ring to the last hang-up."""
+        agent, (customer, partner) = self._number(), self._pair()
         call = await self._place_call(agent, customer)
         with contextlib.suppress(PhloError):
             async with self.pool.consult(

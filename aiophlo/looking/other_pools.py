@@ -1,7 +1,6 @@
 """Asks whom other pools have dialled lately, where the pool shares that with them."""
 
 import time
-from collections.abc import Callable
 
 from aiophlo.coordination import AwayError
 from aiophlo.looking.matching import Window
@@ -18,14 +17,10 @@ class OtherPools:
 
     Args:
         senders: The pool's, open.
-        now: Gives Unix time.
     """
 
-    def __init__(
-        self, senders: AccountSenders, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, senders: AccountSenders) -> None:
         self._senders = senders
-        self._now = now
 
     async def have_dialled(
         self, outcome: InDoubt, account: Account, window: Window
@@ -43,7 +38,7 @@ class OtherPools:
         if shared is None:
             return False
         assert isinstance(outcome.action, DialAction)  # noqa: S101 -- checked by callers
-        now, left_at = self._now(), outcome.left_at or 0.0
+        now, left_at = time.time(), outcome.left_at or 0.0
         was_earlier = left_at < self._senders.dials.begun_at  # of a process before
         try:
             return await shared.others_dialled(

@@ -182,17 +182,17 @@ class BatchLink:
     def intend(self, name: int) -> _Future:
         """Note an intent; done when it is committed."""
         self.check()
-        return self._put(self._next.intents, name)
+        self._next.intents[name] = future = self._asked()
+        return future
 
     def settle(self, values: Mapping[str, Any]) -> _Future:
         """Note an outcome; done when it is committed.
 
         One that comes after a failure is noted if that is possible still.
         """
-        future: _Future = self._loop.create_future()
+        future = self._asked()
         if not self._gone:
             self._next.outcomes[values["name"]] = values, future
-            self._wake.set()
         if self._failure is not None:
             _refuse(future, JournalError(self._failure))
         return future
@@ -210,17 +210,15 @@ class BatchLink:
             wait: Seconds until a queue may hand it out again.
         """
         self.check()
-        future: _Future = self._loop.create_future()
+        future = self._asked()
         self._next.returns[name] = wait, future
-        self._wake.set()
         return future
 
     def ask(self, operation: Mapping[str, object]) -> _Future:
         """Ask for what only a queue does; done when it is committed."""
         self.check()
-        future: _Future = self._loop.create_future()
+        future = self._asked()
         self._next.asks.append((operation, future))
-        self._wake.set()
         return future
 
     async def claim(
@@ -233,9 +231,8 @@ class BatchLink:
         """
         async with self._claiming:
             self.check()
-            future: _Future = self._loop.create_future()
+            future = self._asked()
             self._next.claims = rows, in_doubt, future
-            self._wake.set()
             answers: list[Answer | None] = await future
             return answers
 
@@ -250,10 +247,10 @@ class BatchLink:
         self._connection.close()
         self._fail("it was closed before all was noted")
 
-    def _put(self, waiting: dict[int, _Future], name: int) -> _Future:
-        waiting[name] = future = self._loop.create_future()
+    def _asked(self) -> _Future:
+        """Return what is done once the next block is, which is about to be asked."""
         self._wake.set()
-        return future
+        return self._loop.create_future()
 
     async def _run(self) -> None:
         beat = self._loop.call_later(self._lease / _BEATS, self._beat)

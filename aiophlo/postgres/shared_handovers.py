@@ -11,7 +11,7 @@ what it holds, whom it has engaged, and what it has just ended.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -70,12 +70,11 @@ class PostgresHandovers:
         pool: This pool's number.
         server_clock: The server's, as seen from the event loop's.
         seconds: How long a lease is good for.
-        clock: Goes on while the machine sleeps.
 
     Attributes:
         operations: The same.
         seconds: The same.
-        clock: The same.
+        clock: Goes on while the machine sleeps.
     """
 
     def __init__(
@@ -89,11 +88,10 @@ class PostgresHandovers:
         pool: int,
         server_clock: ServerClock,
         seconds: float,
-        clock: Callable[[], float] = boot_clock,
     ) -> None:
         self.operations = operations
         self.seconds = seconds
-        self.clock = clock
+        self.clock = boot_clock
         self._secrets = {it.auth_id: (secret_of(it), secret) for it in accounts}
         self._digests = digests
         self._take_over = take_over
@@ -102,7 +100,7 @@ class PostgresHandovers:
         self._leases: dict[str, PostgresLease] = {}
         self._ends: dict[str, _End] = {}
         self._prolonged_at = self._beat_at = -math.inf
-        self._take_over_from = clock() + _RETURN
+        self._take_over_from = self.clock() + _RETURN
         self._server_clock = server_clock
         self._offset = server_clock.to_server(0.0)
         self._back = asyncio.Event()

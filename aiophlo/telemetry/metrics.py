@@ -64,7 +64,6 @@ class Metrics:
         meter: Makes them.
         with_account: Say on each whose it is, by its `auth_id`.
         without: Names of durations that aren't measured.
-        clock: Gives the time in seconds.
     """
 
     def __init__(
@@ -73,14 +72,12 @@ class Metrics:
         *,
         with_account: bool,
         without: Collection[str] = (),
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._with_account = with_account
         self._watched: tuple[_Watched, ...] = ()
         self._watching = threading.Lock()
         self._active: dict[tuple[int, str], Account] = {}
         self._on_hold = CustomersOnHold()
-        self._clock = clock
         self._make_attributes()
         self._make_histograms(meter, without)
         self._make_counters(meter)
@@ -217,12 +214,12 @@ class Metrics:
     def handover_step(self, event: HandoverStep, pool: int) -> None:
         """Note that a handover is under way."""
         self._active[pool, event.id] = event.account
-        self._on_hold.hear(event, self._clock(), of=pool)
+        self._on_hold.hear(event, time.monotonic(), of=pool)
 
     def handover_ended(self, event: HandoverEnded, pool: int) -> None:
         """Note how a handover ended; who is on hold stays counted for half an hour."""
         self._active.pop((pool, event.id), None)
-        self._on_hold.hear(event, self._clock(), of=pool)
+        self._on_hold.hear(event, time.monotonic(), of=pool)
         about = {"aiophlo.phase": event.phase, **self._whose(event.account)}
         if event.alarm:
             about["error.type"] = "on_hold"
@@ -346,7 +343,7 @@ class Metrics:
                 yield 1.0 / account.quota.interval, self._whose(account)
 
     def _held(self) -> Iterator[tuple[float, Attributes]]:
-        held = self._on_hold.at(self._clock())
+        held = self._on_hold.at(time.monotonic())
         return self._by_account(one.account for one in held)
 
     def _by_account(

@@ -67,6 +67,18 @@ GIVEN_UP_FOR_NOTHING: Final = """() => {
   return found;
 }"""
 
+# Changes that a screen reader is told of, in window.changes from now on.
+UNQUIET_CHANGES: Final = """(id) => {
+  window.changes = [];
+  const isQuiet = (node) =>
+    (node.closest ? node : node.parentElement)?.closest("[aria-live=off]");
+  const note = (all) =>
+    changes.push(...all.filter((one) => !isQuiet(one.target)).map((one) => one.type));
+  new MutationObserver(note).observe(at(id), {
+    childList: true, subtree: true, characterData: true, attributeFilter: ["hidden"],
+  });
+}"""
+
 
 @attrs.define
 class Screen:
@@ -283,6 +295,65 @@ async def test_old_data_says_so_within_three_seconds_and_recovers(
             await expect(screen.page.locator("#well")).to_be_hidden()
             async with serving(Wallboard(pool), port):
                 await expect(stale).to_be_hidden(timeout=10_000)
+
+
+async def test_old_data_says_so_wherever_a_phone_is_scrolled_to(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Below the first screen, figures of an hour ago looked like now's."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        (account,) = pool.accounts
+        for name in (f"{number:016x}" for number in range(14)):
+            board(HandoverStep(account, name, "on_hold", "ringing"))
+            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        server = contextlib.AsyncExitStack()
+        url = await server.enter_async_context(serving(board))
+        async with shown(browser, url, PHONE) as screen:
+            page = screen.page
+            top = "(at) => document.querySelector(at).getBoundingClientRect().top"
+            second = "#alarms .alarm:nth-child(2)"
+            await page.evaluate(f"scrollBy(0, ({top})('{second}'))")
+            assert abs(await page.evaluate(top, second)) < 1
+            await server.aclose()
+            stale = page.locator("#stale")
+            await stale.wait_for(timeout=10_000)
+            await expect(stale).to_be_in_viewport(ratio=1.0)
+            height = await stale.evaluate("e => e.offsetHeight")
+            assert height < PHONE["height"] / 8
+            assert (
+                await page.evaluate(top, second) >= height
+            )  # the alarm is not covered
+
+            await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+            await expect(stale).to_be_in_viewport(ratio=1.0)
+            assert await page.evaluate(top, "#stale") == 0
+            covering = "() => document.elementFromPoint(innerWidth / 2, 9).id"
+            assert await page.evaluate(covering) == "stale"
+            await page.locator("#summary a").first.focus()
+            assert await page.evaluate(top, "#summary a") >= height
+            await page.keyboard.press("Enter")  # a jump, which ends at the top
+            await expect(page.locator("#warnings")).to_be_focused()
+            assert height <= await page.evaluate(top, "#warnings") < 2 * height
+            found = await Axe().run(page, options={"runOnly": ["best-practice"]})
+            assert found.violations_count == 0, found.generate_report()
+
+
+async def test_screen_reader_is_told_once_that_data_is_old(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """What is read out again every second leaves no time to hear an alarm."""
+    async with pool_of(simulator) as pool:
+        server = contextlib.AsyncExitStack()
+        url = await server.enter_async_context(serving(Wallboard(pool)))
+        async with shown(browser, url) as screen:
+            page = screen.page
+            await server.aclose()
+            await page.locator("#stale").wait_for(timeout=10_000)
+            await page.evaluate(UNQUIET_CHANGES, "stale")
+            said = await page.locator("#stale").inner_text()
+            await expect(page.locator("#stale")).not_to_have_text(said)
+            assert await page.evaluate("window.changes") == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -547,14 +618,7 @@ async def test_screen_reader_is_not_told_the_same_again(browser: Browser) -> Non
         await leave_on_hold(stage)
         page = screen.page
         await page.locator("#alarms .alarm").wait_for()
-        await page.evaluate(
-            "() => { window.changes = []; const quiet = '[aria-live=off]';"
-            "new MutationObserver((all) => changes.push(...all.filter((one) =>"
-            " !(one.target.closest ? one.target : one.target.parentElement)"
-            "?.closest(quiet)).map((one) => one.type)))"
-            ".observe(at('alarms'), {childList: true, subtree: true,"
-            " characterData: true, attributeFilter: ['hidden']}); }"
-        )
+        await page.evaluate(UNQUIET_CHANGES, "alarms")
         at = await page.locator("#alarms time").get_attribute("data-age")
         await expect(page.locator("#alarms time")).not_to_have_attribute(
             "data-age", str(at)

@@ -384,9 +384,12 @@ function watchAge() {
   const state = stale ? "stale" : everHeard ? "live" : "waiting";
   at("live").dataset.state = state;
   setText(at("live"), stale ? "Not live" : everHeard ? "Live" : "Connecting…");
-  if (stale) setText(at("stale"), everHeard
-    ? `OLD DATA: nothing has come for ${age(since)}. What you see may be wrong. Trying again…`
-    : "No data: the wallboard's server doesn't answer. Trying again…");
+  fill("stale", JSON.stringify([stale, everHeard]), () => !stale ? [] : everHeard
+    ? ["OLD DATA: nothing has come for ", make("span", { "aria-live": "off" }, ageOf(0)),
+      ". What you see may be wrong. Trying again…"]
+    : ["No data: the wallboard's server doesn't answer. Trying again…"]);
+  // What is jumped to is to end up below it, with its outline.
+  document.documentElement.style.scrollPaddingTop = stale ? `${at("stale").offsetHeight + 8}px` : "";
   tickAges();
 }
 

@@ -74,7 +74,7 @@ class BatchReport:
         return self._count(InDoubt)
 
     def raise_if_in_doubt(self) -> None:
-        """Raise if a phone may be ringing that nobody accounts for.
+        """Raise if an action is in doubt: a phone may be ringing.
 
         Raises:
             InDoubtError: One or more are in doubt; it carries the first.

@@ -333,9 +333,11 @@ class SessionPool:
                 within=self._http_options.longest_exchange
             )
         finally:
-            await self._http_clients.close()
-            if self._coordinator is not None and self._opened:  # else another's
-                await self._coordinator.close()
+            try:
+                await self._http_clients.close()
+            finally:
+                if self._coordinator is not None and self._opened:  # else another's
+                    await self._coordinator.close()
 
     async def send(
         self,

@@ -38,6 +38,7 @@ from aiophlo.postgres.validation import (
     check_share,
     check_url,
 )
+from aiophlo.shielding import finish
 
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
@@ -163,7 +164,10 @@ class PostgresCoordinator(QueueClient):
             raise self._refused
 
     async def close(self) -> None:
-        """Say goodbye, and close both connections."""
+        """Say goodbye, and close both connections, even if this is cancelled."""
+        await finish(self._close())
+
+    async def _close(self) -> None:
         self._closing = True
         await self._snapshots.close()
         await self._close_queue()

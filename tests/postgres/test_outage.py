@@ -137,6 +137,25 @@ async def test_pool_whose_opening_was_cancelled_leaves_nothing_and_opens_again(
         assert pool.state().coordinated
 
 
+async def test_pool_whose_closing_is_cancelled_leaves_nothing(
+    own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
+) -> None:
+    """What it left behind would go on connecting, and count as a pool."""
+    await migrate(own_postgres.url)
+    before = asyncio.all_tasks()
+    coordinator = PostgresCoordinator(own_postgres.url)
+    pool = await pool_of(simulator, coordinator=coordinator).open()
+    stopped()  # so that nobody hears its goodbye
+    closing = asyncio.create_task(pool.close())
+    async with asyncio.timeout(10.0):
+        while not coordinator._closing:  # noqa: ASYNC110, SLF001 -- it has no event
+            await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert asyncio.all_tasks() == before
+
+
 async def test_silent_database_holds_nobody_up_for_longer_than_a_second(
     own_postgres: Postgres, stopped: Callable[[], None], simulator: Simulator
 ) -> None:

@@ -28,11 +28,13 @@ from aiophlo.cli.exit_codes import Exit
 from aiophlo.errors import PhloError
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.migrate import migrations
+from aiophlo.protocol.client_set import HttpClients
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import SharedPool, send
 from tests.support.batches import environment
 from tests.support.doubles import AGENT, account_of, act, pool_of
 from tests.support.postgres import Postgres
+from tests.support.queues import shared_by
 
 
 async def test_pools_share_one_quota_evenly(postgres: Postgres, namespace: str) -> None:
@@ -175,6 +177,27 @@ async def test_coordinator_made_before_a_fork_is_another_pool_in_each_process(
     ):
         found = await database.execute(counted.encode())
         assert await found.fetchone() == (2,)
+
+
+async def test_pool_whose_closing_is_cancelled_says_goodbye(
+    shared_pool: SharedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would count as a pool, and connect anew, for as long as the process lives."""
+    pool = await shared_pool()
+    close, closed = HttpClients.close, asyncio.Event()
+
+    async def close_and_wait(clients: HttpClients) -> None:
+        await close(clients)
+        closed.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(HttpClients, "close", close_and_wait)
+    closing = asyncio.create_task(pool.close())
+    await closed.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not shared_by(pool).coordinated
 
 
 async def test_pool_that_never_was_open_can_be_closed(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiophlo.cli.batch_check import check_file, settled_rows
+from aiophlo.cli.batch_check import check_file, refuse_sent_list, settled_rows
 from aiophlo.cli.batch_end import tell_end
 from aiophlo.cli.batch_journal import journal_for
 from aiophlo.cli.batch_options import (
@@ -35,7 +35,7 @@ from aiophlo.cli.batch_text import forecast, plan, repeats_left_out
 from aiophlo.cli.endpoint import Endpoint
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.fingerprint import Fingerprint
-from aiophlo.cli.journal_places import FilePlace, place_of, usable_journal
+from aiophlo.cli.journal_places import FilePlace, SharedPlace, place_of, usable_journal
 from aiophlo.cli.options import (
     AllowPlaintext,
     AsJsonLines,
@@ -121,6 +121,9 @@ def batch(
 def _dry_run(options: BatchOptions) -> Exit:
     with opened(options.file) as source:
         found = check_file(options, source)
+        if isinstance(options.journal, SharedPlace):
+            with usable_journal():
+                refuse_sent_list(options, source, options.journal, keep=False)
     survey = found.fingerprint.survey
     if options.as_json:
         done = settled_rows(options.journal) - found.fingerprint.others

@@ -12,12 +12,16 @@ from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.exit_codes import UnusableError
 from aiophlo.cli.fingerprint import Fingerprint, fingerprint_of, read_fingerprint
 from aiophlo.cli.first_pass import Survey, validate_rows
-from aiophlo.cli.journal_places import JournalPlace, usable_journal
+from aiophlo.cli.journal_places import JournalPlace, SharedPlace, usable_journal
 from aiophlo.cli.known_rows import count_settled
+from aiophlo.cli.list_sketch import share_in, sketch_of
 from aiophlo.cli.output import say_error
 from aiophlo.cli.row_source import Source
 from aiophlo.cli.rows import Defaults, Unusable
 from aiophlo.cli.terminal_text import number_of
+
+_LATELY = 86_400.0  # seconds
+_MOST = 0.5  # share of a list's rows that are in another
 
 
 @attrs.frozen
@@ -154,6 +158,38 @@ def settled_rows(journal: JournalPlace | None, *, doubts: bool = True) -> int:
             return 0
         with found as reader:
             return reader.count(besides=["not_sent", *([] if doubts else ["in_doubt"])])
+
+
+def refuse_sent_list(
+    options: BatchOptions, source: Source, place: SharedPlace, *, keep: bool
+) -> None:
+    """Refuse a list of which most was sent under another journal lately.
+
+    Args:
+        options: What was typed.
+        source: The list.
+        place: Where its journal is, or is to be.
+        keep: Keep its sketch, since it is sent now; the journal has to be open.
+
+    Raises:
+        UnusableError: It was, and that isn't wanted.
+        JournalError: That can't be known.
+    """
+    with place.lists() as lists:
+        if lists.has_own:
+            return
+        sketch = sketch_of(source, options.defaults, lists.secret())
+        with lists.others(_LATELY) as others:
+            for name, other in others.items():
+                if share_in(sketch, other) > _MOST and not options.allow_repeats:
+                    raise UnusableError(
+                        f"{source.name}: most of its rows are in the journal"
+                        f" {name}, which was used within a day; --allow-repeats sends"
+                        " them again",
+                        plain=name,
+                    )
+            if keep:
+                lists.keep(sketch)
 
 
 class _UnusableList:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from aiophlo.cli.batch_check import Found
+from aiophlo.cli.batch_check import Found, refuse_sent_list
 from aiophlo.cli.batch_journal import print_plain
 from aiophlo.cli.batch_options import BatchOptions
 from aiophlo.cli.earlier_results import take_over
@@ -17,7 +17,6 @@ from aiophlo.cli.fingerprint import write_fingerprint
 from aiophlo.cli.finished_rows import FinishedRows
 from aiophlo.cli.interrupts import interrupts
 from aiophlo.cli.journal_places import JournalPlace, SharedPlace, usable_journal
-from aiophlo.cli.list_sketch import share_in, sketch_of
 from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.results import Results
 from aiophlo.cli.row_actions import Repeats, RowActions
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from aiophlo.postgres import PostgresJournal
 
 _CONNECTIONS = 1_000  # the pool's own default
-_LATELY = 86_400.0  # seconds
-_MOST = 0.5  # share of a list's rows that are in another
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +117,13 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
         with usable_journal():
             journal = await stack.enter_async_context(order.journal.open())
             if isinstance(order.journal, SharedPlace):
-                await asyncio.to_thread(_refuse_sent_list, order, order.journal)
+                await asyncio.to_thread(
+                    refuse_sent_list,
+                    order.options,
+                    order.source,
+                    order.journal,
+                    keep=True,
+                )
             results = None
             if order.options.results is not None:
                 take_over(order.options.results, order.journal)
@@ -139,30 +142,6 @@ async def send_batch(order: Order, console: "Console") -> RunEnd:
         else:
             ending.open = journal.open
     return ending
-
-
-def _refuse_sent_list(order: Order, place: SharedPlace) -> None:
-    """Refuse a list of which most was sent under another journal lately.
-
-    Raises:
-        UnusableError: It was, and that isn't wanted.
-        JournalError: That can't be known.
-    """
-    with place.read() as reader:
-        if reader.has_sketch:
-            return
-        options = order.options
-        sketch = sketch_of(order.source, options.defaults, reader.list_secret())
-        with reader.other_lists(_LATELY) as others:
-            for name, other in others.items():
-                if share_in(sketch, other) > _MOST and not options.allow_repeats:
-                    raise UnusableError(
-                        f"{order.source.name}: most of its rows are in the journal"
-                        f" {name}, which was used within a day; --allow-repeats sends"
-                        " them again",
-                        plain=name,
-                    )
-            reader.keep_sketch(sketch)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PostgresJournal,
         PostgresJournalReader,
     )
+    from aiophlo.postgres.sent_lists import SentLists
 
 _SHARED = "postgresql:"
 _IS_SHARED = re.compile(r"postgresql:(?!//)")
@@ -160,6 +161,12 @@ class SharedPlace:
     def read(self) -> "PostgresJournalReader":
         """Open it for reading."""
         return self.coordinator().read_journal(self.name)
+
+    def lists(self) -> "SentLists":
+        """Open what it is to be told from: the lists of other journals."""
+        from aiophlo.postgres.sent_lists import SentLists  # noqa: PLC0415 -- as above
+
+        return SentLists(self.url, self.namespace, self.name)
 
     def write(
         self, settings: Mapping[str, str], *, settled: Iterable[KnownRow] = ()

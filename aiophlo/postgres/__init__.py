@@ -18,6 +18,7 @@ The modules, each imports only those above it:
 `migrate`           the schema, and its versions
 `batch_link`        what one runner asks of a batch's memory, in blocks
 `batch_reader`      reads a batch's memory, from any machine
+`sent_lists`        lists of other batches, to tell one that was sent already
 `batch_journal`     a batch's memory, for several runners
 `queued_actions`    actions as the queue keeps them
 `queue_journal`     the queue's memory, for one who sends

@@ -40,23 +40,22 @@ _SETTLE: Final = """
         AND runner IS NULL
 """
 _NO_SCHEMA: Final = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName
-_LISTS: Final = 0x6C697374  # lock of all sketches: "list"
 
 
 class NoJournalError(JournalError):
     """There is none of that name."""
 
 
-class PostgresJournalReader:
-    """Reads a batch's memory, as `JournalReader` reads a file.
+class JournalQueries:
+    """Queries about one journal, over a connection of their own.
 
     Args:
         url: Where the database is.
         schema: Of the tables.
-        name: The journal's.
+        name: The journal's; there may be none.
 
     Raises:
-        JournalError: There is none, or it can't be read.
+        JournalError: It can't be connected to.
     """
 
     def __init__(self, url: str, schema: str, name: str) -> None:
@@ -72,6 +71,54 @@ class PostgresJournalReader:
                 client_encoding="utf8",
                 row_factory=dict_row,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._name!r}>"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        with self._explained():
+            return self._database.execute(self._sql(query), values).fetchall()
+
+    def _sql(self, query: str) -> bytes:
+        return query.replace("{schema}", self._schema).encode()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except _NO_SCHEMA as error:
+            raise JournalError(
+                f"journal {self._name}: its tables aren't there: run `aiophlo postgres"
+                " migrate`"
+            ) from error
+        except (psycopg.Error, OSError) as error:
+            raise JournalError(f"journal {self._name}: {said(error)}") from error
+
+
+class PostgresJournalReader(JournalQueries):
+    """Reads a batch's memory, as `JournalReader` reads a file.
+
+    Args:
+        url: Where the database is.
+        schema: Of the tables.
+        name: The journal's.
+
+    Raises:
+        JournalError: There is none, or it can't be read.
+    """
+
+    def __init__(self, url: str, schema: str, name: str) -> None:
+        super().__init__(url, schema, name)
         with contextlib.ExitStack() as stack:
             stack.callback(self._database.close)
             self._batch, salt = self._identity()
@@ -86,19 +133,6 @@ class PostgresJournalReader:
         if not rows:
             raise NoJournalError(f"journal {self._name}: there is none of that name")
         return rows[0]["id"], rows[0]["salt"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<PostgresJournalReader of {self._name!r}>"
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._database.close()
 
     def report(self) -> JournalReport:
         """Count what the journal holds.
@@ -206,75 +240,8 @@ class PostgresJournalReader:
                 (json.dumps(dict(settings)), self._batch),
             )
 
-    def list_secret(self) -> bytes:
-        """Return what the sketches of all lists are salted with.
-
-        Raises:
-            JournalError: It can't be read.
-        """
-        rows = self._rows("SELECT secret FROM {schema}.batch_secret")
-        return str(rows[0]["secret"]).encode()
-
-    @property
-    def has_sketch(self) -> bool:
-        """Whether the list was compared with others when it began."""
-        query = "SELECT sketch IS NOT NULL AS known FROM {schema}.batches WHERE id = %s"
-        return bool(self._rows(query, self._batch)[0]["known"])
-
-    @contextlib.contextmanager
-    def other_lists(self, since: float) -> Iterator[dict[str, list[int]]]:
-        """Give the sketches of other journals, by name, while nobody adds one.
-
-        Args:
-            since: Seconds ago, at most, that they were last worked on.
-
-        Raises:
-            JournalError: They can't be read.
-        """
-        with self._explained(), self._database.transaction():
-            self._rows("SELECT pg_advisory_xact_lock(%s)", _LISTS)
-            rows = self._rows(
-                "SELECT name, sketch FROM {schema}.batches WHERE id <> %s"
-                " AND sketch IS NOT NULL"
-                " AND last_at > extract(epoch FROM clock_timestamp()) - %s",
-                self._batch,
-                since,
-            )
-            yield {row["name"]: row["sketch"] for row in rows}
-
-    def keep_sketch(self, sketch: Sequence[int]) -> None:
-        """Keep the sketch of the journal's list, for others to be compared with.
-
-        Raises:
-            JournalError: It can't be written.
-        """
-        with self._explained():
-            self._database.execute(
-                self._sql("UPDATE {schema}.batches SET sketch = %s WHERE id = %s"),
-                (list(sketch), self._batch),
-            )
-
     def _known(self, query: str, *values: object) -> list[KnownRow]:
         return [KnownRow(**row) for row in self._rows(query, self._batch, *values)]
-
-    def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        with self._explained():
-            return self._database.execute(self._sql(query), values).fetchall()
-
-    def _sql(self, query: str) -> bytes:
-        return query.replace("{schema}", self._schema).encode()
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except _NO_SCHEMA as error:
-            raise JournalError(
-                f"journal {self._name}: its tables aren't there: run `aiophlo postgres"
-                " migrate`"
-            ) from error
-        except (psycopg.Error, OSError) as error:
-            raise JournalError(f"journal {self._name}: {said(error)}") from error
 
 
 def find_shared_journal(

@@ -110,9 +110,21 @@ async def test_the_same_rows_under_another_name_are_noticed(
     more = f"case-new,{number(99)},+14155559999"
     again.write_text("\n".join([header, *changed, more, ""]))
     other = (*shared[:-1], "postgresql:next")
+    code, out, dry = await finished(simulator, again, *other, "--dry-run")
+    assert (code, out) == (Exit.UNUSABLE, "")
+    _, _, none = await finished(simulator, *other, "--report")
+    assert "postgresql:next does not exist" in none, "a dry run begins nothing"
     code, _, err = await finished(simulator, again, *other)
     assert code == Exit.UNUSABLE
     assert "most of its rows are in the journal nightly-2026-11-28, which" in err
+    assert dry == err
+    code, out, _ = await finished(
+        simulator, again, *other, "--dry-run", "--allow-repeats"
+    )
+    assert (code, out.splitlines()[-1]) == (
+        Exit.ACCEPTED,
+        "Nothing was sent: this is a dry run.",
+    )
     rest = write_rows(tmp_path / "rest.csv", 20)  # a part of it, sent by hand
     assert (await finished(simulator, rest, *other))[0] == Exit.UNUSABLE
     assert len(simulator.ledger.dialled) == 50

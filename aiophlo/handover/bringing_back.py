@@ -46,11 +46,16 @@ async def _check(status: HandoverStatus, sender: Sender) -> None:
     if status.situation.partner is Presence.LEFT:
         await status.while_so()  # has the customer left, too?
     await status.lease.claim()  # has another process taken over meanwhile?
+    status.note_newer_call()
     status.tell(Input.TIME_OVER)
 
 
 async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
     options = status.options
+
+    def is_wanted() -> bool:
+        status.note_newer_call()
+        return status.phase is Phase.BRINGING_BACK
 
     async def abort(within: float) -> Outcome:
         return await abort_once(
@@ -59,11 +64,13 @@ async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
             sender=sender,
             lease=status.lease,
             handover=status.entry.id,
+            is_wanted=is_wanted,
         )
 
     def tell(what: Input) -> bool:
         status.return_in_doubt = what is not Input.ACCEPTED
-        return status.tell(what)
+        status.tell(what)
+        return is_wanted()
 
     await bring_back(
         abort,

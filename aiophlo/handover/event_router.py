@@ -8,7 +8,7 @@ matches two open handovers is ignored for both.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiophlo.coordination import Coordinator
@@ -32,6 +32,7 @@ from aiophlo.handover.watch import (
     Watch,
     agent_since,
     fit,
+    is_newer_call_of_agent,
 )
 from aiophlo.logs import logger
 from aiophlo.loop_guard import LoopGuard
@@ -369,9 +370,17 @@ class EventRouter:
 
     def agent_had_left(self, watch: Watch) -> bool:
         """Say whether the agent was last heard of as leaving, in whatever call."""
-        keys = [key for key, who in watch.names.items() if who == AGENT]
-        calls = watch.calls_of(AGENT, *self._memory.find(keys))
+        calls = watch.calls_of(AGENT, *self._agents_calls(watch))
         return presence_in(calls, since=-1, opened=-1) is Presence.LEFT
+
+    def agent_is_elsewhere(self, watch: Watch) -> bool:
+        """Say whether the agent has been heard of in a newer call, and is there."""
+        places = self._agents_calls(watch)
+        return any(is_newer_call_of_agent(watch, one) for one in places)
+
+    def _agents_calls(self, watch: Watch) -> Iterator[Conversation]:
+        keys = [key for key, who in watch.names.items() if who == AGENT]
+        return self._memory.find(keys)
 
     def warn_not_seen(self, watch: Watch) -> None:
         """Say, once for all handovers, that a call was rung and nothing was heard."""

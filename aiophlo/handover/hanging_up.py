@@ -33,7 +33,10 @@ async def hang_up_once(
         sender.context,
         options.hangup(),
         options.send_within,
-        lambda: kept_back(wanted=may_leave(), leased=lease.holds),
+        lambda: kept_back(
+            wanted=may_leave() and not status.agent_is_elsewhere(),
+            leased=lease.holds,
+        ),
     )
     delivery.handover = status.entry.id
     try:
@@ -42,6 +45,7 @@ async def hang_up_once(
         return delivery.cancelled()
     finally:
         status.tell(input_about_agent(delivery.cancelled()))
+        status.note_newer_call()
 
 
 async def prove_that_the_agent_left(status: HandoverStatus, sender: Sender) -> None:

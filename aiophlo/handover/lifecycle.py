@@ -7,6 +7,7 @@ caller may be cancelled at any step: the operation that has begun is finished, a
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from aiophlo.coordination import AwayError
@@ -216,6 +217,9 @@ class Lifecycle:
                 conference_uuid=options.conference_uuid,
                 customer_call_uuid=options.customer_call_uuid,
                 handover=self.status.entry.id,
+            )
+            self.status.agent_is_elsewhere = partial(
+                options.router.agent_is_elsewhere, self.watch
             )
 
     def _not_begun(self, reason: Reason, why: str) -> VerdictError:

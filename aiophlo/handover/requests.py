@@ -86,7 +86,13 @@ def kept_back(*, wanted: bool, leased: bool) -> Reason | None:
 
 
 async def abort_once(
-    action: AbortTransfer, within: float, *, sender: Sender, lease: Lease, handover: str
+    action: AbortTransfer,
+    within: float,
+    *,
+    sender: Sender,
+    lease: Lease,
+    handover: str,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Ask once for a customer to be brought back, unless another process does.
 
@@ -96,6 +102,7 @@ async def abort_once(
         sender: Sends for the account.
         lease: Of the handover.
         handover: Its id.
+        is_wanted: Says whether it is right still, when the request is about to leave.
     """
     if await lease.claim() not in {Claim.HELD, Claim.UNCLAIMED}:
         return NotSent(action=action, reason=Reason.NOT_COORDINATED, attempts=0)
@@ -103,7 +110,7 @@ async def abort_once(
         sender.context,
         action,
         within,
-        lambda: kept_back(wanted=True, leased=lease.may_bring_back),
+        lambda: kept_back(wanted=is_wanted(), leased=lease.may_bring_back),
     )
     delivery.handover = handover
     try:

@@ -57,7 +57,7 @@ alone or hearing music.
 An agent who hangs up by themselves in the consult has completed it; one who
 hangs up before anybody has answered leaves the customer to whoever still does.
 That an event says so is not enough: in `checking` a hang-up proves it, and an abort
-where that can't.
+where that can't; or a newer call in which events tell that the agent is.
 A target that was given up and joins after all (`former_joined`) leads back from
 `with_agent`; in every other phase it is remembered, and nobody is rung, nor the
 agent hung up, until an abort has been accepted.

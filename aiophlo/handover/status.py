@@ -39,6 +39,8 @@ class HandoverStatus:
         first_left: Who was the first of agent, customer and present partner to leave.
         lease: Its right to act in this process.
         alarm: The text of the alarm, if the customer may be alone.
+        agent_is_elsewhere: Says whether events tell that the agent is in a newer call,
+            in which a request that is about the agent would take effect.
         on_step: Called with the phase before and what ended it, if anybody listens.
         alarm_raised: Whether an exception has told the caller of it, too.
         unseen: How many rings ended without any event of that call.
@@ -47,6 +49,7 @@ class HandoverStatus:
     __slots__ = (
         "_agent_gone",
         "_changed",
+        "agent_is_elsewhere",
         "alarm",
         "alarm_raised",
         "entry",
@@ -71,6 +74,7 @@ class HandoverStatus:
         self.entry = options.entry(auth_id)
         self.lease: Lease = OwnLease()
         self.situation = Situation()
+        self.agent_is_elsewhere: Callable[[], bool] = _never
         self.on_step: Callable[[Phase, Input], None] | None = None
         self.partner: str | None = None
         self.giving_up = False
@@ -117,6 +121,17 @@ class HandoverStatus:
             if self.phase is Phase.CHECKING is not before.phase:
                 self._agent_gone()
         return self.phase is Phase.BRINGING_BACK
+
+    def note_newer_call(self) -> None:
+        """Take a newer call of the agent's as proof of the leave that an event told.
+
+        An event of an earlier call, which comes late, is none by itself.
+        """
+        now = self.situation
+        someone_left = now.agent_left or now.customer_left
+        if someone_left and not now.ended and self.agent_is_elsewhere():
+            self.tell(Input.AGENT_LEFT)
+            self.tell(Input.NO_AGENT)
 
     def _note_who_left(self, before: Situation, what: Input) -> None:
         """Record who left first; a partner whose transfer we aborted hasn't left."""
@@ -188,3 +203,7 @@ class HandoverStatus:
             raise TakenOverError(
                 "another process has taken the handover over, and sees to the customer"
             )
+
+
+def _never() -> bool:
+    return False

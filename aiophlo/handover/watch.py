@@ -10,6 +10,7 @@ from aiophlo.handover.conversations import (
     Conversation,
     Presence,
     SeenCall,
+    SeenCalls,
     presence_in,
 )
 from aiophlo.model.address_matching import (
@@ -183,6 +184,30 @@ def agent_since(watch: Watch, conversation: Conversation) -> int:
     """Return after which event the agent's latest call in a conversation was new."""
     calls = watch.calls_of(AGENT, conversation)
     return max((call.heard for _, call in calls), default=-1)
+
+
+def is_newer_call_of_agent(watch: Watch, conversation: Conversation) -> bool:
+    """Say whether the agent has joined another call since the partner was rung.
+
+    With somebody there whom the handover doesn't know: the agent may be heard of first
+    in what is the handover's own call.
+    """
+    if conversation.uuid == watch.conference_uuid:
+        return False
+    if watch.hides_customer and watch.is_inferred:
+        return False  # who called in there may be the customer
+    if watch.calls_of(CUSTOMER, conversation, by_exclusion=False):
+        return False
+
+    def is_inside(calls: SeenCalls) -> bool:
+        now = presence_in(calls, since=watch.rung, opened=watch.rung)
+        return now is Presence.INSIDE
+
+    return is_inside(watch.calls_of(AGENT, conversation)) and any(
+        is_inside(member.calls.items())
+        for member in conversation.members.values()
+        if watch.who(member.keys, NAMELESS) is None
+    )
 
 
 def fit(watch: Watch, conversation: Conversation) -> int:

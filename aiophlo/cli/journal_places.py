@@ -154,9 +154,12 @@ class SharedPlace:
 
     def find(self) -> "PostgresJournalReader | None":
         """Open it for reading, if there is one of that name."""
-        from aiophlo.postgres.batch_reader import find_shared_journal  # noqa: PLC0415 -- needs the extra
+        from aiophlo.postgres.batch_reader import NoJournalError  # noqa: PLC0415 -- needs the extra
 
-        return find_shared_journal(self.url, self.namespace, self.name)
+        try:
+            return self.read()
+        except NoJournalError:
+            return None
 
     def read(self) -> "PostgresJournalReader":
         """Open it for reading."""
@@ -175,19 +178,9 @@ class SharedPlace:
         with self.read() as reader:
             reader.write(settings, settled=settled)
 
-    def open(self) -> "AbstractAsyncContextManager[Journal | PostgresJournal]":
-        """Open it to run a batch."""
-        return self._opened()
-
-    def coordinator(self) -> "PostgresCoordinator":
-        """Return what a pool shares with other runners: the account's rate."""
-        with needs_extra("postgres", "postgres"):
-            from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
-
-        return PostgresCoordinator(self.url, namespace=self.namespace)
-
     @contextlib.asynccontextmanager
-    async def _opened(self) -> "AsyncIterator[PostgresJournal]":
+    async def open(self) -> "AsyncIterator[PostgresJournal]":
+        """Open it to run a batch."""
         from aiophlo.postgres import MigrationError  # noqa: PLC0415 -- as above
 
         async with contextlib.AsyncExitStack() as stack:
@@ -197,6 +190,13 @@ class SharedPlace:
             except MigrationError as error:
                 raise JournalError(str(error)) from error
             yield journal
+
+    def coordinator(self) -> "PostgresCoordinator":
+        """Return what a pool shares with other runners: the account's rate."""
+        with needs_extra("postgres", "postgres"):
+            from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
+
+        return PostgresCoordinator(self.url, namespace=self.namespace)
 
 
 def place_of(

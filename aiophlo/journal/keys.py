@@ -147,3 +147,13 @@ def misused(key: str, what: str) -> InvalidInputError:
     """Return the error for a key, which it names masked."""
     shown = mask_id(key).encode(errors="replace").decode()
     return InvalidInputError(f"key {shown!r} {what}", field="key")
+
+
+def compare(key: str, digest: str, known: str) -> None:
+    """Refuse a key that stands for another action than the one that is known.
+
+    Raises:
+        InvalidInputError: It does.
+    """
+    if digest != known:
+        raise misused(key, "stands for two different actions")

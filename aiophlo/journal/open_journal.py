@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from aiophlo.instrumentation import Observers
-from aiophlo.journal.keys import Digests, NewKeys, default_key, misused
+from aiophlo.journal.keys import Digests, NewKeys, compare, default_key, misused
 from aiophlo.journal.open_handovers import HandoverTable
 from aiophlo.journal.read_ahead import ReadAhead
 from aiophlo.journal.reader import JournalReader, KnownRow
@@ -125,7 +125,7 @@ class OpenJournal:
         known = self.reader.find(stored, masked=stored != key)
         if known is None:
             return None
-        _compare(key, digest, known.digest)
+        compare(key, digest, known.digest)
         return known.verdict, known.intended_at
 
     def earlier(self, key: str) -> Outcome | None:
@@ -144,13 +144,13 @@ class OpenJournal:
         self._writer.check()
         claim = self._claims.get(key)
         if claim is not None:
-            _compare(key, digest, claim.digest)
+            compare(key, digest, claim.digest)
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
         known = self._find(stored, masked=stored != key)
         if known is None:
             self._claims[key] = _ClaimedKey(action, stored, digest)
             return None
-        _compare(key, digest, known.digest)
+        compare(key, digest, known.digest)
         if self._ask(known.id):
             return NotSent(action=action, attempts=0, reason=Reason.DUPLICATE)
         outcome = outcome_of(known, action)
@@ -181,7 +181,7 @@ class OpenJournal:
         if claim.intended:
             raise misused(key, "has an intent already")
         if action is not claim.action:
-            _compare(key, self._digests.action(action), claim.digest)
+            compare(key, self._digests.action(action), claim.digest)
         return self._intend(claim)
 
     def _intend(self, claim: _ClaimedKey) -> asyncio.Future[None]:
@@ -243,8 +243,3 @@ class OpenJournal:
         before = bool(self._asked[byte] & bit)
         self._asked[byte] |= bit
         return before
-
-
-def _compare(key: str, digest: str, known: str) -> None:
-    if digest != known:
-        raise misused(key, "stands for two different actions")

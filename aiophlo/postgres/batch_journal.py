@@ -19,7 +19,7 @@ import attrs
 from aiophlo.coordination import AwayError
 from aiophlo.errors import JournalError
 from aiophlo.instrumentation import Observers, check_observers
-from aiophlo.journal.keys import Digests, default_key, misused
+from aiophlo.journal.keys import Digests, compare, default_key, misused
 from aiophlo.journal.number_set import NumberSet
 from aiophlo.journal.reader import JournalRecord, JournalReport
 from aiophlo.journal.rows import (
@@ -445,13 +445,3 @@ def outcome_once(
 
     written.add_done_callback(tell)
     return told
-
-
-def compare(key: str, digest: str, known: str) -> None:
-    """Refuse a key that stands for another action than the one that is known.
-
-    Raises:
-        InvalidInputError: It does.
-    """
-    if digest != known:
-        raise misused(key, "stands for two different actions")

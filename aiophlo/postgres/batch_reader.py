@@ -242,17 +242,3 @@ class PostgresJournalReader(JournalQueries):
 
     def _known(self, query: str, *values: object) -> list[KnownRow]:
         return [KnownRow(**row) for row in self._rows(query, self._batch, *values)]
-
-
-def find_shared_journal(
-    url: str, schema: str, name: str
-) -> PostgresJournalReader | None:
-    """Open a batch's memory for reading; None if there is none of that name.
-
-    Raises:
-        JournalError: It can't be read.
-    """
-    try:
-        return PostgresJournalReader(url, schema, name)
-    except NoJournalError:
-        return None

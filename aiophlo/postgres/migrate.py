@@ -41,11 +41,6 @@ def newest() -> int:
     return max(number for number, _ in migrations())
 
 
-def version_query(schema: str) -> str:
-    """Return the query for the version that the database has."""
-    return f'SELECT max(number) FROM "{schema}".migrations'  # noqa: S608 -- a checked identifier
-
-
 async def check_version(connection: Connection, schema: str) -> None:
     """Refuse a schema that isn't there, or is older than this release needs.
 
@@ -56,7 +51,8 @@ async def check_version(connection: Connection, schema: str) -> None:
     version = 0
     table = f'"{schema}".migrations'
     if await connection.fetch("SELECT to_regclass($1)::text", table) is not None:
-        version = int(await connection.fetch(version_query(schema)) or 0)
+        query = f"SELECT max(number) FROM {table}"  # noqa: S608 -- a checked identifier
+        version = int(await connection.fetch(query) or 0)
     if version < newest():  # a newer one serves, too: workers are renewed in turns
         raise MigrationError(
             f"postgres: schema {schema!r} has version {version}, and {newest()} is"

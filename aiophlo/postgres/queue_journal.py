@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from aiophlo.journal.keys import misused
+from aiophlo.journal.keys import compare, misused
 from aiophlo.journal.shared import Claimed, Held, SharedRow
 from aiophlo.logs import logger
 from aiophlo.model.actions import Action
@@ -28,7 +28,6 @@ from aiophlo.model.redaction import mask_id
 from aiophlo.postgres.batch_journal import (
     ClaimedKey,
     PostgresJournal,
-    compare,
     outcome_once,
 )
 from aiophlo.postgres.batch_link import Answer

@@ -43,7 +43,12 @@ def show_report(
             show = _show_json if as_json else _show
             show(reader, report, rows, shared=isinstance(journal, SharedPlace))
     found = [verdict for verdict, count in report.verdicts.items() if count]
-    return exit_of([*found, *(["in_doubt"] if report.open else [])])
+    return exit_of([*found, *(["in_doubt"] if _left(report) else [])])
+
+
+def _left(report: JournalReport) -> int:
+    """Return how many have no outcome, and no runner that is known to be alive."""
+    return report.open - (report.under_way or 0)
 
 
 def _show(
@@ -51,18 +56,33 @@ def _show(
 ) -> None:
     begun = sum(report.verdicts.values()) + report.open
     say(f"{_of(begun, rows)}: {counted(report.verdicts)}.", *times_of(report))
-    if report.open:
-        say(
-            f"{report.open} more begun and without an outcome: in flight while a runner"
-            " is at work, else in doubt, and counted so below."
-        )
+    for line in _open_told(report):
+        say(line)
     if rows is not None and begun < rows:
         say(f"{rows - begun} not begun: the same command sends them.")
     verdicts = dict(report.verdicts)
-    verdicts["in_doubt"] = verdicts.get("in_doubt", 0) + report.open
+    verdicts["in_doubt"] = verdicts.get("in_doubt", 0) + _left(report)
     for line in advice(verdicts, report.reasons, shared=shared):
         say(line)
     say_doubts(_in_doubt(reader))
+
+
+def _open_told(report: JournalReport) -> Iterator[str]:
+    """Yield what is said of rows that have no outcome."""
+    left = _left(report)
+    if report.under_way:
+        yield f"{report.under_way} more under way: a runner has them in flight."
+    if left and report.under_way is None:
+        yield (
+            f"{left} more without an outcome: in flight if a runner is at work, which"
+            " can't be told as the journal's lock isn't beside it; else in doubt, and"
+            " counted so below."
+        )
+    elif left:
+        yield (
+            f"{left} more without an outcome, begun by a runner that is gone: in doubt,"
+            " and counted so below."
+        )
 
 
 def _show_json(
@@ -78,6 +98,7 @@ def _show_json(
             "begun": begun,
             **verdicts,
             "open": report.open,
+            "under_way": report.under_way,
             "reasons": dict(report.reasons),
             "first_at": report.first_at,
             "last_at": report.last_at,
@@ -88,7 +109,7 @@ def _show_json(
 
 def _in_doubt(reader: JournalView) -> Iterator[JournalRecord]:
     for record in reader.outcomes():
-        if record.verdict in {"in_doubt", None}:
+        if record.verdict in {"in_doubt", None} and not record.under_way:
             yield record
 
 

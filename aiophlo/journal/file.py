@@ -26,10 +26,10 @@ attempts     int   how many requests were begun
 seconds      real  from asking to knowing
 ===========  ====  ===========================================================
 
-A null verdict means that a runner is at work or was killed; the next runner
-to open the file makes it `in_doubt`, `interrupted`. `settings` holds the salt,
-and which runner the file belongs to: see `journal.ownership`.
-`handovers` holds the handovers that are open: see
+A null verdict means that a runner is at work or was killed, which a reader tells
+by the lock; the next runner to open the file makes it `in_doubt`, `interrupted`.
+`settings` holds the salt, and which runner the file belongs to: see
+`journal.ownership`. `handovers` holds the handovers that are open: see
 `journal.open_handovers`.
 Versions, and what brings a file from one to the next: see `journal.schema`.
 """

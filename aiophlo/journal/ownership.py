@@ -19,6 +19,7 @@ pages whenever the journal was written to, as after each of our commits.
 import os
 import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -113,8 +114,7 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> Lock:
         # Without the first it leaves a third file.
         statements = ("PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE")
         is_ours = all(is_free_for(connection, one) for one in statements)
-        found = lock.lstat()  # its time tells it from a later one with its number
-        identity = f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
+        identity = _lock_identity(lock)
     except BaseException:
         connection.close()
         raise
@@ -122,6 +122,32 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> Lock:
         connection.close()
         raise in_use(path)
     return Lock(connection, identity)
+
+
+def _lock_identity(lock: Path) -> str:
+    found = lock.lstat()  # its time tells it from a later one with its number
+    return f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
+
+
+def is_runner_alive(path: Path, database: sqlite3.Connection) -> bool | None:
+    """Say whether the last runner of a journal still has it; None if it can't be told.
+
+    It can't without the lock that this runner took: of a copy of the journal, or
+    where the lock was removed.
+
+    Args:
+        path: The journal's.
+        database: It, opened for reading.
+    """
+    mark, lock = read_runner(database), _beside(path, "-lock")
+    try:
+        if mark is None or not mark.endswith(f" {_lock_identity(lock)}"):
+            return None
+        # Holds the lock no longer than a look takes: who wants it waits for longer.
+        with closing(connect(lock, mode="ro", patience=0.0)) as connection:
+            return not is_free_for(connection, "SELECT 1 FROM sqlite_master")
+    except (OSError, sqlite3.Error):
+        return None
 
 
 def read_runner(database: sqlite3.Connection) -> str | None:

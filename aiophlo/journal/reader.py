@@ -20,16 +20,20 @@ from aiophlo.journal.database import (
     value_of,
 )
 from aiophlo.journal.keys import row_of
+from aiophlo.journal.ownership import is_runner_alive
 from aiophlo.journal.private_files import stat_regular
 from aiophlo.journal.schema import MASKED_KEY, is_journal
 from aiophlo.model.handover_records import OpenHandover
 from aiophlo.model.outcomes import VERDICTS
 
-REPORT: Final = """
+# Whether what has no outcome has a live runner: of a file, all of it or nothing.
+_UNDER_WAY: Final = "CASE WHEN verdict IS NULL THEN ? ELSE 0 END"
+_REPORT: Final = f"""
     SELECT verdict, reason, count(*) AS number, min(intended_at) AS first_at,
-        max(coalesce(settled_at, intended_at)) AS last_at
+        max(coalesce(settled_at, intended_at)) AS last_at,
+        count(*) * {_UNDER_WAY} AS under_way
     FROM actions GROUP BY verdict, reason
-"""
+"""  # noqa: S608 -- ours
 
 PAGE_SIZE: Final = 1_000  # rows read at a time
 
@@ -69,6 +73,8 @@ class JournalRecord:
         seconds: From asking to knowing.
         intended_at: Unix time of the latest intent.
         settled_at: Unix time of its outcome.
+        under_way: It has no outcome yet, and a runner that is alive has it in flight;
+            None if it can't be told whether one is.
     """
 
     id: int
@@ -84,6 +90,9 @@ class JournalRecord:
     seconds: float | None
     intended_at: float
     settled_at: float | None
+    under_way: bool | None = attrs.field(
+        default=False, converter=attrs.converters.optional(bool)
+    )
 
 
 _BY_KEY = select(KnownRow._fields, "FROM actions WHERE key = ?")
@@ -95,8 +104,8 @@ _OF_ROW = select(
 )
 _PAGE = "FROM actions WHERE id > ? ORDER BY id LIMIT ?"
 _AFTER = select(KnownRow._fields, _PAGE)
-RECORD_FIELDS: Final = fields_of(JournalRecord)
-_RECORDS = select(RECORD_FIELDS, _PAGE)
+RECORD_FIELDS: Final = [*fields_of(JournalRecord)][:-1]  # the last is no column
+_RECORDS = select([*RECORD_FIELDS, f"{_UNDER_WAY} AS under_way"], _PAGE)
 _OPEN_HANDOVERS = select(fields_of(OpenHandover), "FROM handovers ORDER BY began_at")
 
 
@@ -107,8 +116,10 @@ class JournalReport:
     Attributes:
         verdicts: How many keys have each of the four verdicts.
         reasons: How many keys have each reason that occurs, `sighted` among them.
-        open: How many were begun and have no outcome: in flight while a
+        open: How many were begun and have no outcome: in flight while their
             runner is at work, in doubt once it is gone.
+        under_way: How many of these a runner that is alive has in flight; None if it
+            can't be told whether one is, as of a copy of the file.
         first_at: Unix time of the first intent; None in an empty journal.
         last_at: Unix time of the last thing noted.
     """
@@ -116,12 +127,13 @@ class JournalReport:
     verdicts: Mapping[str, int]
     reasons: Mapping[str, int]
     open: int
+    under_way: int | None
     first_at: float | None
     last_at: float | None
 
 
 def report_of(rows: Sequence[Mapping[str, Any]]) -> JournalReport:
-    """Return the report that the rows of `REPORT` make."""
+    """Return the report that rows make of which each counts keys of one kind."""
     verdicts = Counter(dict.fromkeys(VERDICTS, 0))
     reasons: Counter[str] = Counter()
     for row in rows:
@@ -129,10 +141,12 @@ def report_of(rows: Sequence[Mapping[str, Any]]) -> JournalReport:
             verdicts[row["verdict"]] += row["number"]
         if row["reason"] is not None:
             reasons[row["reason"]] += row["number"]
+    under_way = [row["under_way"] for row in rows]
     return JournalReport(
         verdicts=dict(verdicts),
         reasons=dict(reasons),
         open=sum(row["number"] for row in rows if row["verdict"] is None),
+        under_way=None if None in under_way else sum(under_way),
         first_at=min((row["first_at"] for row in rows), default=None),
         last_at=max((row["last_at"] for row in rows), default=None),
     )
@@ -208,7 +222,12 @@ class JournalReader:
         Raises:
             JournalError: It can't be read.
         """
-        return report_of(self._named(REPORT))
+        return report_of(self._named(_REPORT, self._is_runner_alive()))
+
+    def _is_runner_alive(self) -> bool | None:
+        # Looked at before the rows: of one that ends meanwhile, they were under way.
+        with explained(self._path):
+            return is_runner_alive(self._path, self._database)
 
     def outcomes(self) -> Iterator[JournalRecord]:
         """Yield every key's record, in the order of their first intents.
@@ -219,8 +238,8 @@ class JournalReader:
         Raises:
             JournalError: It can't be read.
         """
-        last = -1
-        while rows := self._named(_RECORDS, last, PAGE_SIZE):
+        last, alive = -1, self._is_runner_alive()
+        while rows := self._named(_RECORDS, alive, last, PAGE_SIZE):
             for row in rows:
                 yield JournalRecord(**row)
             last = rows[-1]["id"]

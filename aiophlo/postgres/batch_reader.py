@@ -24,12 +24,22 @@ _BEGUN: Final = (
     "FROM {schema}.batch_rows WHERE batch + 0 = %s AND intended_at IS NOT NULL"
 )
 _PAGE: Final = f"{_BEGUN} AND id > %s ORDER BY id LIMIT %s"
+# As long as `end_lost_runners` takes its runner for alive.
+_UNDER_WAY: Final = """(verdict IS NULL AND EXISTS (
+    SELECT FROM {schema}.batch_runners r WHERE r.id = runner
+        AND greatest(r.until,
+            extract(epoch FROM pg_postmaster_start_time())::float8 + r.lease)
+            >= extract(epoch FROM clock_timestamp())::float8 - r.lease * 2 / 15))
+"""
 _REPORT: Final = f"""
     SELECT verdict, reason, count(*) AS number, min(intended_at) AS first_at,
-        max(coalesce(settled_at, intended_at)) AS last_at
+        max(coalesce(settled_at, intended_at)) AS last_at,
+        count(*) FILTER (WHERE {_UNDER_WAY}) AS under_way
     {_BEGUN} GROUP BY verdict, reason
 """
-_RECORDS: Final = f"SELECT {', '.join(RECORD_FIELDS)} {_PAGE}"
+_RECORDS: Final = (
+    f"SELECT {', '.join(RECORD_FIELDS)}, {_UNDER_WAY} AS under_way {_PAGE}"
+)
 _FIELDS: Final = ", ".join(KnownRow._fields)
 _KNOWN: Final = f"SELECT {_FIELDS} {_BEGUN}"
 _AFTER: Final = f"SELECT {_FIELDS} {_PAGE}"

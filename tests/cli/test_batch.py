@@ -17,6 +17,7 @@ from aiophlo.cli.progress import Sight, Speeds, describe
 from aiophlo.cli.terminal_text import duration
 from aiophlo.journal.journal import Journal
 from aiophlo.model.accounts import Quota
+from aiophlo.model.actions import WarmTransfer
 from aiophlo.simulator import Simulator
 from tests.support.batches import (
     AGENT,
@@ -484,9 +485,37 @@ async def test_report_counts_what_was_begun_as_in_doubt(
     capsys.readouterr()
     assert main(["batch", "--journal", str(path), "--report"]) == Exit.IN_DOUBT
     out = capsys.readouterr().out
-    assert "1 more begun and without an outcome" in out
+    assert "1 more without an outcome, begun by a runner that is gone: in doubt" in out
+    assert "1 in doubt: their requests left" in out
     assert "row-1 to …01" in out
     assert "no outcome" in out
+
+
+async def test_report_tells_what_is_under_way_from_doubts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Agents are asked about calls that are only just being made."""
+    path = tmp_path / "j.db"
+    report = ["batch", "--journal", str(path), "--report"]
+    action = WarmTransfer(
+        phlo_id="p", node_id="n", trigger_source=number(0), to=number(1)
+    )
+    async with Journal(path) as journal:
+        await journal.intend("row-1", action)
+        assert main(report) == Exit.ACCEPTED
+        out = capsys.readouterr().out
+        assert "1 row: 0 accepted" in out
+        assert "1 more under way: a runner has them in flight." in out
+        assert "row-1" not in out
+        assert "Look in Plivo's logs" not in out
+        assert main([*report, "--json"]) == Exit.ACCEPTED
+        (summary,) = json_lines(capsys.readouterr().out)
+        assert (summary["open"], summary["under_way"]) == (1, 1)
+    Path(f"{path}-lock").unlink()  # noqa: ASYNC240 -- nobody else is served
+    assert main(report) == Exit.IN_DOUBT
+    out = capsys.readouterr().out
+    assert "1 more without an outcome: in flight if a runner is at work, which" in out
+    assert "row-1 to …01" in out
 
 
 async def test_full_journal_stops_cleanly_with_nothing_unrecorded(

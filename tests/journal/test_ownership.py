@@ -428,3 +428,48 @@ async def test_profiler_that_holds_all_objects_harms_no_journal(
             patch.setattr(os, "lstat", look)
             await journal.intend("k", TRANSFER)
     assert held
+
+
+def under_way(path: Path) -> tuple[int | None, list[bool | None]]:
+    """Return how many have a live runner, as the report and the records say."""
+    with Journal.read(path) as reader:
+        return reader.report().under_way, [one.under_way for one in reader.outcomes()]
+
+
+async def test_what_is_under_way_is_told_from_what_a_dead_runner_left(
+    path: Path,
+) -> None:
+    """Who is told to ask about calls that are being made asks in vain."""
+    async with Journal(path) as journal:
+        await journal.intend("k", TRANSFER)
+        assert journal.report().under_way == 1
+        assert under_way(path) == (1, [True])
+        assert await open_in_child(path) == 7, "a look leaves the lock alone"
+    assert under_way(path) == (0, [False])
+    lock_of(path).unlink()
+    assert under_way(path) == (None, [None]), "a copy of the file has no lock"
+    lock_of(path).touch()
+    assert under_way(path) == (None, [None]), "nor the one that its runner held"
+
+
+async def test_what_a_killed_runner_left_is_not_under_way(path: Path) -> None:
+    """A phone may have rung, and nobody notes any more whether it did."""
+    program = (
+        "import asyncio, os, sys\n"
+        "from aiophlo.journal.journal import Journal\n"
+        "from aiophlo.model.actions import WarmTransfer\n"
+        "async def main():\n"
+        "    async with Journal(sys.argv[1]) as journal:\n"
+        "        await journal.intend('k', WarmTransfer(phlo_id='p', node_id='n',\n"
+        "            trigger_source='+14155550199', to='+14155550100'))\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, str(path)),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert await process.wait() == -9
+    assert under_way(path) == (0, [False])
+    with Journal.read(path) as reader:
+        assert reader.report().open == 1

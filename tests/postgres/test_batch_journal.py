@@ -549,6 +549,30 @@ async def test_reading_from_elsewhere(
         PostgresCoordinator(postgres.url, namespace=namespace).read_journal("day")
 
 
+async def test_what_is_under_way_is_told_from_what_a_dead_runner_left(
+    postgres: Postgres, namespace: str, journal: OpenJournal
+) -> None:
+    """Who is told to ask about calls that are being made asks in vain."""
+    rows = transfers(3)
+    live, dead = await journal(lease=60.0), await journal(lease=0.5)
+    for number, runner in enumerate((live, dead, live)):
+        await runner.claim([runner.row(number, rows[number])], include_in_doubt=False)
+    await live.intend("row-0", rows[0])
+    await dead.intend("row-1", rows[1])
+    coordinator = PostgresCoordinator(postgres.url, namespace=namespace)
+    with coordinator.read_journal("nightly") as reader:
+        report = reader.report()
+        assert (report.open, report.under_way) == (2, 2)
+        await die(dead)
+        async with asyncio.timeout(10.0):
+            while reader.report().under_way == 2:  # noqa: ASYNC110 -- its lease ends
+                await asyncio.sleep(0.05)
+        report = reader.report()
+        assert (report.open, report.under_way) == (2, 1)
+        found = {record.key: record.under_way for record in reader.outcomes()}
+        assert found == {"row-0": True, "row-1": False}
+
+
 async def test_the_database_is_killed_and_comes_back(
     own_postgres: Postgres, slow_simulator: Simulator
 ) -> None:

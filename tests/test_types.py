@@ -41,6 +41,7 @@ PUBLIC: Final = (aiophlo, aiophlo.webhooks, aiophlo.simulator)
 # What the library's own parts ask of each other, and is in no documentation.
 INTERNAL: Final = {
     "EventRouter.agent_had_left",
+    "EventRouter.agent_is_elsewhere",
     "EventRouter.follow",
     "EventRouter.forget",
     "EventRouter.remember",

@@ -143,7 +143,7 @@ class PostgresJournal:
         try:
             self._begun(batch)
         except MigrationError:
-            await link.close()
+            await finish(link.close())
             raise
         self._digests = Digests(bytes.fromhex(batch["salt"]))
         self._claims = {}

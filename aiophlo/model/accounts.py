@@ -1,6 +1,7 @@
 """Accounts: credentials, and the quota that comes with them."""
 
 import base64
+import math
 import os
 from collections.abc import Mapping
 
@@ -231,6 +232,7 @@ class Rate:
         lateness: Seconds by which a slot may be used late.
         longest_growth: Longest pause, in seconds, after a 429 that doesn't say how
             long to wait.
+        overdraft: Slots that may leave before their time, where pools share the rate.
     """
 
     name: str
@@ -238,14 +240,25 @@ class Rate:
     burst: int = 1
     lateness: float = 0.0
     longest_growth: float = 5.0
+    overdraft: int = 0
 
     @classmethod
     def of_quota(cls, quota: "Quota | None", name: str = "") -> "Rate":
         """Return the rate that keeps to `quota`; with None there are only pauses.
 
         Half of the quota's jitter is left to this process's own lateness, the other
-        half to the way to Plivo.
+        half to the way to Plivo. What its limit has room for beyond the slots that can
+        fall into one period, late ones included, may be overdrawn.
         """
         if quota is None:
             return cls(name, 0.0)
-        return cls(name, quota.interval, quota.burst, quota.jitter / 2, quota.per)
+        lateness = quota.jitter / 2
+        most = math.floor((quota.per + lateness) / quota.interval) + quota.burst
+        return cls(
+            name,
+            quota.interval,
+            quota.burst,
+            lateness,
+            quota.per,
+            overdraft=max(quota.limit - most, 0),
+        )

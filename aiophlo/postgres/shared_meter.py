@@ -280,6 +280,7 @@ class SharedMeter:
             urgent=urgent,
             streamed=may_be_taken,
             late=self._late(),
+            overdraft=self._rate.overdraft,
         )
         self._operations.call(booking, came)
 

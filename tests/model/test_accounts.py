@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from aiophlo.errors import InvalidInputError
-from aiophlo.model.accounts import Account, Quota
+from aiophlo.model.accounts import Account, Quota, Rate
 
 MAIN = "MA" + "X" * 18
 SUB = "SA" + "Y" * 18
@@ -270,3 +270,22 @@ def test_credential_from_a_file_says_what_it_has_too_much(
     with pytest.raises(InvalidInputError, match=surplus) as caught:
         Account(auth_id, token)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("quota", "slots"),
+    [
+        (Quota(300, per=5.0), 2),
+        (Quota(300, per=5.0, jitter=0.2), 6),
+        (Quota(300, per=5.0, burst=10), 2),
+        (Quota(300, per=5.0, jitter=0.0), 0),
+        (Quota(10, per=1.0), 1),
+        (None, 0),
+    ],
+    ids=repr,
+)
+def test_rate_is_overdrawn_by_what_the_quota_has_room_for(
+    quota: Quota | None, slots: int
+) -> None:
+    """More than that draws 429s in the very minute in which customers are on hold."""
+    assert Rate.of_quota(quota).overdraft == slots

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
+from aiophlo.model.accounts import Quota, Rate
 from aiophlo.model.actions import Lane
 from aiophlo.sending.rate_meter import RateMeter
 from tests.support.postgres import Postgres
@@ -27,7 +28,16 @@ STEPS: Final = st.lists(
 class Row:
     """A row of rates that isn't in the table, and what is done to it at what time."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        *,
+        interval: float = INTERVAL,
+        late: float = 0.0,
+    ) -> None:
+        self._interval = interval
+        self._late = late
         self._connection = connection
         self._schema = schema
         self._row: list[Any] = list(
@@ -50,14 +60,20 @@ class Row:
         return self._one(query, *self._row, *parameters)
 
     def book(
-        self, now: float, *, urgent: bool = False, streamed: bool = False
+        self,
+        now: float,
+        *,
+        urgent: bool = False,
+        streamed: bool = False,
+        overdraft: int = 3,
     ) -> float:
         """Book one slot, and return it; keep in `taken` what was a stream's."""
         call = (
             "SELECT (b.r).*, b.slots[1], b.taken"
-            " FROM {s}.book(ROW, %s, %s, 1, %s, 0, %s) b"
+            " FROM {s}.book(ROW, %s, %s, 1, %s, %s, %s, %s) b"
         )
-        *self._row, slot, self.taken = self._do(call, now, INTERVAL, urgent, streamed)
+        about = now, self._interval, urgent, self._late, streamed, overdraft
+        *self._row, slot, self.taken = self._do(call, *about)
         return float(slot)
 
     def throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
@@ -122,7 +138,7 @@ def test_row_gives_the_slots_that_a_meter_gives(
             row.answered(sent)
 
 
-def test_urgent_overdraws_by_three_slots(
+def test_urgent_overdraws_by_no_more_than_it_may(
     connection: psycopg.Connection[Any], namespace: str
 ) -> None:
     """An abort can't wait for eighteen pools; nor may it spend the whole quota."""
@@ -133,6 +149,36 @@ def test_urgent_overdraws_by_three_slots(
     assert slots == pytest.approx([1000.0, 1000.0, 1000.0, 1005.5])
     assert row.book(1000.0) == pytest.approx(1007.0), "which all others pay"
     assert row.book(1006.2, urgent=True) == pytest.approx(1006.2), "two are paid"
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [Quota(300), Quota(300, jitter=0.2), Quota(10, per=1.0), Quota(1000)],
+    ids=repr,
+)
+def test_urgent_draws_no_429_beside_slots_that_are_used_late(
+    connection: psycopg.Connection[Any], namespace: str, quota: Quota
+) -> None:
+    """While nobody answers, all pools repeat what must not wait, at the full pace."""
+    rate = Rate.of_quota(quota)
+    row = Row(connection, namespace, interval=rate.interval, late=rate.lateness)
+    ends = 1000.0 + quota.per
+    left = [max(row.book(1000.0), 1000.0)]
+    while left[-1] + rate.interval < ends:
+        left.append(max(row.book(1000.0), 1000.0))
+    now = ends - 0.001
+    left += [row.book(now, urgent=True, overdraft=rate.overdraft) for _ in range(20)]
+    assert sum(at < ends for at in left) <= quota.limit
+
+
+def test_urgent_waits_its_turn_where_the_quota_has_no_room(
+    connection: psycopg.Connection[Any], namespace: str
+) -> None:
+    """An overdraft of a quota that allows for no jitter draws a 429."""
+    row = Row(connection, namespace)
+    assert row.book(1000.0, urgent=True, overdraft=0) == pytest.approx(1000.0)
+    row.book(1000.0)
+    assert row.book(1000.0, urgent=True, overdraft=0) == pytest.approx(1001.0)
 
 
 def test_urgent_is_no_overdraft_while_the_row_is_idle(

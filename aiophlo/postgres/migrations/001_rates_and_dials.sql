@@ -145,12 +145,12 @@ BEGIN
 END $$;
 
 -- Books `p_count` slots. What is awaited takes those of streams, in whatever pool, if it
--- can still be told. What is urgent leaves at once, before all that is booked; three such
--- overdrafts at most are unpaid, each until the slot that a stream gives for it, or else
--- until what it pushed back has had its own.
+-- can still be told. What is urgent leaves at once, before all that is booked; `p_overdraft`
+-- such overdrafts at most are unpaid, each until the slot that a stream gives for it, or
+-- else until what it pushed back has had its own.
 CREATE FUNCTION {schema}.book(
     INOUT r {schema}.rates, p_now float8, p_interval float8, p_count integer,
-    p_urgent boolean, p_late float8, p_streamed boolean,
+    p_urgent boolean, p_late float8, p_streamed boolean, p_overdraft integer,
     OUT slots float8[], OUT taken float8[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -178,8 +178,9 @@ BEGIN
             r.overdrafts := ARRAY(
                 SELECT paid FROM unnest(r.overdrafts) paid WHERE paid > p_now ORDER BY 1);
             IF r.next_free > slot THEN
-                IF cardinality(r.overdrafts) >= 3 THEN
-                    slot := greatest(slot, least(r.overdrafts[1], given));
+                IF cardinality(r.overdrafts) >= p_overdraft THEN
+                    slot := greatest(
+                        slot, least(coalesce(r.overdrafts[1], r.next_free), given));
                 END IF;
                 r.overdrafts := r.overdrafts
                     || coalesce(given, greatest(r.next_free, slot) + step);
@@ -365,6 +366,7 @@ DECLARE
     late float8 := coalesce((p_op->>'late')::float8, 0.0);
     urgent boolean := (p_op->>'urgent')::boolean;
     of_stream boolean := coalesce((p_op->>'streamed')::boolean, false);
+    overdraft integer := coalesce((p_op->>'overdraft')::integer, 0);
     number integer := (p_op->>'count')::integer
         - least(p_joined, coalesce((p_op->>'coming')::integer, 0));
     answer jsonb;
@@ -378,7 +380,7 @@ BEGIN
     IF answer IS NULL THEN
         r := {schema}.rate(p_op->>'rate', p_now);
         SELECT * INTO made
-            FROM {schema}.book(r, p_now, step, number, urgent, late, of_stream);
+            FROM {schema}.book(r, p_now, step, number, urgent, late, of_stream, overdraft);
         PERFORM {schema}.store(made.r);
         answer := {schema}.told(made.r, p_now)
             || jsonb_build_object('slots', made.slots, 'taken', made.taken);

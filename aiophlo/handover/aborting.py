@@ -16,6 +16,7 @@ from aiophlo.model.outcomes import (
     Outcome,
     Reason,
 )
+from aiophlo.sending.superseding import NewerTransfers
 
 # Plivo's words for it aren't known; these can mean nothing else.
 _NO_TRANSFER: Final = re.compile(
@@ -88,6 +89,7 @@ async def bring_back(
     answers: AbortAnswers,
     *,
     claim: Callable[[], Awaitable[object]],
+    newer: NewerTransfers | None = None,
     within: float,
     pause: float,
 ) -> None:
@@ -101,6 +103,8 @@ async def bring_back(
         answers: Decides what they prove.
         claim: Learns, after each abort, whether another process has taken over while
             this one was stopped: what is known here is old then.
+        newer: The agent's newer transfers: once there is one, no abort is sent, as it
+            might end that.
         within: Seconds after which none is sent any more.
         pause: Seconds between the first two; it doubles.
     """
@@ -114,7 +118,8 @@ async def bring_back(
             return
         wait = min(pause * 2**number, _LONGEST_PAUSE)
         closed = isinstance(outcome, NotSent) and outcome.reason is Reason.CLOSED
-        if answers.pointless or closed or clock() + wait >= deadline:
+        stopped = closed or (newer is not None and newer.begun)
+        if answers.pointless or stopped or clock() + wait >= deadline:
             tell(Input.TIME_OVER)
             return
         await asyncio.sleep(wait)

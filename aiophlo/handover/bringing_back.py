@@ -64,7 +64,7 @@ async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
             sender=sender,
             lease=status.lease,
             handover=status.entry.id,
-            is_wanted=is_wanted,
+            is_wanted=lambda: is_wanted() and not status.newer_transfers,
         )
 
     def tell(what: Input) -> bool:
@@ -77,6 +77,7 @@ async def _bring_back(status: HandoverStatus, sender: Sender) -> None:
         tell,
         AbortAnswers(late=status.may_join_late),
         claim=status.lease.claim,
+        newer=status.newer_transfers,
         within=options.bring_back_within,
         pause=options.told_within / 4,
     )

@@ -34,7 +34,8 @@ async def hang_up_once(
         options.hangup(),
         options.send_within,
         lambda: kept_back(
-            wanted=may_leave() and not status.agent_is_elsewhere(),
+            wanted=may_leave()
+            and not (status.newer_transfers or status.agent_is_elsewhere()),
             leased=lease.holds,
         ),
     )

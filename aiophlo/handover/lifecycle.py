@@ -230,6 +230,7 @@ class Lifecycle:
     def _leave(self) -> None:
         """Free who was engaged, and listen no more."""
         self._registry.leave(self)
+        self._unfollow_agent()
         if self.watch is not None and self.status.options.router is not None:
             self.status.options.router.forget(self.watch)
         self.status.lease.end(alarmed=self.status.alarm is not None)
@@ -270,6 +271,17 @@ class Lifecycle:
         if self.watch is not None and router is not None:
             router.follow(self.watch, target, keep=self.status.may_join_late)
         self.status.partner = target
+
+    def follow_agent(self) -> None:
+        """Listen for transfers that the agent begins after the handover's last."""
+        status, claims = self.status, self.sender.context.claims
+        self._unfollow_agent()
+        status.newer_transfers = claims.follow(status.options.abort())
+
+    def _unfollow_agent(self) -> None:
+        if self.status.newer_transfers is not None:
+            self.sender.context.claims.unfollow(self.status.newer_transfers)
+            self.status.newer_transfers = None
 
     def _heard(self, party: Party, presence: Presence) -> None:
         what = _INPUTS.get((party, presence))

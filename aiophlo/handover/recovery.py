@@ -194,7 +194,12 @@ class Rescuer:
                 _tell_step(sender, handover, phase, before, "agent_elsewhere")
                 return NotSent(action=action, reason=Reason.CANCELLED, attempts=0)
             outcome = await abort_once(
-                action, within, sender=sender, lease=lease, handover=handover.id
+                action,
+                within,
+                sender=sender,
+                lease=lease,
+                handover=handover.id,
+                is_wanted=lambda: not newer,
             )
             if input_about_agent(outcome) is Input.NO_AGENT:
                 seen = _SEEN.get(await lease.look())
@@ -213,14 +218,20 @@ class Rescuer:
         lease.when_taken_over = taken_over
         _tell_step(sender, handover, situation.phase, cause="recovered")
         answers = AbortAnswers(late=True)  # a killed process may just have asked
-        await bring_back(
-            abort,
-            tell,
-            answers,
-            claim=lease.claim,
-            within=self._within,
-            pause=_PAUSE,
-        )
+        claims = sender.context.claims
+        newer = claims.follow(action)
+        try:
+            await bring_back(
+                abort,
+                tell,
+                answers,
+                claim=lease.claim,
+                newer=newer,
+                within=self._within,
+                pause=_PAUSE,
+            )
+        finally:
+            claims.unfollow(newer)
         return recovery or Recovery.UNKNOWN
 
 

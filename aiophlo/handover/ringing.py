@@ -260,6 +260,7 @@ class Ringing:
 
     def _take_answer(self, what: Input) -> None:
         status = self._status
+        self._lifecycle.follow_agent()
         status.transfer_in_doubt = what is Input.IN_DOUBT
         status.return_in_doubt = what is Input.REFUSED  # as the agent is gone?
         status.tell(what)

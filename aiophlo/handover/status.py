@@ -14,6 +14,7 @@ from aiophlo.handover.states import Input, Phase, Situation
 from aiophlo.handover.watch import Party
 from aiophlo.model.handover_records import Ending
 from aiophlo.model.redaction import mask
+from aiophlo.sending.superseding import NewerTransfers
 
 
 class HandoverStatus:
@@ -41,6 +42,7 @@ class HandoverStatus:
         alarm: The text of the alarm, if the customer may be alone.
         agent_is_elsewhere: Says whether events tell that the agent is in a newer call,
             in which a request that is about the agent would take effect.
+        newer_transfers: What the agent has begun since the last transfer; None before.
         on_step: Called with the phase before and what ended it, if anybody listens.
         alarm_raised: Whether an exception has told the caller of it, too.
         unseen: How many rings ended without any event of that call.
@@ -56,6 +58,7 @@ class HandoverStatus:
         "first_left",
         "giving_up",
         "lease",
+        "newer_transfers",
         "on_step",
         "options",
         "partner",
@@ -75,6 +78,7 @@ class HandoverStatus:
         self.lease: Lease = OwnLease()
         self.situation = Situation()
         self.agent_is_elsewhere: Callable[[], bool] = _never
+        self.newer_transfers: NewerTransfers | None = None
         self.on_step: Callable[[Phase, Input], None] | None = None
         self.partner: str | None = None
         self.giving_up = False

@@ -237,6 +237,7 @@ class Sender:
                     self.shared.finish(delivery, outcome)
             finally:
                 self.under_way.end()
+                self._claims.settle(outcome)
                 self._claims.end(delivery.claim)
             if isinstance(outcome, _CLEAR) and not outcome.joined:
                 self._budget.settled()

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from aiophlo import Consult, CustomerOnHoldError, NotSentError, RejectedError
+from aiophlo.model.address_matching import phone_of
 from aiophlo.simulator import Call
 from aiophlo.webhooks.events import parse_event
 from tests.support.handover_stage import (
@@ -13,6 +15,7 @@ from tests.support.handover_stage import (
     CUSTOMER,
     FIRST,
     NODE,
+    ON_HOLD,
     PHLO,
     SECOND,
     TALKING,
@@ -131,3 +134,107 @@ async def test_customer_is_brought_back_though_an_earlier_call_is_told_of_late(
     assert stage.customer_is_with_agent
     assert count(stage, "abort_transfer") == 7
     assert stage.alarms == []
+
+
+async def ring_by_hand(stage: Stage) -> Consult:
+    """Hand the customer over without events, and let the partner answer."""
+    consult = stage.consult(router=None, bring_back_within=2.0)
+    await consult.start()
+    await stage.until(CONSULTING, ON_HOLD, CONSULTING)
+    return consult
+
+
+async def test_abort_in_doubt_is_not_repeated_once_the_agent_transfers_anew(
+    stage: Stage,
+) -> None:
+    """No event tells of the next call, but this pool has begun its transfer."""
+    consult = await ring_by_hand(stage)
+    stage.simulator.answer_next(502, action="abort_transfer", times=None, dialled=True)
+    ending = asyncio.ensure_future(consult.abort())
+    await until_sent(stage, "abort_transfer")
+    newer = place_next_call(stage)
+    await stage.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+    with pytest.raises(CustomerOnHoldError):
+        await ending
+    assert newer[AGENT].state is CONSULTING
+    assert len(stage.alarms) == 1
+
+
+async def test_abort_waits_for_the_answer_to_a_newer_transfer(stage: Stage) -> None:
+    """What is refused ends nobody's hold: the first customer must be brought back."""
+    consult = await ring_by_hand(stage)
+    stage.simulator.answer_next(502, action="abort_transfer", dialled=False, times=4)
+    ending = asyncio.ensure_future(consult.abort())
+    await until_sent(stage, "abort_transfer")
+    with pytest.raises(RejectedError):
+        await stage.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+    await ending
+    assert stage.customer_is_with_agent
+    assert stage.alarms == []
+
+
+async def test_nothing_is_aborted_while_a_newer_transfer_has_no_answer(
+    stage: Stage,
+) -> None:
+    """It may be ringing by then, and an abort would end it."""
+    consult = await ring_by_hand(stage)
+    newer = place_next_call(stage)
+    with stage.simulator.hold_answers():
+        transfer = stage.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+        asking = asyncio.ensure_future(transfer)
+        await stage.simulator.wait_for(held=1)
+        ending = asyncio.ensure_future(consult.abort())
+        await asyncio.wait({ending}, timeout=0.2)
+        assert not ending.done()
+    await asking
+    with pytest.raises(CustomerOnHoldError):
+        await ending
+    assert count(stage, "abort_transfer") == 0
+    assert newer[AGENT].state is CONSULTING
+
+
+async def test_agent_who_transfers_anew_is_not_hung_up_again(stage: Stage) -> None:
+    """The first hang-up was carried out; a second one cuts off the next customer."""
+    consult = await ring_by_hand(stage)
+    stage.simulator.answer_next(502, action="hangup", dialled=True, times=None)
+    with stage.simulator.hold_answers():
+        completing = asyncio.ensure_future(consult.complete())
+        await stage.simulator.wait_for(held=1)
+        newer = place_next_call(stage)
+        transfer = stage.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+        asking = asyncio.ensure_future(transfer)
+        await stage.simulator.wait_for(held=2)
+    await asking
+    with pytest.raises(CustomerOnHoldError):
+        await completing
+    assert newer[AGENT].state is CONSULTING
+    assert len(stage.alarms) == 1
+
+
+async def test_handover_that_was_forgotten_ends_no_newer_transfer(stage: Stage) -> None:
+    """Its call has long been over when its pool is closed, or somebody completes it."""
+    consult = await ring_by_hand(stage)
+    newer = place_next_call(stage)
+    await stage.node.warm_transfer(to=SECOND, trigger_source=AGENT)
+    with pytest.raises(NotSentError):
+        await consult.complete()
+    await stage.pool.close()
+    assert newer[AGENT].state is CONSULTING
+    assert len(stage.alarms) == 1
+
+
+async def test_abort_is_not_repeated_once_another_pool_transfers_for_the_agent(
+    stage: Stage,
+) -> None:
+    """Pools that share a database tell each other whom they begin something for."""
+    consult = await ring_by_hand(stage)
+    stage.simulator.answer_next(502, action="abort_transfer", times=None, dialled=True)
+    ending = asyncio.ensure_future(consult.abort())
+    await until_sent(stage, "abort_transfer")
+    sent = count(stage, "abort_transfer")
+    sender = stage.pool._sender_for(None)  # noqa: SLF001 -- what a coordinator calls
+    sender.heard((PHLO, NODE, phone_of(AGENT)), "ColdTransfer", ends_dials=False)
+    with pytest.raises(CustomerOnHoldError):
+        await ending
+    assert count(stage, "abort_transfer") <= sent + 1
+    assert len(stage.alarms) == 1

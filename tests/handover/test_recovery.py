@@ -43,6 +43,7 @@ from tests.support.handover_stage import (
     ON_HOLD,
     PHLO,
     RINGING,
+    SECOND,
     TALKING,
     Stage,
     set_stage,
@@ -552,3 +553,19 @@ async def test_abort_is_not_repeated_once_the_agent_is_in_a_newer_call(
     assert found.recovery is Recovery.OVER
     assert len(aborts) == 1
     assert stage.alarms == []
+
+
+async def test_abort_is_not_repeated_once_the_agent_transfers_anew(
+    stage: Stage, journal: Journal
+) -> None:
+    """No event tells of the next call, but this pool has begun its transfer."""
+    await crash(stage, journal)
+    stage.simulator.answer_next(502, action="abort_transfer", dialled=True, times=None)
+    recovering = asyncio.ensure_future(stage.pool.recover_handovers(journal))
+    await stage.until(TALKING, TALKING, LEFT)
+    newer = stage.simulator.place_call(PHLO, NODE, agent=AGENT, customer=SECOND)
+    await stage.node.warm_transfer(to=FIRST, trigger_source=AGENT)
+    (found,) = await recovering
+    assert found.recovery is Recovery.UNKNOWN
+    assert newer[AGENT].state is CONSULTING
+    assert len(stage.alarms) == 1

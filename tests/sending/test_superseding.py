@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import attrs
 import pytest
 
 from aiophlo.model.actions import (
@@ -25,6 +26,7 @@ from aiophlo.model.actions import (
     VoicemailDrop,
     WarmTransfer,
 )
+from aiophlo.model.outcomes import Accepted, Rejected
 from aiophlo.sending.superseding import Claims
 
 AGENT, OTHER = "+14155550100", "+14155550199"
@@ -213,3 +215,47 @@ def test_what_was_superseded_stays_so_whatever_comes_next() -> None:
     for later in (Unhold, Mute):
         claims.begin(said(later))
         assert claim.superseded
+
+
+@pytest.mark.parametrize("kind", [WarmTransfer, ColdTransfer])
+def test_transfer_of_a_followed_agent_stands_until_it_is_known_to_be_out(
+    kind: type[WarmTransfer | ColdTransfer],
+) -> None:
+    """Only what was refused can't be ended by an older handover's abort."""
+    transfer = kind(**NODE, trigger_source=AGENT, to=OTHER)
+    refused = Rejected(action=transfer, status=409, attempts=1)
+    taken = Accepted(action=transfer, status=201, attempts=1)
+    claims = Claims()
+    newer = claims.follow(AbortTransfer(**NODE, member=AGENT))
+    claims.settle(taken)  # it was begun before
+    assert not newer
+    for outcome in (refused, attrs.evolve(taken, joined=True)):
+        claims.begin(transfer)
+        assert newer
+        assert not newer.begun
+        claims.settle(outcome)
+        assert not newer
+    claims.begin(transfer)
+    claims.settle(taken)
+    assert newer.begun
+
+
+@pytest.mark.parametrize("action", [*SETTERS, *STRANGERS], ids=repr)
+def test_what_is_no_transfer_of_a_followed_agent_is_none(action: Action) -> None:
+    """A customer must be brought back though others' calls go on."""
+    claims = Claims()
+    newer = claims.follow(AbortTransfer(**NODE, member=AGENT))
+    claims.begin(action)
+    assert not newer
+
+
+def test_nothing_is_kept_of_agents_who_are_not_followed_any_more() -> None:
+    """Each handover ends, and the pool goes on for months."""
+    claims = Claims()
+    abort = AbortTransfer(**NODE, member=AGENT)
+    first, second = claims.follow(abort), claims.follow(abort)
+    claims.unfollow(first)
+    claims.hear(second.party, "ColdTransfer")
+    assert (first.begun, second.begun) == (False, True)
+    claims.unfollow(second)
+    assert not claims._followed  # noqa: SLF001 -- what must not grow

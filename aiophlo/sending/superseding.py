@@ -37,9 +37,12 @@ class Claim:
 class NewerTransfers:
     """The transfers that an agent has begun since a handover asked for its own.
 
+    In this pool: what comes of another's isn't told. An agent whose worker has died
+    clicks again elsewhere, and is refused: their customer is to be brought back.
+
     Attributes:
         party: The agent.
-        under_way: Those of this pool that have no outcome yet.
+        under_way: Those that have no outcome yet.
         begun: Whether one may have been carried out.
     """
 
@@ -77,7 +80,7 @@ class Claims:
         if party is None:
             return UNTRACKED
         name = type(action).__name__
-        self._challenge(party, name)
+        self.hear(party, name)
         for newer in self._followed.get(party, ()) if name in _TRANSFERS else ():
             newer.under_way.append(action)
         if not action.idempotent:
@@ -86,13 +89,8 @@ class Claims:
 
     def hear(self, party: PartyKey, action: str) -> None:
         """Mark what an action of another pool, by its class's name, supersedes."""
-        self._challenge(party, action)
-        for newer in self._followed.get(party, ()) if action in _TRANSFERS else ():
-            newer.begun = True  # what comes of it isn't told
-
-    def _challenge(self, party: PartyKey, action: str) -> None:
         for claims in (self._setters, self._waiting):
-            _supersede(claims.get(party), action)
+            _challenge(claims.get(party), action)
 
     def wait(self, action: Action, claim: Claim) -> Claim:
         """Track an `action` that can't leave at once, so that it may be superseded.
@@ -159,7 +157,7 @@ def _enter(claims: _ClaimsByParty, action: Action, party: PartyKey) -> Claim:
     return claim
 
 
-def _supersede(claims: dict[Claim, None] | None, action: str) -> None:
+def _challenge(claims: dict[Claim, None] | None, action: str) -> None:
     for claim in claims or ():
         claim.is_latest = False
         undone = action in claim.kind.undone_by

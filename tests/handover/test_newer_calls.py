@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aiophlo import Consult, CustomerOnHoldError, NotSentError, RejectedError
-from aiophlo.model.address_matching import phone_of
 from aiophlo.simulator import Call
 from aiophlo.webhooks.events import parse_event
 from tests.support.handover_stage import (
@@ -220,21 +219,4 @@ async def test_handover_that_was_forgotten_ends_no_newer_transfer(stage: Stage) 
         await consult.complete()
     await stage.pool.close()
     assert newer[AGENT].state is CONSULTING
-    assert len(stage.alarms) == 1
-
-
-async def test_abort_is_not_repeated_once_another_pool_transfers_for_the_agent(
-    stage: Stage,
-) -> None:
-    """Pools that share a database tell each other whom they begin something for."""
-    consult = await ring_by_hand(stage)
-    stage.simulator.answer_next(502, action="abort_transfer", times=None, dialled=True)
-    ending = asyncio.ensure_future(consult.abort())
-    await until_sent(stage, "abort_transfer")
-    sent = count(stage, "abort_transfer")
-    sender = stage.pool._sender_for(None)  # noqa: SLF001 -- what a coordinator calls
-    sender.heard((PHLO, NODE, phone_of(AGENT)), "ColdTransfer", ends_dials=False)
-    with pytest.raises(CustomerOnHoldError):
-        await ending
-    assert count(stage, "abort_transfer") <= sent + 1
     assert len(stage.alarms) == 1

@@ -249,13 +249,23 @@ def test_what_is_no_transfer_of_a_followed_agent_is_none(action: Action) -> None
     assert not newer
 
 
+def test_transfer_of_another_pool_keeps_no_customer_on_hold() -> None:
+    """The agent clicks again, elsewhere, as their worker died: Plivo refuses that."""
+    claims = Claims()
+    newer = claims.follow(AbortTransfer(**NODE, member=AGENT))
+    claims.hear(newer.party, "WarmTransfer")
+    assert not newer
+
+
 def test_nothing_is_kept_of_agents_who_are_not_followed_any_more() -> None:
     """Each handover ends, and the pool goes on for months."""
     claims = Claims()
     abort = AbortTransfer(**NODE, member=AGENT)
     first, second = claims.follow(abort), claims.follow(abort)
     claims.unfollow(first)
-    claims.hear(second.party, "ColdTransfer")
+    transfer = ColdTransfer(**NODE, trigger_source=AGENT, to=OTHER)
+    claims.begin(transfer)
+    claims.settle(Accepted(action=transfer, status=201, attempts=1))
     assert (first.begun, second.begun) == (False, True)
     claims.unfollow(second)
     assert not claims._followed  # noqa: SLF001 -- what must not grow

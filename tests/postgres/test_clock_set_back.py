@@ -57,7 +57,7 @@ async def test_slots_come_as_if_the_clock_had_been_so_before(
     for number in range(1 if urgent else 2):
         began = time.time()
         answer = await database.ask(
-            do="book", rate="MA", interval=0.1, count=1, urgent=urgent
+            do="book", rate="MA", interval=0.1, count=1, urgent=urgent, overdraft=2
         )
         due = began if urgent else began + max(0.5, pause) + number * 0.1
         assert due - 0.2 < answer["slots"][0] < due + 0.4

@@ -233,6 +233,7 @@ class Rate:
         longest_growth: Longest pause, in seconds, after a 429 that doesn't say how
             long to wait.
         overdraft: Slots that may leave before their time, where pools share the rate.
+        limit: Requests in any period of the quota; 0 without one.
     """
 
     name: str
@@ -241,6 +242,7 @@ class Rate:
     lateness: float = 0.0
     longest_growth: float = 5.0
     overdraft: int = 0
+    limit: int = 0
 
     @classmethod
     def of_quota(cls, quota: "Quota | None", name: str = "") -> "Rate":
@@ -261,4 +263,17 @@ class Rate:
             lateness,
             quota.per,
             overdraft=max(quota.limit - most, 0),
+            limit=quota.limit,
         )
+
+    def share(self, pools: float) -> "Rate":
+        """Return the rate of one of so many pools that know nothing of each other.
+
+        Into one period fall as many slots as the limit divided by them, rounded up,
+        where that many pools may each be at the worst moment: so it is rounded down.
+        """
+        interval = self.interval * pools
+        whole = math.floor(self.limit / pools)
+        if whole:
+            interval = max(interval, (self.longest_growth + 2 * self.lateness) / whole)
+        return attrs.evolve(self, interval=interval, burst=1)

@@ -2,13 +2,17 @@
 
 import base64
 import copy
+import math
 import pickle
 import traceback
+from bisect import bisect_left
 from enum import Enum
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from aiophlo.errors import InvalidInputError
 from aiophlo.model.accounts import Account, Quota, Rate
@@ -289,3 +293,27 @@ def test_rate_is_overdrawn_by_what_the_quota_has_room_for(
 ) -> None:
     """More than that draws 429s in the very minute in which customers are on hold."""
     assert Rate.of_quota(quota).overdraft == slots
+
+
+@given(
+    limit=st.integers(1, 400),
+    per=st.sampled_from([1.0, 5.0]),
+    phases=st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1, max_size=20),
+    late=st.floats(0.0, 1.0),
+)
+def test_pools_that_know_nothing_of_each_other_keep_to_the_quota_together(
+    limit: int, per: float, phases: list[float], late: float
+) -> None:
+    """18 pools with a share of 16.6 each sent 17 in a period, 6 too many together."""
+    assume(len(phases) <= limit)
+    quota = Quota(limit, per=per)
+    interval = Rate.of_quota(quota).share(len(phases)).interval
+    slots = sorted(
+        (phase + number) * interval
+        for phase in phases
+        for number in range(math.ceil(2 * per / interval))
+    )
+    edge = late * per
+    came = [edge if edge - quota.jitter < at < edge else at for at in slots]
+    ends = [bisect_left(came, at + per - 1e-9) for at in came]
+    assert max(end - number for number, end in enumerate(ends)) <= limit

@@ -43,6 +43,7 @@ from aiophlo.shielding import finish
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
 _TIDY_EVERY: Final = 60  # signs of life
+_TOLD_FOR: Final = 10.0  # seconds after which the database knows of who is alone
 _STEADY: Final = 10.0  # seconds after which it may be lost again
 _MUCH_LONGER: Final = 16.0  # times, where it is lost again and again: of a full disk
 _AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at random
@@ -146,6 +147,10 @@ class PostgresCoordinator(QueueClient):
         for calls in self._calls:
             calls.open(self._digests, self._operations)
         self._works: set[object] = set()  # of the two tasks, what is under way
+        # Of pools that said that they go on by themselves: when, by the server's time,
+        # and when that was heard.
+        self._alone: dict[str, tuple[float, float]] = {}
+        self._news_of_pools = asyncio.Event()
         self._reached = asyncio.Event()
         self._refused: MigrationError | None = None
         for work in (self._book, self._listener.run):
@@ -337,26 +342,41 @@ class PostgresCoordinator(QueueClient):
             raise
 
     async def _beat(self) -> None:
-        beats = 0
+        beats, before = 0, 1.0
         tidied: asyncio.Future[Answer] | None = None
         if self._handovers is not None:
             self._handovers.catch_up()
         while True:
+            self._news_of_pools.clear()
+            sign = {"do": "seen", "pool": self._number, "alone": self._alone_lately()}
             try:
-                seen = await self._operations.ask({"do": "seen", "pool": self._number})
+                seen = await self._operations.ask(sign)
             except AwayError:
                 return  # `run` says so
             self.pools = max(seen["live"] + seen["lost"], 1)
-            self.available = max(seen["live"], 1) / self.pools
+            available = max(seen["live"], 1) / self.pools
+            # Who is back has sent by itself until now: its share is free a beat later.
+            self._share(min(available, before))
+            before = available
             self._reach(self._book)
             if self._handovers is not None:
                 self._handovers.beat()
             beats += 1
             if beats % _TIDY_EVERY == 0 or _leaves_more(tidied):
                 tidied = self._operations.ask({"do": "tidy", "key": LOCK})
-            await asyncio.sleep(_BEAT)
+            await wait_for_event(self._news_of_pools, _BEAT)
+
+    def _share(self, available: float) -> None:
+        """Keep to so much of all rates, also with slots that are booked already."""
+        kept = available / self.available
+        self.available = available
+        if kept < 1.0:
+            for meter in self._meters:
+                meter.thin(kept, self._random)
 
     def _hearing(self) -> None:
+        if self._book not in self._works:
+            self._listener.tell_alone()
         self._reach(self._listener.run)
 
     def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -392,6 +412,7 @@ class PostgresCoordinator(QueueClient):
         elif is_news:  # the other connection may be lost, too, and say so
             self._loop.call_later(_BEAT, self._say_deaf, str(error))
         if books:  # one that only doesn't hear books as ever
+            self._listener.tell_alone()
             for meter in self._meters:
                 meter.go_alone(self._random)
 
@@ -427,8 +448,21 @@ class PostgresCoordinator(QueueClient):
             for calls in self._calls:
                 calls.hear(details)
             return
+        if kind == "alone":
+            self._hear_alone(*details)
+            return
         for actions in self._actions:
             actions.hear(kind, details)
+
+    def _hear_alone(self, pool: str, at: float) -> None:
+        """Leave its share to a pool at once that the database misses only later."""
+        if pool != str(self._number):
+            self._alone[pool] = at, self._loop.time()
+            self._news_of_pools.set()
+
+    def _alone_lately(self) -> dict[str, float]:
+        old = self._loop.time() - _TOLD_FOR
+        return {pool: at for pool, (at, heard) in self._alone.items() if heard > old}
 
 
 def _leaves_more(tidied: asyncio.Future[Answer] | None) -> bool:

@@ -10,6 +10,10 @@ from aiophlo.logs import logger
 from aiophlo.postgres.connection import Connection
 
 _PROBE_EVERY: Final = 2.0  # seconds: a stopped server says nothing of it
+_ALONE: Final = (
+    "SELECT pg_notify($1, json_build_array(json_build_array("
+    "'alone', $2::text, extract(epoch FROM clock_timestamp())))::text)"
+)
 
 
 class Listener:
@@ -39,6 +43,8 @@ class Listener:
         self._pool = pool
         self._told = told
         self._ready = ready
+        self._loop = asyncio.get_running_loop()
+        self._alone = self._loop.create_future()  # done: to be said
         self.heard_until = -math.inf
 
     async def run(self) -> None:
@@ -52,16 +58,28 @@ class Listener:
         # Shared, as the server may not have noticed yet that an earlier one is lost.
         await connection.fetch("SELECT pg_advisory_lock_shared($1::bigint)", self._pool)
         await connection.fetch(f'LISTEN "{self._schema}"')
-        time = asyncio.get_running_loop().time
-        self.heard_until = time()
+        self.heard_until = self._loop.time()
+        self._alone = self._loop.create_future()
         self._ready()
         while True:
-            await asyncio.wait({connection.lost}, timeout=_PROBE_EVERY)
+            waits = {connection.lost, self._alone}
+            await asyncio.wait(
+                waits, timeout=_PROBE_EVERY, return_when=asyncio.FIRST_COMPLETED
+            )
             if connection.lost.done():
                 raise connection.lost.result()
-            probed = time()
-            await connection.fetch("SELECT 1")
+            probed = self._loop.time()
+            if self._alone.done():
+                self._alone = self._loop.create_future()
+                await connection.fetch(_ALONE, self._schema, self._pool)
+            else:
+                await connection.fetch("SELECT 1")
             self.heard_until = probed
+
+    def tell_alone(self) -> None:
+        """Tell the others, if it hears them, that this pool goes on by itself."""
+        if not self._alone.done():
+            self._alone.set_result(None)
 
     def close(self) -> None:
         """Close the connection."""

@@ -360,6 +360,20 @@ class SharedMeter:
             else:  # used: two left by it
                 self._skip()
 
+    def thin(self, kept: float, random: Callable[[], float]) -> None:
+        """Give up booked slots, evenly, but for this share of them.
+
+        They were booked for a pace of which a pool that is by itself now uses a part.
+        """
+        phase = random()
+        booked = list(self._booked)
+        steps = [math.floor(kept * n + phase) for n in range(len(booked) + 1)]
+        for slot, step, next_step in zip(booked, steps, steps[1:], strict=False):
+            if step == next_step:
+                self._booked.remove(slot)
+                self._forget_streamed(slot)
+        self._refresh(False)  # noqa: FBT003 -- a callback
+
     def _pause_until(self, time: float) -> None:
         if time <= self.paused_until:
             return
@@ -377,21 +391,21 @@ class SharedMeter:
 
     def _waste(self, wasted: float) -> None:
         self._credit /= 2
+        self._forget_streamed(wasted)
+
+    def _forget_streamed(self, forgotten: float) -> None:
         streamed = self._streamed.items()
-        self._streamed = {time: slot for time, slot in streamed if slot != wasted}
+        self._streamed = {time: slot for time, slot in streamed if slot != forgotten}
 
     def go_alone(self, random: Callable[[], float]) -> None:
         """Keep to this pool's share, by a meter of its own."""
         if self._alone is not None:
             return
         now = self._time()
-        interval = self._rate.interval * self._shares.pools
-        self._alone = RateMeter(
-            interval,
-            lateness=self._rate.lateness,
-            longest_growth=self._rate.longest_growth,
-            first_slot=max(now, self.paused_until) + random() * interval,
-        )
+        share = self._rate.share(self._shares.pools)
+        # The row counted what left just now; a whole interval later this share begins.
+        first_slot = max(now, self.paused_until) + (1.0 + random()) * share.interval
+        self._alone = RateMeter.of(share, first_slot=first_slot)
         self._booked.clear()
         self._urgent.clear()
         self._streamed.clear()

@@ -74,13 +74,14 @@ class RateMeter:
         return cls.of(Rate.of_quota(quota))
 
     @classmethod
-    def of(cls, rate: Rate) -> "RateMeter":
+    def of(cls, rate: Rate, *, first_slot: float = -math.inf) -> "RateMeter":
         """Return the meter of a rate."""
         return cls(
             rate.interval,
             burst=rate.burst,
             lateness=rate.lateness,
             longest_growth=rate.longest_growth,
+            first_slot=first_slot,
         )
 
     def next_slot(self, now: float, lane: Lane = Lane.AWAITED) -> float:

@@ -28,11 +28,6 @@ pytestmark = pytest.mark.long
 
 PER_SECOND: Final = 40
 DEMAND: Final = 0.8  # of the quota
-# Of a full disk pools come back and are lost again, each at another moment. One that is
-# back books at the full pace until it knows, after 3 s, that another is missing, which
-# goes on at its share: where much has piled up, both together exceed the quota. At 0.8
-# there were two 429s of 326 requests, on a busy machine.
-DEMAND_AT_FULL_DISK: Final = 0.6
 SEND_WITHIN: Final = 6.0
 
 
@@ -45,12 +40,12 @@ class Scene:
         self.pools: list[SessionPool] = []
         self._sends: list[asyncio.Task[tuple[Outcome, float]]] = []
 
-    async def rush(self, seconds: float, demand: float) -> None:
-        """Send, at a share of the quota."""
+    async def rush(self, seconds: float) -> None:
+        """Send, at `DEMAND`."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             self._sends.append(asyncio.create_task(self._send(len(self._sends))))
-            await asyncio.sleep(1 / (demand * PER_SECOND))
+            await asyncio.sleep(1 / (DEMAND * PER_SECOND))
 
     async def _send(self, number: int) -> tuple[Outcome, float]:
         began = time.monotonic()
@@ -224,7 +219,6 @@ async def test_all_transfers_leave_once_in_time_and_within_the_quota(
 ) -> None:
     """Callers are on hold meanwhile, and know nothing of a database."""
     caplog.set_level(logging.WARNING, "aiophlo")
-    demand = DEMAND_AT_FULL_DISK if harmed is full else DEMAND
     async with (
         Simulator(quota=(PER_SECOND, 1.0)) as simulator,
         AsyncExitStack() as stack,
@@ -235,8 +229,8 @@ async def test_all_transfers_leave_once_in_time_and_within_the_quota(
             pool = pool_of(simulator, account, coordinator=coordinator)
             scene.pools.append(await stack.enter_async_context(pool))
         assert all(pool.state().coordinated for pool in scene.pools)
-        await scene.rush(1.5, demand)
-        rushing = asyncio.create_task(scene.rush(10.0, demand))
+        await scene.rush(1.5)
+        rushing = asyncio.create_task(scene.rush(10.0))
         async with harmed(scene):
             await asyncio.sleep(3.0)
         await scene.until_coordinated(are=True)

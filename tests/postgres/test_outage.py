@@ -274,6 +274,47 @@ async def test_pool_that_only_does_not_hear_draws_no_429(
         await until(lambda: len(warnings_in(caplog)) == 2)
 
 
+async def test_pool_that_only_can_not_book_draws_no_429(
+    own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database misses it after 3 s, and another pool books its share meanwhile."""
+    caplog.set_level(logging.WARNING, "aiophlo")
+    await migrate(own_postgres.url)
+    async with (
+        Simulator(quota=(40, 1.0)) as simulator,
+        Relay(own_postgres.port) as relay,
+        AsyncExitStack() as stack,
+    ):
+        pools, coordinators = [], []
+        for url in (relay.url, own_postgres.url):
+            coordinator = PostgresCoordinator(url, listen_url=own_postgres.url)
+            account = account_of(simulator, quota=Quota(40, per=1.0))
+            pool = pool_of(simulator, account, coordinator=coordinator)
+            pools.append(await stack.enter_async_context(pool))
+            coordinators.append(coordinator)
+        one, two = coordinators
+        await until(lambda: one.pools == two.pools == 2)
+        sends = [
+            asyncio.create_task(
+                send(pool, act(WarmTransfer, 1000 * number + n), send_within=20.0)
+            )
+            for n in range(150)
+            for number, pool in enumerate(pools)
+        ]
+        for _ in range(3):  # as of a disk that is full for some tables
+            await simulator.wait_for(requests=simulator.ledger.received + 20)
+            relay.cut()
+            relay.hang_up()
+            await until(lambda: not one.coordinated)
+            await until(lambda: two.available == 0.5, within=0.5)
+            relay.mend()
+            await until(lambda: one.coordinated)
+            await until(lambda: two.available == 1.0, within=2.0)
+        outcomes = await asyncio.gather(*sends)
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        assert simulator.ledger.refused_429 == 0
+
+
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
     own_postgres: Postgres, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

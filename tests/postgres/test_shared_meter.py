@@ -264,11 +264,12 @@ async def test_alone_it_keeps_to_its_share_and_streams_wait() -> None:
     stage.want(awaited=1)
     await stage.database.fail()
     stage.meter.go_alone(lambda: 0.5)
-    assert stage.meter.next_slot(stage.now, Lane.AWAITED) == pytest.approx(100.2)
+    first = 100.0 + 1.5 * 0.4  # what left just now was counted by the row
+    assert stage.meter.next_slot(stage.now, Lane.AWAITED) == pytest.approx(first)
     assert stage.meter.next_slot(stage.now, Lane.STREAMED) == math.inf
-    stage.now = 100.2
+    stage.now = first
     stage.meter.use(stage.now, Lane.AWAITED)
-    assert stage.meter.next_slot(stage.now) == pytest.approx(100.6)
+    assert stage.meter.next_slot(stage.now) == pytest.approx(first + 0.4)
     assert stage.meter.step(stage.now) == pytest.approx(0.4)
     stage.want(awaited=5)
     assert len(stage.books) == 1, "nobody is asked"
@@ -308,6 +309,25 @@ async def test_pools_that_are_lost_keep_their_share() -> None:
     stage.database.available = 0.75
     stage.want(awaited=1)
     assert stage.database.asked[-1][0]["interval"] == pytest.approx(0.1 / 0.75)
+
+
+async def test_share_that_another_needs_is_given_up_of_what_is_booked() -> None:
+    """A second of slots is booked ahead, while the other sends by itself already."""
+    stage = Stage()
+    stage.want(streamed=1)
+    slots = [100.5 + number / 60 for number in range(12)]
+    await stage.database.answer(slots=slots)
+    stage.meter.thin(0.75, lambda: 0.5)
+    kept = []
+    while (slot := stage.meter.next_slot(stage.now)) < math.inf:
+        stage.meter.use(stage.now, Lane.STREAMED)
+        kept.append(slot)
+    assert kept == pytest.approx([slots[n] for n in range(12) if n % 4 != 2])
+    assert stage.refreshed[-1] is False, "the queue asks for the next one again"
+    stage.meter.taken(slots[2:3])
+    assert stage.database.asked[-1][0]["do"] == "book", (
+        "none was used that is another's"
+    )
 
 
 async def test_failed_booking_is_tried_again() -> None:

@@ -539,12 +539,16 @@ BEGIN
             INSERT INTO {schema}.pools VALUES ((op->>'pool')::bigint, p_now)
                 ON CONFLICT (id) DO UPDATE SET seen = p_now;
             -- One that is cut off keeps its lock, as the server hears nothing of it; one
-            -- that died doesn't, or comes again at once.
+            -- that died doesn't, or comes again at once. Who goes on by itself and can
+            -- still say so was heard: `alone` has when, and its row is older.
             answer := (SELECT jsonb_build_object(
-                    'live', count(*) FILTER (WHERE seen > p_now - 3.0),
-                    'lost', count(*) FILTER (WHERE seen <= p_now - 3.0
+                    'live', count(*) FILTER (WHERE NOT is_away),
+                    'lost', count(*) FILTER (WHERE is_away
                         AND (seen > p_now - 6.0 OR {schema}.lives(id))))
-                FROM {schema}.pools WHERE seen > p_now - 60.0);
+                FROM (
+                    SELECT id, seen, seen <= p_now - 3.0
+                        OR seen <= coalesce((op->'alone'->>id::text)::float8, 0.0) AS is_away
+                    FROM {schema}.pools WHERE seen > p_now - 60.0) AS known);
         WHEN 'tidy' THEN
             DELETE FROM {schema}.pools WHERE seen < p_now - 3600.0;
             PERFORM pg_advisory_xact_lock((op->>'key')::bigint);

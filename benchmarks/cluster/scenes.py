@@ -77,8 +77,17 @@ class Scene:
         )
 
     async def until_held(self, simulator: Simulator, worker: Worker) -> None:
-        """Wait until the handover of a worker is where it is held."""
-        await worker.until(lambda: self.phase in worker.phases[self.number])
+        """Wait until the handover of a worker is where it is held.
+
+        Raises:
+            TimeoutError: It never is; says what the worker told of it.
+        """
+        try:
+            await worker.until(lambda: self.phase in worker.phases[self.number])
+        except TimeoutError as error:
+            told = worker.phases[self.number], worker.ended.get(self.number)
+            message = f"handover {self.number}: {self.phase} expected, {told} told"
+            raise TimeoutError(message) from error
         if self.phase in _REQUESTS:
             await simulator.wait_for(
                 lambda ledger: any(map(self._is_held, ledger.requests)), within=_MANY

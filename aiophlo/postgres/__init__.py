@@ -7,6 +7,7 @@ The modules, each imports only those above it:
 `server_clock`      the server's clock, mapped to the event loop's
 `connection`        one connection, whose every statement ends within a second
 `operations`        what is asked in one go, and what comes of it
+`pool_shares`       how many pools there are, and what each may book
 `shared_meter`      when this pool's slots of a shared rate come
 `shared_actions`    one dial per double click, and the last word to a party
 `shared_calls`      what events tell of calls, told to all and kept while calls last

@@ -22,6 +22,7 @@ from aiophlo.postgres.keyed_hash import common_secret
 from aiophlo.postgres.listener import Listener
 from aiophlo.postgres.migrate import MigrationError, check_version, migrate
 from aiophlo.postgres.operations import Answer, Operations
+from aiophlo.postgres.pool_shares import PoolShares
 from aiophlo.postgres.queue_client import QueueClient
 from aiophlo.postgres.queued_actions import QUEUE
 from aiophlo.postgres.server_clock import ServerClock
@@ -43,7 +44,6 @@ from aiophlo.shielding import finish
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
 _TIDY_EVERY: Final = 60  # signs of life
-_TOLD_FOR: Final = 10.0  # seconds after which the database knows of who is alone
 _STEADY: Final = 10.0  # seconds after which it may be lost again
 _MUCH_LONGER: Final = 16.0  # times, where it is lost again and again: of a full disk
 _AGAIN: Final = 0.2, 0.5  # seconds to the next try to connect: at least, and at random
@@ -101,8 +101,7 @@ class PostgresCoordinator(QueueClient):
             url if listen_url is None else listen_url, "listen_url"
         )
         self._migrate = check_type(migrate, bool, "migrate")
-        self.pools = 1.0 / check_share(share_at_start, "share_at_start")
-        self.available = 1.0
+        self._share_at_start = check_share(share_at_start, "share_at_start")
         self._clock = ServerClock()
         self._meters: list[SharedMeter] = []
         self._actions: list[PostgresActions] = []
@@ -147,9 +146,7 @@ class PostgresCoordinator(QueueClient):
         for calls in self._calls:
             calls.open(self._digests, self._operations)
         self._works: set[object] = set()  # of the two tasks, what is under way
-        # Of pools that said that they go on by themselves: when, by the server's time,
-        # and when that was heard.
-        self._alone: dict[str, tuple[float, float]] = {}
+        self.shares = PoolShares(self._number, 1.0 / self._share_at_start)
         self._news_of_pools = asyncio.Event()
         self._reached = asyncio.Event()
         self._refused: MigrationError | None = None
@@ -196,8 +193,9 @@ class PostgresCoordinator(QueueClient):
             rate,
             self._operations,
             self._clock,
-            self,
+            self.shares,
             refresh,
+            is_coordinated=lambda: self.coordinated,
             time=self._loop.time,
             call_at=self._loop.call_at,
         )
@@ -342,22 +340,22 @@ class PostgresCoordinator(QueueClient):
             raise
 
     async def _beat(self) -> None:
-        beats, before = 0, 1.0
+        beats = 0
         tidied: asyncio.Future[Answer] | None = None
         if self._handovers is not None:
             self._handovers.catch_up()
+        self.shares.begin()
         while True:
             self._news_of_pools.clear()
-            sign = {"do": "seen", "pool": self._number, "alone": self._alone_lately()}
+            sign = self.shares.sign_of_life(self._loop.time())
             try:
                 seen = await self._operations.ask(sign)
             except AwayError:
                 return  # `run` says so
-            self.pools = max(seen["live"] + seen["lost"], 1)
-            available = max(seen["live"], 1) / self.pools
-            # Who is back has sent by itself until now: its share is free a beat later.
-            self._share(min(available, before))
-            before = available
+            kept = self.shares.note(seen)
+            if kept < 1.0:
+                for meter in self._meters:
+                    meter.thin(kept, self._random)
             self._reach(self._book)
             if self._handovers is not None:
                 self._handovers.beat()
@@ -365,14 +363,6 @@ class PostgresCoordinator(QueueClient):
             if beats % _TIDY_EVERY == 0 or _leaves_more(tidied):
                 tidied = self._operations.ask({"do": "tidy", "key": LOCK})
             await wait_for_event(self._news_of_pools, _BEAT)
-
-    def _share(self, available: float) -> None:
-        """Keep to so much of all rates, also with slots that are booked already."""
-        kept = available / self.available
-        self.available = available
-        if kept < 1.0:
-            for meter in self._meters:
-                meter.thin(kept, self._random)
 
     def _hearing(self) -> None:
         if self._book not in self._works:
@@ -428,7 +418,7 @@ class PostgresCoordinator(QueueClient):
             "the database that coordinates pools is away (%s): this one goes on by"
             " itself, at 1/%.3g of each quota",
             why,
-            self.pools,
+            self.shares.pools,
         )
 
     def _told(self, kind: str, details: list[Any]) -> None:
@@ -456,13 +446,8 @@ class PostgresCoordinator(QueueClient):
 
     def _hear_alone(self, pool: str, at: float) -> None:
         """Leave its share to a pool at once that the database misses only later."""
-        if pool != str(self._number):
-            self._alone[pool] = at, self._loop.time()
+        if self.shares.hear_alone(self._loop.time(), pool, at):
             self._news_of_pools.set()
-
-    def _alone_lately(self) -> dict[str, float]:
-        old = self._loop.time() - _TOLD_FOR
-        return {pool: at for pool, (at, heard) in self._alone.items() if heard > old}
 
 
 def _leaves_more(tidied: asyncio.Future[Answer] | None) -> bool:

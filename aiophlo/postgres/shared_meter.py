@@ -10,11 +10,12 @@ import bisect
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from aiophlo.model.accounts import Rate
 from aiophlo.model.actions import Lane
 from aiophlo.postgres.operations import Answer, Operations
+from aiophlo.postgres.pool_shares import PoolShares
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.sending.rate_meter import LONGEST_PAUSE, RateMeter, recovered
 
@@ -32,21 +33,6 @@ _MOST_AHEAD: Final = 64
 _WAITING_PER_SLOT: Final = 8  # that is booked ahead
 
 
-class Shares(Protocol):
-    """How many pools there are, and how much they may use.
-
-    Attributes:
-        pools: How many share, this one included.
-        available: Share of all rates that isn't kept for pools that are lost to the
-            database and go on by themselves.
-        coordinated: Whether this one books, and hears what is told.
-    """
-
-    pools: float
-    available: float
-    coordinated: bool
-
-
 class SharedMeter:
     """A `Meter` of one rate in the database.
 
@@ -56,6 +42,7 @@ class SharedMeter:
         clock: Maps its times.
         shares: What pools there are.
         refresh: Called when it knows of other slots than before.
+        is_coordinated: Says whether this pool books, and hears what is told.
         time: The event loop's clock.
         call_at: Calls back at a loop time.
 
@@ -70,9 +57,10 @@ class SharedMeter:
         rate: Rate,
         operations: Operations,
         clock: ServerClock,
-        shares: Shares,
+        shares: PoolShares,
         refresh: Callable[[bool], None],
         *,
+        is_coordinated: Callable[[], bool],
         time: Callable[[], float],
         call_at: Callable[[float, Callable[[], None]], object],
     ) -> None:
@@ -82,6 +70,7 @@ class SharedMeter:
         self._clock = clock
         self._shares = shares
         self._refresh = refresh
+        self._is_coordinated = is_coordinated
         self._time = time
         self._call_at = call_at
         self.lateness = max(rate.lateness, _LATE)
@@ -260,7 +249,7 @@ class SharedMeter:
         coming: int = 0,
         streamed: bool = False,
     ) -> None:
-        is_near = self._shares.coordinated and self._clock.round_trip < _NEAR
+        is_near = self._is_coordinated() and self._clock.round_trip < _NEAR
         may_be_taken = streamed and is_near
 
         def came(answer: Answer | None) -> None:

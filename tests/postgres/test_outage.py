@@ -293,7 +293,7 @@ async def test_pool_that_only_can_not_book_draws_no_429(
             pools.append(await stack.enter_async_context(pool))
             coordinators.append(coordinator)
         one, two = coordinators
-        await until(lambda: one.pools == two.pools == 2)
+        await until(lambda: one.shares.pools == two.shares.pools == 2)
         sends = [
             asyncio.create_task(
                 send(pool, act(WarmTransfer, 1000 * number + n), send_within=20.0)
@@ -306,10 +306,10 @@ async def test_pool_that_only_can_not_book_draws_no_429(
             relay.cut()
             relay.hang_up()
             await until(lambda: not one.coordinated)
-            await until(lambda: two.available == 0.5, within=0.5)
+            await until(lambda: two.shares.available == 0.5, within=0.5)
             relay.mend()
             await until(lambda: one.coordinated)
-            await until(lambda: two.available == 1.0, within=2.0)
+            await until(lambda: two.shares.available == 1.0, within=2.0)
         outcomes = await asyncio.gather(*sends)
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         assert simulator.ledger.refused_429 == 0

@@ -10,6 +10,7 @@ import pytest
 from aiophlo.coordination import AwayError
 from aiophlo.model.accounts import Rate
 from aiophlo.model.actions import Lane
+from aiophlo.postgres.pool_shares import PoolShares
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.postgres.shared_meter import SharedMeter
 
@@ -22,7 +23,6 @@ class Database:
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], asyncio.Future[Any] | None]] = []
-        self.pools, self.available = 4.0, 1.0
         self.coordinated = True
 
     def ask(self, operation: dict[str, Any]) -> asyncio.Future[Any]:
@@ -66,6 +66,7 @@ class Stage:
         self.now = 100.0
         self.refreshed: list[bool] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
+        self.shares = PoolShares(1, 4.0)
         clock = ServerClock()
         clock.note(
             99.0, 99.0 + round_trip, 99.0 + round_trip / 2, 99.0 + round_trip / 2
@@ -74,8 +75,9 @@ class Stage:
             rate,
             self.database,  # type: ignore[arg-type]  # it asks nobody
             clock,
-            self.database,
+            self.shares,
             self.refreshed.append,
+            is_coordinated=lambda: self.database.coordinated,
             time=lambda: self.now,
             call_at=lambda at, call: self.later.append((at, call)),
         )
@@ -306,7 +308,7 @@ async def test_pause_that_began_alone_is_told_once_it_is_back() -> None:
 async def test_pools_that_are_lost_keep_their_share() -> None:
     """One that is cut off goes on by itself, and both count."""
     stage = Stage()
-    stage.database.available = 0.75
+    stage.shares.available = 0.75
     stage.want(awaited=1)
     assert stage.database.asked[-1][0]["interval"] == pytest.approx(0.1 / 0.75)
 

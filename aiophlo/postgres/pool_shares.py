@@ -1,0 +1,74 @@
+"""How many pools share the quotas, and how much of these may be booked.
+
+Pure: times are passed in.
+"""
+
+from typing import Final
+
+from aiophlo.postgres.operations import Answer, Operation
+
+_TOLD_FOR: Final = 10.0  # seconds after which the database knows of who is alone
+
+
+class PoolShares:
+    """What a pool knows of those that share with it.
+
+    Args:
+        number: Its own.
+        pools: How many it reckons with until the database says.
+
+    Attributes:
+        pools: How many share, this one included.
+        available: Share of all rates that isn't kept for pools that are lost to the
+            database and go on by themselves.
+    """
+
+    def __init__(self, number: int, pools: float) -> None:
+        self._number = number
+        self.pools: float = pools
+        self.available = 1.0
+        self._before = 1.0  # of the sign of life before
+        # Of pools that said that they go on by themselves: when, by the server's time,
+        # and when that was heard.
+        self._alone: dict[str, tuple[float, float]] = {}
+
+    def begin(self) -> None:
+        """Begin to give signs of life, after none for a while."""
+        self._before = 1.0
+
+    def sign_of_life(self, now: float) -> Operation:
+        """Return the operation that gives one, and asks for the others'."""
+        old = now - _TOLD_FOR
+        alone = {pool: at for pool, (at, heard) in self._alone.items() if heard > old}
+        return {"do": "seen", "pool": self._number, "alone": alone}
+
+    def note(self, seen: Answer) -> float:
+        """Note what the others' signs of life say.
+
+        Returns:
+            The part of what is booked that may be kept, at most 1.
+        """
+        live: int = max(seen["live"], 1)
+        self.pools = live + seen["lost"]
+        available = live / self.pools
+        # Who is back has sent by itself until now: its share is free a beat later.
+        kept = min(available, self._before) / self.available
+        self.available = min(available, self._before)
+        self._before = available
+        return min(kept, 1.0)
+
+    def hear_alone(self, now: float, pool: str, at: float) -> bool:
+        """Hear that a pool goes on by itself, which the database misses only later.
+
+        Args:
+            now: The time.
+            pool: Its number.
+            at: The server's time at which it said so.
+
+        Returns:
+            Whether it is another one than this.
+        """
+        if pool == str(self._number):
+            return False
+        self._alone[pool] = at, now
+        return True

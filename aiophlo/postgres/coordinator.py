@@ -344,7 +344,7 @@ class PostgresCoordinator(QueueClient):
         tidied: asyncio.Future[Answer] | None = None
         if self._handovers is not None:
             self._handovers.catch_up()
-        self.shares.begin()
+        self.shares.begin(self._loop.time())
         while True:
             self._news_of_pools.clear()
             sign = self.shares.sign_of_life(self._loop.time())
@@ -352,7 +352,7 @@ class PostgresCoordinator(QueueClient):
                 seen = await self._operations.ask(sign)
             except AwayError:
                 return  # `run` says so
-            kept = self.shares.note(seen)
+            kept = self.shares.note(self._loop.time(), seen)
             if kept < 1.0:
                 for meter in self._meters:
                     meter.thin(kept, self._random)

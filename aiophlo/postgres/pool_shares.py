@@ -3,11 +3,13 @@
 Pure: times are passed in.
 """
 
+import math
 from typing import Final
 
 from aiophlo.postgres.operations import Answer, Operation
 
 _TOLD_FOR: Final = 10.0  # seconds after which the database knows of who is alone
+_RETURNING: Final = 10.0  # seconds within which the others are back, too
 
 
 class PoolShares:
@@ -28,13 +30,21 @@ class PoolShares:
         self.pools: float = pools
         self.available = 1.0
         self._before = 1.0  # of the sign of life before
+        self._counted = 0  # at the last sign of life
+        self._missed = 0  # pools that were counted before the database was away
+        self._missed_until = -math.inf
         # Of pools that said that they go on by themselves: when, by the server's time,
         # and when that was heard.
         self._alone: dict[str, tuple[float, float]] = {}
 
-    def begin(self) -> None:
-        """Begin to give signs of life, after none for a while."""
+    def begin(self, now: float) -> None:
+        """Begin to give signs of life, after none for a while.
+
+        Pools that aren't back yet go on by themselves, and a server that has taken
+        over knows nothing of them: those from before count for some seconds.
+        """
         self._before = 1.0
+        self._missed, self._missed_until = self._counted, now + _RETURNING
 
     def sign_of_life(self, now: float) -> Operation:
         """Return the operation that gives one, and asks for the others'."""
@@ -42,14 +52,15 @@ class PoolShares:
         alone = {pool: at for pool, (at, heard) in self._alone.items() if heard > old}
         return {"do": "seen", "pool": self._number, "alone": alone}
 
-    def note(self, seen: Answer) -> float:
+    def note(self, now: float, seen: Answer) -> float:
         """Note what the others' signs of life say.
 
         Returns:
             The part of what is booked that may be kept, at most 1.
         """
         live: int = max(seen["live"], 1)
-        self.pools = live + seen["lost"]
+        missed = self._missed if now < self._missed_until else 0
+        self.pools = self._counted = max(live + seen["lost"], missed)
         available = live / self.pools
         # Who is back has sent by itself until now: its share is free a beat later.
         kept = min(available, self._before) / self.available

@@ -5,21 +5,48 @@ import pytest
 from aiophlo.postgres.pool_shares import PoolShares
 
 
-def seen(shares: PoolShares, live: int, lost: int = 0) -> float:
+def seen(shares: PoolShares, live: int, lost: int = 0, *, now: float = 100.0) -> float:
     """Note who lives; return the part of what is booked that may be kept."""
-    return shares.note({"live": live, "lost": lost})
+    return shares.note(now, {"live": live, "lost": lost})
 
 
 def test_share_of_who_is_lost_is_left_at_once_and_taken_a_beat_later() -> None:
     """Both would send by it: who is back has only just begun to wait for the row."""
     shares = PoolShares(1, 4.0)
-    shares.begin()
+    shares.begin(100.0)
     assert (seen(shares, 4), shares.available) == (1.0, 1.0)
     assert seen(shares, 3, lost=1) == pytest.approx(3 / 4)
     assert seen(shares, 2, lost=2) == pytest.approx(2 / 3)
     assert (shares.pools, shares.available) == (4, 0.5)
     assert (seen(shares, 4), shares.available) == (1.0, 0.5)
     assert (seen(shares, 4), shares.available) == (1.0, 1.0)
+
+
+def test_first_one_that_is_back_takes_no_more_than_its_share() -> None:
+    """A server that has taken over knows of one, and the others are still alone."""
+    shares = PoolShares(1, 8.0)
+    shares.begin(100.0)
+    seen(shares, 4)
+    shares.begin(160.0)
+    seen(shares, 1, now=160.1)
+    assert (shares.pools, shares.available) == (4, 0.25)
+    shares.begin(161.0)  # lost again at once
+    seen(shares, 1, now=161.1)
+    assert (shares.pools, shares.available) == (4, 0.25)
+    for now in (162.0, 163.0):
+        seen(shares, 4, now=now)
+    assert (shares.pools, shares.available) == (4, 1.0)
+
+
+def test_who_has_not_come_back_within_seconds_has_ended() -> None:
+    """Workers that were stopped in an outage leave their share to the others."""
+    shares = PoolShares(1, 8.0)
+    shares.begin(100.0)
+    seen(shares, 4)
+    shares.begin(160.0)
+    for now in (160.1, 170.1, 171.1):
+        seen(shares, 1, now=now)
+    assert (shares.pools, shares.available) == (1, 1.0)
 
 
 def test_who_said_that_it_is_alone_is_told_to_the_database_for_a_while() -> None:

@@ -14,6 +14,10 @@ _ALONE: Final = (
     "SELECT pg_notify($1, json_build_array(json_build_array("
     "'alone', $2::text, extract(epoch FROM clock_timestamp())))::text)"
 )
+_STRANGE: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    RecursionError,  # of what is nested too deep
+)
 
 
 class Listener:
@@ -90,5 +94,5 @@ class Listener:
         try:
             for kind, *details in json.loads(payload):
                 self._told(kind, details)
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except _STRANGE:
             logger.debug("a notice by %s that is none of aiophlo's", self._schema)

@@ -35,7 +35,7 @@ class PoolShares:
         self._missed_until = -math.inf
         # Of pools that said that they go on by themselves: when, by the server's time,
         # and when that was heard.
-        self._alone: dict[str, tuple[float, float]] = {}
+        self._alone: dict[int, tuple[float, float]] = {}
 
     def begin(self, now: float) -> None:
         """Begin to give signs of life, after none for a while.
@@ -49,7 +49,8 @@ class PoolShares:
     def sign_of_life(self, now: float) -> Operation:
         """Return the operation that gives one, and asks for the others'."""
         old = now - _TOLD_FOR
-        alone = {pool: at for pool, (at, heard) in self._alone.items() if heard > old}
+        self._alone = {pool: it for pool, it in self._alone.items() if it[1] > old}
+        alone = {str(pool): at for pool, (at, _) in self._alone.items()}
         return {"do": "seen", "pool": self._number, "alone": alone}
 
     def note(self, now: float, seen: Answer) -> float:
@@ -78,8 +79,17 @@ class PoolShares:
 
         Returns:
             Whether it is another one than this.
+
+        Raises:
+            ValueError: It is no pool's: others may notify theirs, and the database
+                would refuse to be asked about it.
+            TypeError: As above.
+            OverflowError: As above.
         """
-        if pool == str(self._number):
+        number, time = int(pool), float(at)
+        if not math.isfinite(time):
+            raise ValueError("no time")
+        if number == self._number:
             return False
-        self._alone[pool] = at, now
+        self._alone[number] = time, now
         return True

@@ -1,5 +1,8 @@
 """How much of each rate a pool books while others go on by themselves."""
 
+import math
+from typing import Any
+
 import pytest
 
 from aiophlo.postgres.pool_shares import PoolShares
@@ -60,3 +63,26 @@ def test_who_said_that_it_is_alone_is_told_to_the_database_for_a_while() -> None
         "alone": {"2": 5000.0},
     }
     assert shares.sign_of_life(110.1)["alone"] == {}
+
+
+@pytest.mark.parametrize(
+    ("pool", "at"),
+    [
+        *(("2", math.nan), ("2", math.inf), ("2", "soon"), ("2", None), ("2", [])),
+        *(("2", 10**400), ("two", 5.0), ("\ud800", 5.0), (math.inf, 5.0), ([], 5.0)),
+    ],
+)
+def test_strange_notice_is_never_asked_about(pool: Any, at: Any) -> None:  # noqa: ANN401 -- what another application notifies
+    """The database refused the statement, and with it all pools, for ten seconds."""
+    shares = PoolShares(1, 4.0)
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        shares.hear_alone(100.0, pool, at)
+    assert shares.sign_of_life(100.0)["alone"] == {}
+
+
+def test_who_was_alone_is_forgotten() -> None:
+    """A pool that runs for years would remember every worker that ever was."""
+    shares = PoolShares(1, 4.0)
+    shares.hear_alone(100.0, "2", 5000.0)
+    shares.sign_of_life(111.0)
+    assert shares.sign_of_life(105.0)["alone"] == {}

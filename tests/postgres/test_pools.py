@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import copy
+import logging
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -112,14 +113,26 @@ async def test_joiner_is_in_doubt_soon_after_the_other_process_died(
     assert simulator.ledger.dials() == 1
 
 
+STRANGE_NOTICES: Final = (
+    *("hello", "5", "[5]", '[["begun", 1]]', '[["paused", 1]]'),
+    *('[["alone", "5", NaN]]', '[["alone", "5", "soon"]]', '[["alone", 1e999, 5]]'),
+    *('[["alone", "5", 1e999]]', '[["alone", "\\ud800", 5]]', '[["alone"]]'),
+    "[" * 7000,
+)
+
+
 async def test_strange_notice_leaves_the_pool_hearing(
-    shared_pool: SharedPool, simulator: Simulator, postgres: Postgres, namespace: str
+    shared_pool: SharedPool,
+    simulator: Simulator,
+    postgres: Postgres,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An application may notify its own by the same name, and nobody be heard again."""
     account = account_of(simulator, quota=Quota(1, per=2.0))
     one, two = await shared_pool(accounts=[account]), await shared_pool()
     async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
-        for notice in ("hello", "5", "[5]", '[["begun", 1]]', '[["paused", 1]]'):
+        for notice in STRANGE_NOTICES:
             await connection.execute("SELECT pg_notify(%s, %s)", (namespace, notice))
     await send(one, act(WarmTransfer, 1))
     hold = asyncio.create_task(send(one, act(Hold)))
@@ -128,6 +141,8 @@ async def test_strange_notice_leaves_the_pool_hearing(
     outcome = await hold
     assert isinstance(outcome, NotSent)
     assert outcome.reason is Reason.SUPERSEDED
+    assert one.state().coordinated
+    assert not [it for it in caplog.records if it.levelno >= logging.WARNING]
 
 
 async def test_dial_that_waits_for_the_database_does_not_leave_after_its_abort(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from aiophlo.cli.exit_codes import UnusableError, needs_extra
-from aiophlo.cli.postgres import URL_VARIABLE
+from aiophlo.cli.postgres import URL_VARIABLE, shared_secret
 from aiophlo.coordination import Coordinator
 from aiophlo.errors import InvalidInputError, JournalError
 from aiophlo.journal.file import write_beside_runner
@@ -196,7 +196,9 @@ class SharedPlace:
         with needs_extra("postgres", "postgres"):
             from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- as above
 
-        return PostgresCoordinator(self.url, namespace=self.namespace)
+        return PostgresCoordinator(
+            self.url, namespace=self.namespace, secret=shared_secret()
+        )
 
 
 def place_of(

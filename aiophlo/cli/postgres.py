@@ -1,6 +1,7 @@
 """`aiophlo postgres migrate`: the schema that pools share."""
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -8,9 +9,25 @@ import typer
 from aiophlo.cli.exit_codes import Exit, UnusableError, needs_extra
 from aiophlo.cli.log_lines import log_shown
 from aiophlo.cli.output import say
+from aiophlo.errors import InvalidInputError
 
 postgres = typer.Typer(help="What pools share in a Postgres.", no_args_is_help=True)
 URL_VARIABLE = "AIOPHLO_POSTGRES_URL"
+_SECRET_VARIABLE = "AIOPHLO_POSTGRES_SECRET"  # noqa: S105 -- its name
+
+
+def shared_secret() -> str | None:
+    """Return the coordinator's secret that the environment has; None for none.
+
+    Raises:
+        UnusableError: It can't be one.
+    """
+    from aiophlo.postgres.validation import check_secret  # noqa: PLC0415 -- needs the extra
+
+    try:
+        return check_secret(os.environ.get(_SECRET_VARIABLE) or None)
+    except InvalidInputError as error:
+        raise UnusableError(f"{_SECRET_VARIABLE}: {error}") from error
 
 
 @postgres.callback()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from aiophlo.cli.exit_codes import UnusableError, needs_extra
-from aiophlo.cli.postgres import URL_VARIABLE
+from aiophlo.cli.postgres import URL_VARIABLE, shared_secret
 from aiophlo.errors import PhloError
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ def coordinator_at(
         )
     with needs_extra("the queue", "queue"):
         from aiophlo.postgres import PostgresCoordinator  # noqa: PLC0415 -- needs the extra
+    secret = shared_secret()
     try:
-        return PostgresCoordinator(url, listen_url=listen_url, namespace=namespace)
+        return PostgresCoordinator(
+            url, listen_url=listen_url, namespace=namespace, secret=secret
+        )
     except PhloError as error:
         raise UnusableError(f"--postgres-url: {error}") from error

@@ -1,6 +1,8 @@
 """`aiophlo enqueue` and `aiophlo worker`: two terminals and a database."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 import signal
 import time
@@ -9,6 +11,8 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from aiophlo.cli import main
 from aiophlo.cli import worker as worker_command
@@ -68,6 +72,52 @@ async def test_a_file_is_enqueued_once_and_sent(
     assert set(verdicts(postgres, namespace).values()) == {"accepted"}
     assert simulator.ledger.rung_twice() == {}
     assert len(simulator.ledger.dialled) == ROWS
+
+
+async def test_worker_shares_the_secret_that_the_environment_has(
+    simulator: Simulator,
+    postgres: Postgres,
+    queue: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A callback that isn't signed could be anybody's."""
+    secret = "a secret of many words"  # noqa: S105 -- made up
+    monkeypatch.setenv("AIOPHLO_POSTGRES_SECRET", secret)
+    posts: asyncio.Queue[tuple[bytes, str | None]] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.Response:
+        signature = request.headers.get("X-Aiophlo-Signature")
+        posts.put_nowait((await request.read(), signature))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/told", take)
+    async with TestServer(app) as server:
+        rows = write_rows(tmp_path / "rows.csv", 1)
+        url = str(server.make_url("/told"))
+        assert await enqueue(rows, *queue, "--callback-url", url) == Exit.ACCEPTED
+        async with worker_process(simulator, postgres, queue[1]):
+            body, signature = await asyncio.wait_for(posts.get(), 30.0)
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    assert signature == f"sha256={digest}"
+
+
+@pytest.mark.parametrize("secret", ["short", "x" * 15])
+async def test_secret_that_can_not_be_one_is_named_but_not_shown(
+    queue: tuple[str, ...],
+    secret: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Events under it would be read by nobody."""
+    monkeypatch.setenv("AIOPHLO_POSTGRES_SECRET", secret)
+    rows = write_rows(tmp_path / "rows.csv", 1)
+    assert await enqueue(rows, *queue) == Exit.UNUSABLE
+    said = capfd.readouterr().err
+    assert "AIOPHLO_POSTGRES_SECRET: secret: expected text of 16" in said
+    assert secret not in said
 
 
 async def test_worker_says_how_far_it_is(

@@ -4,12 +4,14 @@ Pure: times are passed in.
 """
 
 import math
+from collections import deque
 from typing import Final
 
 from aiophlo.postgres.operations import Answer, Operation
 
 _TOLD_FOR: Final = 10.0  # seconds after which the database knows of who is alone
 _RETURNING: Final = 10.0  # seconds within which the others are back, too
+_FREE_AFTER: Final = 0.9  # seconds, at least, that who is back takes no slot
 
 
 class PoolShares:
@@ -29,7 +31,7 @@ class PoolShares:
         self._number = number
         self.pools: float = pools
         self.available = 1.0
-        self._before = 1.0  # of the sign of life before
+        self._lately: deque[tuple[float, float]] = deque()  # when that much was
         self._counted = 0  # at the last sign of life
         self._missed = 0  # pools that were counted before the database was away
         self._missed_until = -math.inf
@@ -43,7 +45,7 @@ class PoolShares:
         Pools that aren't back yet go on by themselves, and a server that has taken
         over knows nothing of them: those from before count for some seconds.
         """
-        self._before = 1.0
+        self._lately.clear()
         self._missed, self._missed_until = self._counted, now + _RETURNING
 
     def sign_of_life(self, now: float) -> Operation:
@@ -56,17 +58,25 @@ class PoolShares:
     def note(self, now: float, seen: Answer) -> float:
         """Note what the others' signs of life say.
 
+        Who is back has sent by itself until now: its share is free a second later.
+
+        Args:
+            now: The time.
+            seen: The database's answer.
+
         Returns:
             The part of what is booked that may be kept, at most 1.
         """
         live: int = max(seen["live"], 1)
         missed = self._missed if now < self._missed_until else 0
         self.pools = self._counted = max(live + seen["lost"], missed)
-        available = live / self.pools
-        # Who is back has sent by itself until now: its share is free a beat later.
-        kept = min(available, self._before) / self.available
-        self.available = min(available, self._before)
-        self._before = available
+        lately = self._lately
+        lately.append((now, live / self.pools))
+        while len(lately) > 1 and lately[1][0] <= now - _FREE_AFTER:
+            lately.popleft()
+        available = min(share for _, share in lately)
+        kept = available / self.available
+        self.available = available
         return min(kept, 1.0)
 
     def hear_alone(self, now: float, pool: str, at: float) -> bool:

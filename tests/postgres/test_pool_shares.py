@@ -13,16 +13,28 @@ def seen(shares: PoolShares, live: int, lost: int = 0, *, now: float = 100.0) ->
     return shares.note(now, {"live": live, "lost": lost})
 
 
-def test_share_of_who_is_lost_is_left_at_once_and_taken_a_beat_later() -> None:
+def test_share_of_who_is_lost_is_left_at_once_and_taken_a_second_later() -> None:
     """Both would send by it: who is back has only just begun to wait for the row."""
     shares = PoolShares(1, 4.0)
     shares.begin(100.0)
     assert (seen(shares, 4), shares.available) == (1.0, 1.0)
-    assert seen(shares, 3, lost=1) == pytest.approx(3 / 4)
-    assert seen(shares, 2, lost=2) == pytest.approx(2 / 3)
+    assert seen(shares, 3, lost=1, now=101.0) == pytest.approx(3 / 4)
+    assert seen(shares, 2, lost=2, now=101.1) == pytest.approx(2 / 3)
     assert (shares.pools, shares.available) == (4, 0.5)
-    assert (seen(shares, 4), shares.available) == (1.0, 0.5)
-    assert (seen(shares, 4), shares.available) == (1.0, 1.0)
+    assert (seen(shares, 4, now=102.1), shares.available) == (1.0, 0.5)
+    assert (seen(shares, 4, now=102.2), shares.available) == (1.0, 0.5), "of other news"
+    assert (seen(shares, 4, now=103.1), shares.available) == (1.0, 1.0)
+
+
+def test_who_comes_and_goes_is_left_its_share_all_the_while() -> None:
+    """It sends by itself half of the time, whenever the others look."""
+    shares = PoolShares(1, 2.0)
+    shares.begin(100.0)
+    seen(shares, 1, lost=1)
+    for number in range(20):
+        is_there = min(number % 3, 1)
+        seen(shares, 1 + is_there, lost=1 - is_there, now=100.1 + 0.5 * number)
+        assert shares.available == 0.5
 
 
 def test_first_one_that_is_back_takes_no_more_than_its_share() -> None:

@@ -1,6 +1,7 @@
 """A coordinator in Postgres, for one pool: both connections, and what goes by them."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
@@ -43,6 +44,7 @@ from aiophlo.shielding import finish
 
 _OPENING: Final = 3.0  # seconds that a pool waits for the database when it opens
 _BEAT: Final = 1.0  # seconds from one sign of life to the next
+_NEWS_APART: Final = 0.05  # seconds from one to the next that news may bring forward
 _TIDY_EVERY: Final = 60  # signs of life
 _STEADY: Final = 10.0  # seconds after which it may be lost again
 _MUCH_LONGER: Final = 16.0  # times, where it is lost again and again: of a full disk
@@ -340,7 +342,7 @@ class PostgresCoordinator(QueueClient):
             raise
 
     async def _beat(self) -> None:
-        beats = 0
+        beats, due = 0, -math.inf
         tidied: asyncio.Future[Answer] | None = None
         if self._handovers is not None:
             self._handovers.catch_up()
@@ -352,17 +354,24 @@ class PostgresCoordinator(QueueClient):
                 seen = await self._operations.ask(sign)
             except AwayError:
                 return  # `run` says so
-            kept = self.shares.note(self._loop.time(), seen)
-            if kept < 1.0:
-                for meter in self._meters:
-                    meter.thin(kept, self._random)
+            now = self._loop.time()
+            self._share(self.shares.note(now, seen))
             self._reach(self._book)
-            if self._handovers is not None:
-                self._handovers.beat()
-            beats += 1
-            if beats % _TIDY_EVERY == 0 or _leaves_more(tidied):
-                tidied = self._operations.ask({"do": "tidy", "key": LOCK})
-            await wait_for_event(self._news_of_pools, _BEAT)
+            if now > due - _NEWS_APART:  # news of pools may have brought it forward
+                due = now + _BEAT
+                beats += 1
+                if self._handovers is not None:
+                    self._handovers.beat()
+                if beats % _TIDY_EVERY == 0 or _leaves_more(tidied):
+                    tidied = self._operations.ask({"do": "tidy", "key": LOCK})
+            await asyncio.sleep(_NEWS_APART)
+            await wait_for_event(self._news_of_pools, due - self._loop.time())
+
+    def _share(self, kept: float) -> None:
+        """Give up booked slots, but for this part of them."""
+        if kept < 1.0:
+            for meter in self._meters:
+                meter.thin(kept, self._random)
 
     def _hearing(self) -> None:
         if self._book not in self._works:

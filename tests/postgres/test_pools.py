@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import json
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ from aiophlo.cli.exit_codes import Exit
 from aiophlo.errors import PhloError
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.migrate import migrations
+from aiophlo.postgres.operations import Answer, Operation, Operations
 from aiophlo.protocol.client_set import HttpClients
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import SharedPool, send
@@ -143,6 +145,38 @@ async def test_strange_notice_leaves_the_pool_hearing(
     assert outcome.reason is Reason.SUPERSEDED
     assert one.state().coordinated
     assert not [it for it in caplog.records if it.levelno >= logging.WARNING]
+
+
+async def test_many_notices_of_pools_ask_the_database_seldom(
+    shared_pool: SharedPool,
+    postgres: Postgres,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 18 pools that come and go, each asks for itself, of each of them."""
+    asked: list[str] = []
+    ask = Operations.ask
+
+    def noted(self: Operations, operation: Operation) -> asyncio.Future[Answer]:
+        asked.append(operation["do"])
+        return ask(self, operation)
+
+    monkeypatch.setattr(Operations, "ask", noted)
+    pool = await shared_pool()
+    async with await psycopg.AsyncConnection.connect(
+        postgres.url, autocommit=True
+    ) as connection:
+        asked.clear()
+        began = asyncio.get_running_loop().time()
+        for number in range(500):
+            notice = json.dumps([["alone", str(number), 5.0]])
+            await connection.execute("SELECT pg_notify(%s, %s)", (namespace, notice))
+        took = asyncio.get_running_loop().time() - began
+    assert pool.state().coordinated
+    assert "seen" in asked
+    assert asked.count("seen") <= 2 + took / 0.05
+    assert asked.count("tidy") <= 1
+    assert asked.count("take_over") <= 2 + took
 
 
 async def test_dial_that_waits_for_the_database_does_not_leave_after_its_abort(

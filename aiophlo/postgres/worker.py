@@ -22,6 +22,7 @@ from aiophlo.postgres.connection import wait_for_event
 from aiophlo.postgres.queue_client import QueueClient
 from aiophlo.postgres.queue_journal import QueueJournal, goes_back
 from aiophlo.postgres.queued_actions import queue_of
+from aiophlo.shielding import finish
 
 _POLL: Final = 1.0  # seconds: notices can get lost
 _STOPS: Final = 20  # in a row; then the account answers nobody
@@ -177,10 +178,7 @@ class Worker:
         try:
             await self._until_served(journal, beside)
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.wait(beside)
-            await callbacks.close()
+            await finish(_end_beside(beside, callbacks))
 
     async def _until_served(
         self, journal: QueueJournal, beside: list[asyncio.Task[None]]
@@ -341,3 +339,10 @@ def _is_stopped(outcome: Outcome) -> bool:
     if isinstance(outcome, NotSent):
         return outcome.reason is Reason.STOPPED
     return goes_back(outcome)  # the credentials are refused
+
+
+async def _end_beside(beside: list[asyncio.Task[None]], callbacks: Callbacks) -> None:
+    for task in beside:
+        task.cancel()
+    await asyncio.wait(beside)
+    await callbacks.close()

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from aiophlo import (
     Accepted,
@@ -283,6 +286,39 @@ async def test_outcome_is_posted_signed_and_again_if_it_fails(
     assert told[0] == told[1]
     assert told[0]["key"] == "row-1"
     assert told[0]["verdict"] == "accepted"
+
+
+async def test_worker_that_is_cancelled_again_and_again_leaves_no_callback(
+    pool: SessionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancel scope of anyio cancels in every turn until it is left."""
+    sessions: list[aiohttp.ClientSession] = []
+    init = aiohttp.ClientSession.__init__
+
+    def noted(self: aiohttp.ClientSession, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- aiohttp's
+        init(self, *arguments, **options)
+        sessions.append(self)
+
+    called = asyncio.Event()
+
+    async def take(_: web.Request) -> web.Response:
+        called.set()
+        await asyncio.sleep(LONG)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/told", take)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/told"))
+        await shared_by(pool).enqueue(transfer(1), callback_url=url)
+        monkeypatch.setattr(aiohttp.ClientSession, "__init__", noted)
+        working = asyncio.create_task(Worker(pool).run())
+        await asyncio.wait_for(called.wait(), LONG)
+        while not working.done():
+            working.cancel()
+            await asyncio.sleep(0)
+        assert sessions
+        assert all(session.closed for session in sessions)
 
 
 async def test_numbers_are_gone_once_it_has_ended(

@@ -76,3 +76,15 @@ async def test_dial_that_ended_before_is_joined_no_more(database: Database) -> N
     )
     again = await database.ask(do="dial", action="X", once=True, memory=3.0, **dial)
     assert again["join"] == "2"
+
+
+async def test_pools_that_were_seen_before_are_lost_or_have_ended(
+    database: Database, postgres: Postgres
+) -> None:
+    """One that goes on by itself counted for an hour as one that books: 429s."""
+    then = time.time() + HOUR
+    await database.do("INSERT INTO {s}.pools VALUES (2, %s), (3, %s)", then, then)
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        await connection.execute("SELECT pg_advisory_lock_shared(3)")
+        assert await database.ask(do="seen", pool=1) == {"live": 1, "lost": 1}
+    assert await database.ask(do="seen", pool=2) == {"live": 2, "lost": 0}

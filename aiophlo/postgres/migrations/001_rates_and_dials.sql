@@ -540,13 +540,14 @@ BEGIN
                 ON CONFLICT (id) DO UPDATE SET seen = p_now;
             -- One that is cut off keeps its lock, as the server hears nothing of it; one
             -- that died doesn't, or comes again at once. Who goes on by itself and can
-            -- still say so was heard: `alone` has when, and its row is older.
+            -- still say so was heard: `alone` has when, and its row is older. Who was seen
+            -- later than now has not been since the clock was set back.
             answer := (SELECT jsonb_build_object(
                     'live', count(*) FILTER (WHERE NOT is_away),
                     'lost', count(*) FILTER (WHERE is_away
-                        AND (seen > p_now - 6.0 OR {schema}.lives(id))))
+                        AND (seen BETWEEN p_now - 6.0 AND p_now OR {schema}.lives(id))))
                 FROM (
-                    SELECT id, seen, seen <= p_now - 3.0
+                    SELECT id, seen, seen <= p_now - 3.0 OR seen > p_now + 1.0
                         OR seen <= coalesce((op->'alone'->>id::text)::float8, 0.0) AS is_away
                     FROM {schema}.pools WHERE seen > p_now - 60.0) AS known);
         WHEN 'tidy' THEN

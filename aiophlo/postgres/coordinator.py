@@ -141,7 +141,12 @@ class PostgresCoordinator(QueueClient):
         self._books = Connection(self._url)
         self._operations = Operations(self._books, self._schema, self._clock)
         self._listener = Listener(
-            self._listen_url, self._schema, self._number, self._told, self._hearing
+            self._listen_url,
+            self._schema,
+            self._number,
+            self._told,
+            lambda: self._reach(self._listener.run),
+            is_alone=lambda: self._book not in self._works,
         )
         self._accounts = accounts
         self._digests = CallDigests(common_secret("calls", accounts, self._secret))
@@ -373,11 +378,6 @@ class PostgresCoordinator(QueueClient):
             for meter in self._meters:
                 meter.thin(kept, self._random)
 
-    def _hearing(self) -> None:
-        if self._book not in self._works:
-            self._listener.tell_alone()
-        self._reach(self._listener.run)
-
     def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
         self._works.add(work)
         if work == self._book:
@@ -411,7 +411,7 @@ class PostgresCoordinator(QueueClient):
         elif is_news:  # the other connection may be lost, too, and say so
             self._loop.call_later(_BEAT, self._say_deaf, str(error))
         if books:  # one that only doesn't hear books as ever
-            self._listener.tell_alone()
+            self._listener.hurry()
             for meter in self._meters:
                 meter.go_alone(self._random)
 
@@ -447,15 +447,15 @@ class PostgresCoordinator(QueueClient):
             for calls in self._calls:
                 calls.hear(details)
             return
-        if kind == "alone":
-            self._hear_alone(*details)
+        if kind in {"alone", "still_alone"}:
+            self._hear_alone(kind == "alone", *details)
             return
         for actions in self._actions:
             actions.hear(kind, details)
 
-    def _hear_alone(self, pool: str, at: float) -> None:
+    def _hear_alone(self, is_news: bool, pool: str, at: float) -> None:  # noqa: FBT001 -- of a notice
         """Leave its share to a pool at once that the database misses only later."""
-        if self.shares.hear_alone(self._loop.time(), pool, at):
+        if self.shares.hear_alone(self._loop.time(), pool, at, is_news=is_news):
             self._news_of_pools.set()
 
 

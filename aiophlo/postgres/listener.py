@@ -10,9 +10,10 @@ from aiophlo.logs import logger
 from aiophlo.postgres.connection import Connection
 
 _PROBE_EVERY: Final = 2.0  # seconds: a stopped server says nothing of it
+_REPEAT_EVERY: Final = 1.0  # seconds: who has just opened, or was deaf, didn't hear
 _ALONE: Final = (
     "SELECT pg_notify($1, json_build_array(json_build_array("
-    "'alone', $2::text, extract(epoch FROM clock_timestamp())))::text)"
+    "$3::text, $2::text, extract(epoch FROM clock_timestamp())))::text)"
 )
 _STRANGE: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -29,6 +30,7 @@ class Listener:
         pool: This pool's number, whose lock it holds.
         told: Called with the kind and the details of each notice.
         ready: Called once it hears.
+        is_alone: Says whether this pool goes on by itself, which the others are told.
 
     Attributes:
         heard_until: Loop time until which all notices are sure to have been heard.
@@ -41,14 +43,17 @@ class Listener:
         pool: int,
         told: Callable[[str, list[Any]], None],
         ready: Callable[[], None],
+        *,
+        is_alone: Callable[[], bool],
     ) -> None:
         self._connection = Connection(url, self._hear)
         self._schema = schema
         self._pool = pool
         self._told = told
         self._ready = ready
+        self._is_alone = is_alone
         self._loop = asyncio.get_running_loop()
-        self._alone = self._loop.create_future()  # done: to be said
+        self._news = self._loop.create_future()  # done: whether it is alone has changed
         self.heard_until = -math.inf
 
     async def run(self) -> None:
@@ -63,27 +68,29 @@ class Listener:
         await connection.fetch("SELECT pg_advisory_lock_shared($1::bigint)", self._pool)
         await connection.fetch(f'LISTEN "{self._schema}"')
         self.heard_until = self._loop.time()
-        self._alone = self._loop.create_future()
         self._ready()
-        while True:
-            waits = {connection.lost, self._alone}
-            await asyncio.wait(
-                waits, timeout=_PROBE_EVERY, return_when=asyncio.FIRST_COMPLETED
-            )
-            if connection.lost.done():
-                raise connection.lost.result()
+        was_alone = False
+        while not connection.lost.done():
+            self._news = self._loop.create_future()
             probed = self._loop.time()
-            if self._alone.done():
-                self._alone = self._loop.create_future()
-                await connection.fetch(_ALONE, self._schema, self._pool)
+            is_alone = self._is_alone()
+            if is_alone:
+                kind = "still_alone" if was_alone else "alone"
+                await connection.fetch(_ALONE, self._schema, self._pool, kind)
             else:
                 await connection.fetch("SELECT 1")
-            self.heard_until = probed
+            self.heard_until, was_alone = probed, is_alone
+            await asyncio.wait(
+                {connection.lost, self._news},
+                timeout=_REPEAT_EVERY if is_alone else _PROBE_EVERY,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        raise connection.lost.result()
 
-    def tell_alone(self) -> None:
-        """Tell the others, if it hears them, that this pool goes on by itself."""
-        if not self._alone.done():
-            self._alone.set_result(None)
+    def hurry(self) -> None:
+        """Tell the others at once if this pool goes on by itself now."""
+        if not self._news.done():
+            self._news.set_result(None)
 
     def close(self) -> None:
         """Close the connection."""

@@ -79,16 +79,19 @@ class PoolShares:
         self.available = available
         return min(kept, 1.0)
 
-    def hear_alone(self, now: float, pool: str, at: float) -> bool:
+    def hear_alone(
+        self, now: float, pool: str, at: float, *, is_news: bool = True
+    ) -> bool:
         """Hear that a pool goes on by itself, which the database misses only later.
 
         Args:
             now: The time.
             pool: Its number.
             at: The server's time at which it said so.
+            is_news: It has just begun to, and doesn't only say it again.
 
         Returns:
-            Whether it is another one than this.
+            Whether to give a sign of life at once, by which its share is left to it.
 
         Raises:
             ValueError: It is no pool's: others may notify theirs, and the database
@@ -101,5 +104,6 @@ class PoolShares:
             raise ValueError("no time")
         if number == self._number:
             return False
+        is_news = is_news or number not in self._alone
         self._alone[number] = time, now
-        return True
+        return is_news

@@ -315,6 +315,37 @@ async def test_pool_that_only_can_not_book_draws_no_429(
         assert simulator.ledger.refused_429 == 0
 
 
+async def test_who_opens_or_was_deaf_hears_of_who_is_alone_already(
+    own_postgres: Postgres, simulator: Simulator
+) -> None:
+    """It would book the share of the other for 3 s, as if nothing had been told."""
+    await migrate(own_postgres.url)
+    async with (
+        Relay(own_postgres.port) as relay,
+        Relay(own_postgres.port) as hearing,
+        AsyncExitStack() as stack,
+    ):
+
+        async def open_pool(url: str, listen_url: str) -> PostgresCoordinator:
+            coordinator = PostgresCoordinator(url, listen_url=listen_url)
+            pool = pool_of(simulator, coordinator=coordinator)
+            await stack.enter_async_context(pool)
+            return coordinator
+
+        direct = own_postgres.url
+        one = await open_pool(relay.url, direct)
+        two = await open_pool(direct, hearing.url)
+        await until(lambda: one.shares.pools == two.shares.pools == 2)
+        hearing.hang_up()
+        await until(lambda: not two.coordinated)
+        relay.cut()
+        relay.hang_up()
+        await until(lambda: not one.coordinated)
+        three = await open_pool(direct, direct)
+        await until(lambda: three.shares.available < 1.0, within=2.0)
+        await until(lambda: two.shares.available < 1.0, within=0.5)
+
+
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
     own_postgres: Postgres, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

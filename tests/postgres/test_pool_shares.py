@@ -68,7 +68,8 @@ def test_who_said_that_it_is_alone_is_told_to_the_database_for_a_while() -> None
     """The database misses it only after 3 s, and by then there were 429s."""
     shares = PoolShares(1, 4.0)
     assert not shares.hear_alone(100.0, "1", 5000.0), "its own notice"
-    assert shares.hear_alone(100.0, "2", 5000.0)
+    assert shares.hear_alone(100.0, "2", 4999.0, is_news=False), "it is to this pool"
+    assert not shares.hear_alone(100.0, "2", 5000.0, is_news=False)
     assert shares.sign_of_life(100.1) == {
         "do": "seen",
         "pool": 1,
@@ -96,5 +97,6 @@ def test_who_was_alone_is_forgotten() -> None:
     """A pool that runs for years would remember every worker that ever was."""
     shares = PoolShares(1, 4.0)
     shares.hear_alone(100.0, "2", 5000.0)
-    shares.sign_of_life(111.0)
+    assert shares.hear_alone(101.0, "2", 5000.0), "it came back in between"
+    shares.sign_of_life(112.0)
     assert shares.sign_of_life(105.0)["alone"] == {}

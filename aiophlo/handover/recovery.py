@@ -153,7 +153,7 @@ class Rescuer:
         self._registry.begin(rescued)
         self._registry.engage(handover.agent, rescued)
         try:
-            return await self._abort(handover, sender, lease)
+            return await _Return(handover, sender, lease).bring_back(self._within)
         finally:
             self._registry.leave(rescued)
 
@@ -170,69 +170,86 @@ class Rescuer:
             return Recovery.ENGAGED
         return None
 
-    async def _abort(
-        self, handover: OpenHandover, sender: Sender, lease: Lease
-    ) -> Recovery:
-        action = AbortTransfer(
+
+class _Return:
+    """One customer on the way back to the agent.
+
+    Args:
+        handover: Which one.
+        sender: Sends the aborts.
+        lease: Is asked before each, and may be lost meanwhile.
+    """
+
+    def __init__(self, handover: OpenHandover, sender: Sender, lease: Lease) -> None:
+        self._handover = handover
+        self._sender = sender
+        self._lease = lease
+        self._action = AbortTransfer(
             phlo_id=handover.phlo_id, node_id=handover.node_id, member=handover.agent
         )
-        situation = Situation(phase=Phase.BRINGING_BACK)
-        recovery: Recovery | None = None
-        seen: Recovery | None = None
+        self._newer = sender.context.claims.follow(self._action)
+        self._situation = Situation(phase=Phase.BRINGING_BACK)
+        self._recovery: Recovery | None = None
+        self._seen: Recovery | None = None  # where the customer was without the agent
+        lease.when_taken_over = self._taken_over
 
-        def taken_over() -> None:
-            nonlocal recovery
-            recovery = Recovery.TAKEN_OVER
-
-        async def abort(within: float) -> Outcome:
-            nonlocal recovery, seen
-            elsewhere = await lease.look_elsewhere()
-            if elsewhere is not None:  # it would end what they do in their newer call
-                recovery = _SEEN[elsewhere]
-                phase = _LAST[recovery]
-                before = situation.phase
-                _tell_step(sender, handover, phase, before, "agent_elsewhere")
-                return NotSent(action=action, reason=Reason.CANCELLED, attempts=0)
-            outcome = await abort_once(
-                action,
-                within,
-                sender=sender,
-                lease=lease,
-                handover=handover.id,
-                is_wanted=lambda: not newer,
-            )
-            if input_about_agent(outcome) is Input.NO_AGENT:
-                seen = _SEEN.get(await lease.look())
-            return outcome
-
-        def tell(what: Input) -> bool:
-            nonlocal recovery
-            if recovery is not None:
-                return False
-            recovery = seen if what is Input.NO_AGENT else _ENDS.get(what)
-            phase = _LAST[recovery] if recovery else situation.after(what).phase
-            if phase is not Phase.BRINGING_BACK:
-                _tell_step(sender, handover, phase, situation.phase, what)
-            return phase is Phase.BRINGING_BACK
-
-        lease.when_taken_over = taken_over
-        _tell_step(sender, handover, situation.phase, cause="recovered")
+    async def bring_back(self, within: float) -> Recovery:
+        """Abort until it is known where the customer is, or for so many seconds."""
+        self._tell_step(self._situation.phase, cause="recovered")
         answers = AbortAnswers(late=True)  # a killed process may just have asked
-        claims = sender.context.claims
-        newer = claims.follow(action)
         try:
             await bring_back(
-                abort,
-                tell,
+                self._abort,
+                self._tell,
                 answers,
-                claim=lease.claim,
-                newer=newer,
-                within=self._within,
+                claim=self._lease.claim,
+                newer=self._newer,
+                within=within,
                 pause=_PAUSE,
             )
         finally:
-            claims.unfollow(newer)
-        return recovery or Recovery.UNKNOWN
+            self._sender.context.claims.unfollow(self._newer)
+        return self._recovery or Recovery.UNKNOWN
+
+    def _taken_over(self) -> None:
+        self._recovery = Recovery.TAKEN_OVER
+
+    async def _abort(self, within: float) -> Outcome:
+        elsewhere = await self._lease.look_elsewhere()
+        if elsewhere is not None:  # it would end what they do in their newer call
+            self._recovery = _SEEN[elsewhere]
+            before = self._situation.phase
+            self._tell_step(_LAST[self._recovery], before, "agent_elsewhere")
+            return NotSent(action=self._action, reason=Reason.CANCELLED, attempts=0)
+        outcome = await abort_once(
+            self._action,
+            within,
+            sender=self._sender,
+            lease=self._lease,
+            handover=self._handover.id,
+            is_wanted=lambda: not self._newer,
+        )
+        if input_about_agent(outcome) is Input.NO_AGENT:
+            self._seen = _SEEN.get(await self._lease.look())
+        return outcome
+
+    def _tell(self, what: Input) -> bool:
+        """Take what an abort came to; say whether another one is to be tried."""
+        if self._recovery is not None:
+            return False
+        self._recovery = self._seen if what is Input.NO_AGENT else _ENDS.get(what)
+        before = self._situation.phase
+        phase = (
+            _LAST[self._recovery]
+            if self._recovery
+            else self._situation.after(what).phase
+        )
+        if phase is not Phase.BRINGING_BACK:
+            self._tell_step(phase, before, what)
+        return phase is Phase.BRINGING_BACK
+
+    def _tell_step(self, phase: str, before: str = "", cause: str = "") -> None:
+        _tell_step(self._sender, self._handover, phase, before, cause)
 
 
 class Rescue:

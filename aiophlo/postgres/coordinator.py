@@ -147,6 +147,7 @@ class PostgresCoordinator(QueueClient):
             self._told,
             lambda: self._reach(self._listener.run),
             is_alone=lambda: self._book not in self._works,
+            counted=self._counted_alone,
         )
         self._accounts = accounts
         self._digests = CallDigests(common_secret("calls", accounts, self._secret))
@@ -452,6 +453,12 @@ class PostgresCoordinator(QueueClient):
             return
         for actions in self._actions:
             actions.hear(kind, details)
+
+    def _counted_alone(self, pools: int) -> None:
+        """Keep to a smaller share, by itself, if more pools have opened."""
+        if self.shares.count_alone(pools):
+            for meter in self._meters:
+                meter.share_alone()
 
     def _hear_alone(self, is_news: bool, pool: str, at: float) -> None:  # noqa: FBT001 -- of a notice
         """Leave its share to a pool at once that the database misses only later."""

@@ -15,6 +15,10 @@ _ALONE: Final = (
     "SELECT pg_notify($1, json_build_array(json_build_array("
     "$3::text, $2::text, extract(epoch FROM clock_timestamp())))::text)"
 )
+_OTHERS: Final = (
+    'SELECT count(*) FROM "{}".pools WHERE id <> $1::bigint'
+    " AND seen > extract(epoch FROM clock_timestamp()) - 60.0"
+)
 _STRANGE: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     RecursionError,  # of what is nested too deep
@@ -31,6 +35,7 @@ class Listener:
         told: Called with the kind and the details of each notice.
         ready: Called once it hears.
         is_alone: Says whether this pool goes on by itself, which the others are told.
+        counted: Called with how many there are, while it does.
 
     Attributes:
         heard_until: Loop time until which all notices are sure to have been heard.
@@ -45,6 +50,7 @@ class Listener:
         ready: Callable[[], None],
         *,
         is_alone: Callable[[], bool],
+        counted: Callable[[int], None],
     ) -> None:
         self._connection = Connection(url, self._hear)
         self._schema = schema
@@ -52,6 +58,7 @@ class Listener:
         self._told = told
         self._ready = ready
         self._is_alone = is_alone
+        self._counted = counted
         self._loop = asyncio.get_running_loop()
         self._news = self._loop.create_future()  # done: whether it is alone has changed
         self.heard_until = -math.inf
@@ -75,8 +82,7 @@ class Listener:
             probed = self._loop.time()
             is_alone = self._is_alone()
             if is_alone:
-                kind = "still_alone" if was_alone else "alone"
-                await connection.fetch(_ALONE, self._schema, self._pool, kind)
+                await self._tell_alone("still_alone" if was_alone else "alone")
             else:
                 await connection.fetch("SELECT 1")
             self.heard_until, was_alone = probed, is_alone
@@ -86,6 +92,13 @@ class Listener:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         raise connection.lost.result()
+
+    async def _tell_alone(self, kind: str) -> None:
+        connection = self._connection
+        await connection.fetch(_ALONE, self._schema, self._pool, kind)
+        others = await connection.fetch(_OTHERS.format(self._schema), self._pool)
+        if self._is_alone():
+            self._counted(int(others or 0) + 1)
 
     def hurry(self) -> None:
         """Tell the others at once if this pool goes on by itself now."""

@@ -79,6 +79,17 @@ class PoolShares:
         self.available = available
         return min(kept, 1.0)
 
+    def count_alone(self, pools: int) -> bool:
+        """Count the pools that are known while this one goes on by itself.
+
+        Returns:
+            Whether there are more than it reckoned with.
+        """
+        are_more = pools > self.pools
+        if are_more:
+            self.pools = self._counted = pools
+        return are_more
+
     def hear_alone(
         self, now: float, pool: str, at: float, *, is_news: bool = True
     ) -> bool:

@@ -401,6 +401,11 @@ class SharedMeter:
         self._last = math.nan
         self._refresh(True)  # noqa: FBT003 -- a callback
 
+    def share_alone(self) -> None:
+        """Keep to what this pool's share is now, if it keeps to one by itself."""
+        if self._alone is not None:
+            self._alone.interval = self._rate.share(self._shares.pools).interval
+
     def share_again(self) -> None:
         """Book in the database again, a second from now."""
         if self._alone is None:

@@ -40,6 +40,7 @@ class RateMeter:
         first_slot: When the first slot comes.
 
     Attributes:
+        interval: As given; may be changed.
         paused_until: When the last pause ends, or ended.
         lateness: As given.
     """
@@ -53,7 +54,7 @@ class RateMeter:
         longest_growth: float = 5.0,
         first_slot: float = -math.inf,
     ) -> None:
-        self._interval = interval
+        self.interval = interval
         self._slack = (burst - 1) * interval + lateness
         self.lateness = lateness
         self._longest_growth = longest_growth
@@ -99,7 +100,7 @@ class RateMeter:
 
     def step(self, now: float) -> float:
         """Return the seconds from one slot to the next at the present pace."""
-        return self._interval if self._pace == 1.0 else self._interval / self.pace(now)
+        return self.interval if self._pace == 1.0 else self.interval / self.pace(now)
 
     def use(self, now: float, lane: Lane) -> None:
         """Take the slot that has come for `lane`."""

@@ -346,6 +346,37 @@ async def test_who_opens_or_was_deaf_hears_of_who_is_alone_already(
         await until(lambda: two.shares.available < 1.0, within=0.5)
 
 
+async def test_pool_that_is_alone_leaves_their_shares_to_those_that_open(
+    own_postgres: Postgres,
+) -> None:
+    """It took all for itself, beside as many as were started after it."""
+    await migrate(own_postgres.url)
+    async with (
+        Simulator(quota=(40, 1.0)) as simulator,
+        Relay(own_postgres.port) as relay,
+        AsyncExitStack() as stack,
+    ):
+
+        async def open_pool(url: str) -> tuple[SessionPool, PostgresCoordinator]:
+            coordinator = PostgresCoordinator(url, listen_url=own_postgres.url)
+            account = account_of(simulator, quota=Quota(40, per=1.0))
+            pool = pool_of(simulator, account, coordinator=coordinator)
+            return await stack.enter_async_context(pool), coordinator
+
+        pool, one = await open_pool(relay.url)
+        relay.cut()
+        relay.hang_up()
+        await until(lambda: not one.coordinated)
+        for _ in range(3):
+            await open_pool(own_postgres.url)
+        await until(lambda: one.shares.pools == 4, within=2.0)
+        transfers = [act(WarmTransfer, number) for number in range(6)]
+        await send(pool, transfers[0])
+        began = time.monotonic()
+        await asyncio.gather(*[send(pool, transfer) for transfer in transfers[1:]])
+        assert time.monotonic() - began > 4 * 4 / 40
+
+
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(
     own_postgres: Postgres, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

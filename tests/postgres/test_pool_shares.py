@@ -64,6 +64,15 @@ def test_who_has_not_come_back_within_seconds_has_ended() -> None:
     assert (shares.pools, shares.available) == (1, 1.0)
 
 
+def test_pool_that_is_alone_reckons_with_those_that_open_and_not_with_fewer() -> None:
+    """Others that are alone may be known no more, and go on all the same."""
+    shares = PoolShares(1, 4.0)
+    assert not shares.count_alone(3)
+    assert shares.pools == 4
+    assert shares.count_alone(6)
+    assert shares.pools == 6
+
+
 def test_who_said_that_it_is_alone_is_told_to_the_database_for_a_while() -> None:
     """The database misses it only after 3 s, and by then there were 429s."""
     shares = PoolShares(1, 4.0)

@@ -305,6 +305,18 @@ async def test_pause_that_began_alone_is_told_once_it_is_back() -> None:
     assert operation["retry_after"] == pytest.approx(20.0)
 
 
+async def test_alone_it_keeps_to_a_smaller_share_once_more_have_come() -> None:
+    """Those that open meanwhile book all but what one of so many may have."""
+    stage = Stage()
+    stage.meter.share_alone()
+    assert stage.meter.step(stage.now) == pytest.approx(0.1), "it isn't alone"
+    stage.meter.go_alone(lambda: 0.5)
+    assert stage.meter.step(stage.now) == pytest.approx(0.4)
+    stage.shares.pools = 8
+    stage.meter.share_alone()
+    assert stage.meter.step(stage.now) == pytest.approx(0.8)
+
+
 async def test_pools_that_are_lost_keep_their_share() -> None:
     """One that is cut off goes on by itself, and both count."""
     stage = Stage()

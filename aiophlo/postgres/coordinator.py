@@ -332,11 +332,18 @@ class PostgresCoordinator(QueueClient):
         await check_version(self._books, self._schema)
         self._clock.forget()
         beating = self._loop.create_task(self._beat())
+        beating.add_done_callback(self._beat_ended)
         try:
             await self._operations.run()
         finally:
             beating.cancel()
             await asyncio.wait({beating})
+
+    def _beat_ended(self, beating: asyncio.Task[None]) -> None:
+        """Begin anew: without signs of life the others miss a pool that books on."""
+        if not beating.cancelled() and (fault := beating.exception()) is not None:
+            logger.failure("coordinating pools failed", error=fault)
+        self._books.close()
 
     async def _make_schema(self) -> None:
         try:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from aiophlo import Accepted, InDoubt, NotSent, Quota, Reason, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.listener import Listener
+from aiophlo.postgres.pool_shares import PoolShares
 from aiophlo.postgres.server_clock import ServerClock
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import send
@@ -375,6 +377,30 @@ async def test_pool_that_is_alone_leaves_their_shares_to_those_that_open(
         began = time.monotonic()
         await asyncio.gather(*[send(pool, transfer) for transfer in transfers[1:]])
         assert time.monotonic() - began > 4 * 4 / 40
+
+
+async def test_fault_in_a_sign_of_life_does_not_end_them(
+    own_postgres: Postgres,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The others would miss a pool that books on, and its handovers be taken over."""
+    times = []
+    note = PoolShares.note
+
+    def fail_once(self: PoolShares, now: float, seen: dict[str, Any]) -> float:
+        times.append(now)
+        if len(times) == 2:
+            raise RuntimeError("a fault")
+        return note(self, now, seen)
+
+    async with coordinated(own_postgres.url, simulator) as (pool,):
+        times.clear()
+        monkeypatch.setattr(PoolShares, "note", fail_once)
+        await until(lambda: len(times) >= 3)
+        await until(lambda: pool.state().coordinated)
+    assert "coordinating pools failed" in caplog.text
 
 
 async def test_joiner_of_a_pool_that_was_cut_off_is_in_doubt(

@@ -28,7 +28,13 @@ import attrs
 from aiophlo import Account, Journal, Quota, SessionPool, WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Simulator
-from benchmarks.cluster.list_runs import BY_KILLS, ZERO, judged, restarts
+from benchmarks.cluster.list_runs import (
+    BY_KILLS,
+    ZERO,
+    judged,
+    no_garbage_collected,
+    restarts,
+)
 from benchmarks.cluster.rows import Report
 from benchmarks.harness.lab import ROOT
 from tests.support.postgres import Postgres
@@ -37,7 +43,6 @@ WORKERS: Final = 4
 CONCURRENCY: Final = 100
 KILL_EVERY: Final = 5.0  # seconds
 REQUESTS, PER = 3_000, 5.0  # of the quota: 600 a second
-_JITTER: Final = 0.3  # seconds by which requests are late where few cores do all of it
 _COST_ROWS: Final = 10_000
 _LATENCY: Final = 0.05
 
@@ -79,7 +84,7 @@ def _rows(count: int) -> Iterator[WarmTransfer]:
 
 async def work(order: Work) -> dict[str, Any]:
     """Be one of the processes; returns what came of all rows, and its own CPU."""
-    quota = Quota(REQUESTS, per=PER, jitter=_JITTER) if order.paced else None
+    quota = Quota(REQUESTS, per=PER) if order.paced else None
     account = Account(AUTH_ID, AUTH_TOKEN, quota=quota)
     coordinator = PostgresCoordinator(order.database) if order.database else None
     journal: Any = (
@@ -145,6 +150,10 @@ class _Run:
     ended: list[dict[str, Any]] = attrs.field(factory=list)
 
     async def __call__(self) -> dict[str, object]:
+        with no_garbage_collected():
+            return await self._run()
+
+    async def _run(self) -> dict[str, object]:
         async with Simulator(quota=(REQUESTS, PER), latency=_LATENCY) as simulator:
             began = time.monotonic()
             await self._until_ended(simulator)

@@ -28,7 +28,14 @@ from aiophlo import WarmTransfer
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.simulator import AUTH_ID, AUTH_TOKEN, Ledger, Simulator
 from benchmarks.cluster.batch import cost_of
-from benchmarks.cluster.list_runs import BY_KILLS, LONGEST, ZERO, judged, restarts
+from benchmarks.cluster.list_runs import (
+    BY_KILLS,
+    LONGEST,
+    ZERO,
+    judged,
+    no_garbage_collected,
+    restarts,
+)
 from benchmarks.cluster.rows import Report
 from benchmarks.harness.lab import ROOT, say
 from tests.support.postgres import Postgres
@@ -112,10 +119,11 @@ class _Run:
         await queue.enqueue_many(_rows(self.rows), account=AUTH_ID)
         self.enqueued_in = time.monotonic() - began
         say(f"{self.name}: enqueued {self.rows} in {self.enqueued_in:.1f} s")
-        async with Simulator(quota=(3_000, 5.0), latency=_LATENCY) as simulator:
-            began = time.monotonic()
-            await self._until_ended(simulator)
-            return self._row(simulator, time.monotonic() - began)
+        with no_garbage_collected():
+            async with Simulator(quota=(3_000, 5.0), latency=_LATENCY) as simulator:
+                began = time.monotonic()
+                await self._until_ended(simulator)
+                return self._row(simulator, time.monotonic() - began)
 
     async def _until_ended(self, simulator: Simulator) -> None:
         async with contextlib.AsyncExitStack() as stack:

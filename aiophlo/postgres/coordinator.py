@@ -208,7 +208,9 @@ class PostgresCoordinator(QueueClient):
             call_at=self._loop.call_at,
         )
         self._meters.append(meter)
-        if self._book not in self._works:
+        if self._book in self._works:
+            meter.look()
+        else:
             meter.go_alone(self._random)
         return meter
 

@@ -406,6 +406,10 @@ class SharedMeter:
         if self._alone is not None:
             self._alone.interval = self._rate.share(self._shares.pools).interval
 
+    def look(self) -> None:
+        """Ask how the row stands. A new one is made, with a first slot in a second."""
+        self._ask(self._operation("look"))
+
     def share_again(self) -> None:
         """Book in the database again, a second from now."""
         if self._alone is None:
@@ -415,6 +419,8 @@ class SharedMeter:
         now = self._time()
         if self.paused_until > now:  # the row doesn't know, and others would go on
             self._tell_pause(now, self.paused_until - now)
+        else:
+            self.look()
         self._not_before = now + _APART
         self._call_at(self._not_before, lambda: self._refresh(False))  # noqa: FBT003 -- as above
 

@@ -68,6 +68,17 @@ async def test_pools_share_one_quota_evenly(postgres: Postgres, namespace: str) 
             assert 15 <= mine <= 35, "each had its share all the time"
 
 
+async def test_row_of_a_rate_is_there_before_anything_is_sent(
+    postgres: Postgres, namespace: str, shared_pool: SharedPool
+) -> None:
+    """A new one has no slot for a second, for which callers of a new service waited."""
+    await shared_pool()
+    found = f"SELECT name FROM {namespace}.rates"  # noqa: S608 -- a test's own
+    async with asyncio.timeout(10.0):
+        while not await postgres.rows(found):  # noqa: ASYNC110 -- of the database
+            await asyncio.sleep(0.02)
+
+
 async def test_joiner_takes_over_from_a_pool_that_closes(
     shared_pool: SharedPool, simulator: Simulator
 ) -> None:

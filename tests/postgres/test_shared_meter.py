@@ -292,6 +292,16 @@ async def test_once_it_is_back_nothing_is_booked_for_a_second() -> None:
     assert stage.books == [(1, False)]
 
 
+async def test_once_it_is_back_it_asks_how_the_row_stands() -> None:
+    """A crash may have taken it, and a new one gives no slot for a second."""
+    stage = Stage()
+    stage.meter.go_alone(lambda: 0.0)
+    stage.meter.share_again()
+    assert stage.database.asked[-1][0] == {"do": "look", "rate": "MA"}
+    await stage.database.answer(paused_for=30.0)
+    assert stage.meter.paused_until == pytest.approx(130.0)
+
+
 async def test_pause_that_began_alone_is_told_once_it_is_back() -> None:
     """It would book slots in a row that knows of no pause, and throw each away."""
     stage = Stage()

@@ -422,6 +422,10 @@ BEGIN
                 notices := notices || jsonb_build_array(jsonb_build_array(
                     'taken', op->>'rate', answer->'taken'));
             END IF;
+        WHEN 'look' THEN
+            r := {schema}.rate(op->>'rate', p_now);
+            PERFORM {schema}.store(r);
+            answer := {schema}.told(r, p_now);
         WHEN 'skip' THEN
             r := {schema}.rate(op->>'rate', p_now);
             r.next_free := greatest(r.next_free, p_now)

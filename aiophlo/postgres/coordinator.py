@@ -146,7 +146,7 @@ class PostgresCoordinator(QueueClient):
             self._number,
             self._told,
             lambda: self._reach(self._listener.run),
-            is_alone=lambda: self._book not in self._works,
+            is_alone=self._is_alone,
             counted=self._counted_alone,
         )
         self._accounts = accounts
@@ -212,6 +212,7 @@ class PostgresCoordinator(QueueClient):
             meter.look()
         else:
             meter.go_alone(self._random)
+            self._listener.hurry()
         return meter
 
     def actions(self, account: Account, heard: Heard) -> PostgresActions:
@@ -462,6 +463,10 @@ class PostgresCoordinator(QueueClient):
             return
         for actions in self._actions:
             actions.hear(kind, details)
+
+    def _is_alone(self) -> bool:
+        """Say whether this pool sends by itself; one that only opens sends nothing."""
+        return self._book not in self._works and bool(self._meters)
 
     def _counted_alone(self, pools: int) -> None:
         """Keep to a smaller share, by itself, if more pools have opened."""

@@ -31,6 +31,7 @@ from aiophlo.errors import PhloError
 from aiophlo.postgres import PostgresCoordinator, migrate
 from aiophlo.postgres.migrate import migrations
 from aiophlo.postgres.operations import Answer, Operation, Operations
+from aiophlo.postgres.pool_shares import PoolShares
 from aiophlo.protocol.client_set import HttpClients
 from aiophlo.simulator import Simulator
 from tests.postgres.conftest import SharedPool, send
@@ -77,6 +78,30 @@ async def test_row_of_a_rate_is_there_before_anything_is_sent(
     async with asyncio.timeout(10.0):
         while not await postgres.rows(found):  # noqa: ASYNC110 -- of the database
             await asyncio.sleep(0.02)
+
+
+async def test_pool_that_opens_takes_no_share_from_the_others(
+    shared_pool: SharedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose listening connection came first said that it sends by itself."""
+    heard: list[object] = []
+
+    def hear(_: PoolShares, *said: object, **options: object) -> bool:
+        heard.append((said, options))
+        return False
+
+    monkeypatch.setattr(PoolShares, "hear_alone", hear)
+    book = PostgresCoordinator._book  # noqa: SLF001 -- which of the connections is late
+
+    async def book_late(coordinator: PostgresCoordinator) -> None:
+        await asyncio.sleep(0.2)
+        await book(coordinator)
+
+    await shared_pool()
+    monkeypatch.setattr(PostgresCoordinator, "_book", book_late)
+    await shared_pool()
+    await asyncio.sleep(0.2)
+    assert heard == []
 
 
 async def test_joiner_takes_over_from_a_pool_that_closes(

@@ -392,6 +392,8 @@ class PostgresCoordinator(QueueClient):
     def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
         self._works.add(work)
         if work == self._book:
+            for actions in self._actions:  # before anybody could join what has ended
+                actions.tell_untold()
             for meter in self._meters:
                 meter.share_again()
             for calls in self._calls:

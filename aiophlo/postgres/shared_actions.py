@@ -223,11 +223,14 @@ class PostgresActions:
             within=within,
         )
 
-    def catch_up(self) -> None:
-        """Tell what could not be told while the database was away."""
+    def tell_untold(self) -> None:
+        """Tell of ends that could not be told while the database was away."""
         untold, self._untold = self._untold, []
         for row, outcome, since in untold:
             self._end(row, outcome, since)
+
+    def catch_up(self) -> None:
+        """Hear of dials again, after others weren't heard."""
         for action, row in self._rows.items():
             if action.action.idempotent:
                 self._operations.tell(self._knowing(action, row))

@@ -125,7 +125,7 @@ async def _show(url: str, namespace: str) -> int:
     from rich.console import Console  # noqa: PLC0415 -- the other commands need none
     from rich.live import Live  # noqa: PLC0415 -- same
 
-    from aiophlo.cli.top_view import render  # noqa: PLC0415 -- needs rich
+    from aiophlo.cli.top_view import fit, render  # noqa: PLC0415 -- needs rich
 
     latest, ended = Latest(), asyncio.Event()
     console = Console(highlight=False)
@@ -136,7 +136,8 @@ async def _show(url: str, namespace: str) -> int:
         Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
     ):
         while not (ending.done() or following.done()):
-            live.update(render(latest.view, latest.age, _shown(url)), refresh=True)
+            shown = render(latest.view, latest.age, _shown(url))
+            live.update(fit(shown, console), refresh=True)
             await asyncio.wait(
                 {following, ending},
                 timeout=_DRAWN_EVERY,

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
+from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +42,18 @@ def render(view: Mapping[str, Any] | None, age: float, source: str) -> Renderabl
     parts += _handovers(view, age)
     parts += _doubts(view, age)
     return Group(*parts)
+
+
+def fit(shown: RenderableType, console: Console) -> RenderableType:
+    """Cut what a terminal has no room for, at the bottom, and say how much that is."""
+    lines = console.render_lines(shown, pad=False)
+    room = console.height
+    if not console.is_terminal or len(lines) <= room:
+        return shown
+    kept = lines[: room - 1]
+    more = f"{len(lines) - len(kept)} more lines: make the terminal higher"
+    segments = [one for line in kept for one in (*line, Segment.line())]
+    return Segments([*segments, Segment(more, Style.parse("bold yellow"))])
 
 
 def _printable(told: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds

@@ -17,7 +17,7 @@ from aiophlo import PhloError, WarmTransfer
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.top import Latest, snapshots
-from aiophlo.cli.top_view import duration, render
+from aiophlo.cli.top_view import duration, fit, render
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app
 from tests.support.doubles import pool_of
@@ -143,6 +143,22 @@ async def test_customer_on_hold_is_first_and_ages(simulator: Simulator) -> None:
     text = drawn(await view_of(simulator, troubles=[trouble]), 2.0)
     assert "on hold — for 1:00" in text.splitlines()[2]
     assert "Call back." in text
+
+
+@pytest.mark.parametrize(("height", "more"), [(6, True), (500, False)])
+async def test_low_terminal_says_how_much_it_has_no_room_for(
+    simulator: Simulator, height: int, more: bool
+) -> None:
+    """What is below would look as if it weren't there."""
+    console = Console(width=100, height=height, force_terminal=True, highlight=False)
+    view = render(await view_of(simulator), 0.0, "here")
+    whole = console.render_lines(view, pad=False)
+    with console.capture() as text:
+        console.print(fit(view, console), end="")
+    lines = text.get().rstrip("\n").splitlines()
+    assert len(lines) == min(len(whole), height)
+    hidden = len(whole) - (height - 1)
+    assert (f"{hidden} more lines: make the terminal higher" in lines[-1]) is more
 
 
 async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:

@@ -67,6 +67,13 @@ GIVEN_UP_FOR_NOTHING: Final = """() => {
   return found;
 }"""
 
+# Of the requests that are drawn, one in ten was refused.
+NINE_GRANTED: Final = """() => {
+  const height = (kind) => [...document.querySelectorAll(`#accounts svg ${kind}`)]
+    .reduce((sum, one) => sum + one.height.baseVal.value, 0);
+  return Math.abs(height(".ours") - 9 * height(".no:not(.mark)")) < 0.01;
+}"""
+
 # Changes that a screen reader is told of, in window.changes from now on.
 UNQUIET_CHANGES: Final = """(id) => {
   window.changes = [];
@@ -589,12 +596,35 @@ async def test_one_refused_request_among_many_is_seen_in_the_chart(
         shown(browser, url, LAPTOP) as screen,
     ):
         await transfers(pool, 150)
-        mark = screen.page.locator("#accounts svg .no")
+        mark = screen.page.locator("#accounts svg .mark")
         # The slice that runs is not drawn.
         await expect(mark).to_have_count(1, timeout=10_000)
         box = await mark.bounding_box()
         assert box is not None
         assert box["height"] >= 5
+
+
+async def test_few_refused_requests_do_not_hide_those_that_were_granted(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Of a tenth that was refused the chart said that all of it was."""
+    simulator.answer_next(429)
+    account = account_of(simulator, quota=Quota(300, per=5.0))
+    async with (
+        pool_of(simulator, account) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url) as screen,
+    ):
+        await transfers(pool, 9)
+        svg = screen.page.locator("#accounts svg")
+        await expect(svg.locator(".mark")).to_have_count(1, timeout=10_000)
+        await screen.page.wait_for_function(NINE_GRANTED, timeout=10_000)
+        marks, bars = svg.locator(".mark"), svg.locator("rect:not(.mark)")
+        edge = "all => all.map(e => e.y.baseVal.value + e.height.baseVal.value)"
+        tops = "all => all.map(e => e.y.baseVal.value)"
+        (bottom,) = await marks.evaluate_all(edge)
+        assert bottom <= min(await bars.evaluate_all(tops))
+        assert min(await marks.evaluate_all(tops)) >= 0
 
 
 async def test_text_of_an_account_is_no_markup(

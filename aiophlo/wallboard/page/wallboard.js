@@ -140,8 +140,9 @@ function chart(account) {
   const limit = account.limit;
   const highest = Math.max(...account.requests, 1);
   const full = limit === null ? null : limit * account.slice_seconds;
-  const top = Math.max(highest, full || 0) * 1.1;
+  const top = Math.max(highest, full || 0) * 1.15;
   const width = 1200, height = 200, step = width / (account.requests.length - 1);
+  const mark = height / 10;
   const made = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
   const title = draw("title", {});
   const sum = account.requests.reduce((one, other) => one + other, 0);
@@ -155,8 +156,10 @@ function chart(account) {
     const no = account.refused[index];
     const x = index * step, tall = (count / top) * height, red = (no / top) * height;
     made.append(draw("rect", { class: "ours", x, y: height - tall + red, width: step * 0.8, height: tall - red }));
-    // One of hundreds would be a hairline: its number is said below.
-    if (no) made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: Math.max(red, height / 10) }));
+    if (!no) return;
+    // One of hundreds is a hairline, so there is a mark above; were it thicker, it would hide what was granted.
+    made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: red }));
+    made.append(draw("rect", { class: "no mark", x, y: height - tall - 1.2 * mark, width: step * 0.8, height: mark }));
   });
   if (full !== null) {
     const y = height - (full / top) * height;

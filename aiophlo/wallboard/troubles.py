@@ -151,13 +151,8 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
     if not refused:
         return
     since = _NOW if age is None else age  # an older process doesn't tell
-    # Of the slices with a 429: in these the quota was spent, by whomever.
-    pairs = zip(
-        account["requests"][-_RECENT:], account["refused"][-_RECENT:], strict=True
-    )
-    own = max((sent - no) / account["slice_seconds"] for sent, no in pairs if no)
     times = f"{_some(refused, 'request')} refused (429) in two minutes"
-    if limit is not None and own < limit * _SPENT_BY_US:
+    if _is_eaten(account, _RECENT):
         spends = "spends" if since < _NOW else "spent"
         yield _trouble(
             "quota_eaten",
@@ -178,6 +173,17 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
             "Lower the quota.",
             **_last_429(age),
         )
+
+
+def _is_eaten(account: Mapping[str, Any], slices: int) -> bool:
+    """Say whether others spent the quota in so many slices, the latest."""
+    limit = account["limit"]
+    # Of the slices with a 429: in these the quota was spent, by whomever.
+    pairs = zip(
+        account["requests"][-slices:], account["refused"][-slices:], strict=True
+    )
+    own = [(sent - no) / account["slice_seconds"] for sent, no in pairs if no]
+    return limit is not None and bool(own) and max(own) < limit * _SPENT_BY_US
 
 
 def _last_429(age: float | None) -> dict[str, float]:
@@ -218,9 +224,16 @@ _WHY: Final = {
 }
 
 
+_EATEN_TODO: Final = (
+    "Something else has spent the quota: find what sends with this account."
+)
+
+
 def _refusals(account: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for reason, (short, what, todo) in _WHY.items():
         if number := account["reasons"].get(reason):
+            if short == "expired" and _is_eaten(account, len(account["requests"])):
+                todo = _EATEN_TODO  # noqa: PLW2901 -- of this account alone
             yield _trouble(
                 reason.replace(" ", "_"),
                 WARNING,

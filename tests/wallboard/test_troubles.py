@@ -54,6 +54,24 @@ def test_quota_that_was_spent_is_told_in_the_past(view: dict[str, Any]) -> None:
     assert "less than 60.0/s" in now["what"]
 
 
+@pytest.mark.parametrize("ago", [0, 60])  # slices; 429s are named for two minutes
+def test_what_another_program_left_no_room_for_is_not_our_excess(
+    view: dict[str, Any], ago: int
+) -> None:
+    """Send less, it said to who sent 7 a second, of the 60 that are granted."""
+    (account,) = view["accounts"]
+    told = {"limit": 60.0, "pace": 6.0, "reasons": {"not_sent expired": 228}}
+    rows = {"requests": [9] * 120, "refused": [0] * 120}
+    eaten = {**rows, "refused": [*[0] * (119 - ago), 3, *[0] * ago]}
+    (ours,) = troubles({**view, "accounts": [{**account, **told, **rows}]})
+    *_, others = troubles({**view, "accounts": [{**account, **told, **eaten}]})
+    assert ours["short"] == others["short"] == "expired"
+    assert ours["what"] == others["what"]
+    assert "More is asked for than the quota grants" in ours["todo"]
+    assert "Something else has spent the quota" in others["todo"]
+    assert "send less" not in others["todo"]
+
+
 def test_account_is_named_where_there_are_several(view: dict[str, Any]) -> None:
     """With one, its long id says nothing."""
     (account,) = view["accounts"]

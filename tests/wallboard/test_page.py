@@ -58,7 +58,7 @@ GIVEN_UP_FOR_NOTHING: Final = """() => {
     list.add(kind);
     return fitted;
   };
-  const kinds = ["crowded", "packed", "terse", "bare"];
+  const kinds = ["tight", "crowded", "packed", "terse", "bare"];
   const found = kinds.filter((kind) => list.contains(kind) && fitsWithout(kind));
   const rows = at("handovers").children.length;
   showHandovers(rows + 1);
@@ -517,7 +517,7 @@ async def test_wall_with_more_troubles_than_fit_says_how_many_more(
             assert screen.wrong == []
 
 
-@pytest.mark.parametrize("held", [3, 4, 7, 14])
+@pytest.mark.parametrize("held", [2, 3, 4, 7, 14])
 @pytest.mark.parametrize("size", [WALL, LAPTOP], ids=["wall", "laptop"])
 async def test_wall_gives_up_nothing_for_which_it_has_room(
     simulator: Simulator, browser: Browser, size: dict[str, int], held: int
@@ -539,6 +539,22 @@ async def test_wall_gives_up_nothing_for_which_it_has_room(
                 advice = page.locator("#warnings .warning p").first
                 await expect(advice).to_be_visible()
             assert screen.wrong == []
+
+
+async def test_figures_stay_legible_where_two_troubles_leave_room(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """They were made small above two fifths of empty screen."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        board(WebhookReceived(None, result=WebhookResult.REFUSED))
+        board(WebhookReceived(None, result=WebhookResult.UNREADABLE))
+        async with serving(board) as url, shown(browser, url) as screen:
+            page = screen.page
+            await expect(page.locator("#warnings .warning")).to_have_count(2)
+            size = "e => parseFloat(getComputedStyle(e).fontSize)"
+            assert await page.locator("#accounts dd").first.evaluate(size) >= 40
+            assert await page.evaluate(GIVEN_UP_FOR_NOTHING) == []
 
 
 async def test_phone_says_on_its_first_screen_how_much_is_wrong(

@@ -94,7 +94,6 @@ function showTroubles() {
   fill("warnings", said(warnings), () => warnings.map((one) => make("li", { class: "card warning", "data-short": one.short },
     make("strong", {}, one.what), make("p", {}, one.todo), make("p", { class: "last", "aria-live": "off" }))));
   at("warnings").querySelectorAll(".last").forEach((box, index) => box.replaceChildren(...lastOf(warnings[index])));
-  document.body.classList.toggle("tight", view.troubles.length > 1);
   at("well").hidden = view.troubles.length > 0;
   const held = alarms.reduce((sum, one) => sum + customersOf(one), 0);
   showSummary(held, warnings.map((one) => one.short));
@@ -261,9 +260,10 @@ function roomKey() {
     at("alarms").dataset.key, at("warnings").dataset.key]);
 }
 
-// What makes room, one after the other: without the charts; of the third and the further
-// alarms only who they are; without advice on warnings; without what waits and how long.
-const GIVEN_UP = ["crowded", "packed", "terse", "bare"];
+// What makes room, one after the other: smaller figures; without the charts; of the third
+// and the further alarms only who they are; without advice on warnings; without what waits
+// and how long.
+const GIVEN_UP = ["tight", "crowded", "packed", "terse", "bare"];
 
 // Nobody scrolls a wall: there are as many rows as its screen has room for; if that
 // isn't enough, what is GIVEN_UP makes room for what is wrong, and then the troubles
@@ -291,6 +291,8 @@ function makeRoom(overflows) {
   showTroubleCards(Infinity);
   showHandovers(rows.handovers);
   showDoubts(rows.doubts);
+  // With much to say, smaller figures come before fewer rows.
+  if (view.troubles.length > 1 && overflows()) document.body.classList.add("tight");
   while (overflows() && Math.max(rows.handovers, rows.doubts) > LEAST_ROWS) {
     if (rows.doubts >= rows.handovers) showDoubts(--rows.doubts); else showHandovers(--rows.handovers);
   }

@@ -643,6 +643,27 @@ async def test_few_refused_requests_do_not_hide_those_that_were_granted(
         assert min(await marks.evaluate_all(tops)) >= 0
 
 
+async def test_key_of_the_chart_is_not_torn_apart_on_a_phone(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """Two dashes at the end of a line are no key."""
+    simulator.answer_next(429)
+    async with (
+        pool_of(simulator) as pool,
+        serving(Wallboard(pool)) as url,
+        shown(browser, url, PHONE) as screen,
+    ):
+        await transfers(pool, 1)
+        parts = screen.page.locator("#accounts .key span")
+        await expect(parts.nth(1)).to_have_text("■ 1 refused (429)")
+        tops = await parts.evaluate_all("all => all.map(e => e.offsetTop)")
+        assert tops[0] == tops[3]
+        assert tops[1] == tops[2] > tops[0]
+        heights = await parts.evaluate_all("all => all.map(e => e.offsetHeight)")
+        assert max(heights) < 1.5 * min(heights)
+        assert not await screen.is_wider_than_the_screen()
+
+
 async def test_text_of_an_account_is_no_markup(
     simulator: Simulator, browser: Browser
 ) -> None:

@@ -168,7 +168,7 @@ def _handovers(view: Mapping[str, Any], age: float) -> list[RenderableType]:
         for phase, told in view["phases"].items()
     )
     table = Table(
-        *("phase", "in it", "in all", "agent", "partner", "handover"),
+        *("phase", "in it", "in all", "agent", "customer", "partner", "handover"),
         title=f"Handovers: {phases}",
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -179,9 +179,10 @@ def _handovers(view: Mapping[str, Any], age: float) -> list[RenderableType]:
             one["phase"].replace("_", " "),
             duration(one["phase_age"] + age),
             duration(one["age"] + age),
-            *(one[name] for name in ("agent", "partner", "id")),
+            *(one.get(name, "") for name in ("agent", "customer", "partner", "id")),
         )
-    return [table]
+    number = sum(told["number"] for told in view["phases"].values())
+    return [table, *_more(max(number, len(view["handovers"])))]
 
 
 def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
@@ -197,7 +198,14 @@ def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
     for one in view["in_doubt"][:_SHOWN]:
         names = ("action", "who", "reason", "account")
         table.add_row(duration(one["age"] + age), *(one[name] for name in names))
-    return [table]
+    number = sum(account["verdicts"]["in_doubt"] for account in view["accounts"])
+    return [table, *_more(max(number, len(view["in_doubt"])))]
+
+
+def _more(number: int) -> Iterator[Text]:
+    """Say how many of so many a table has no row for."""
+    if number > _SHOWN:
+        yield Text(f"  and {number - _SHOWN} more", "dim")
 
 
 def _seconds(seconds: float | None) -> str:

@@ -161,6 +161,37 @@ async def test_low_terminal_says_how_much_it_has_no_room_for(
     assert (f"{hidden} more lines: make the terminal higher" in lines[-1]) is more
 
 
+async def test_tables_say_who_the_customer_is_and_how_many_more_there_are(
+    simulator: Simulator,
+) -> None:
+    """A ninth handover that isn't listed looks as if it weren't there."""
+    handover = {
+        "id": "e83f9243ac6d5fc7",
+        "phase": "ringing",
+        "age": 9.0,
+        "phase_age": 3.0,
+        "agent": "…29",
+        "customer": "…30",
+        "partner": "…31",
+    }
+    doubt = {
+        "action": "AbortTransfer",
+        "who": "…29",
+        "reason": "timeout",
+        "age": 5.0,
+        "account": "MA",
+        "handover": handover["id"],
+    }
+    rows = {"handovers": [handover] * 9, "in_doubt": [doubt] * 11}
+    phases = {"ringing": {"number": 60, "oldest": 3.0}}
+    text = drawn(await view_of(simulator, phases=phases, **rows), width=120)
+    lines = text.splitlines()
+    assert sum("ringing" in line and "…30" in line for line in lines) == 8
+    assert sum("AbortTransfer" in line for line in lines) == 8
+    assert "and 52 more" in text
+    assert "and 3 more" in text
+
+
 async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:
     """Operators have 80 columns."""
     text = drawn(await view_of(simulator), width=80)

@@ -190,7 +190,7 @@ def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
         return []
     table = Table(
         *("ago", "action", "whom", "why", "account"),
-        title="In doubt: a phone may have rung",
+        title="In doubt: done or not; a dial may have rung",
         title_justify="left",
         box=SIMPLE_HEAD,
         expand=True,

@@ -254,8 +254,8 @@ def _doubts(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "in_doubt",
             WARNING,
             "many in doubt",
-            f"{number} of {_some(ended, 'action')} in doubt in ten minutes: phones may"
-            " have rung",
+            f"{number} of {_some(ended, 'action')} in doubt in ten minutes: dials among"
+            " them may have rung",
             "Look them up in Plivo's call log before anybody sends them again.",
         )
 

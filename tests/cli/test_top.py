@@ -190,6 +190,7 @@ async def test_tables_say_who_the_customer_is_and_how_many_more_there_are(
     assert sum("AbortTransfer" in line for line in lines) == 8
     assert "and 52 more" in text
     assert "and 3 more" in text
+    assert "In doubt: done or not; a dial may have rung" in text
 
 
 async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:

@@ -266,6 +266,11 @@ async def test_alarm_shows_within_a_second_at_the_top(browser: Browser) -> None:
         assert f"Customer …{CUSTOMER[-2:]}" in text
         held = screen.page.locator("#doubts tr.held")
         await expect(held).not_to_have_count(0)
+        # Those are aborts, for which no phone rings.
+        about = screen.page.locator("#doubts-about")
+        await expect(about).to_have_text(
+            re.compile(r"^\d+ in ten minutes, done or not: see")
+        )
         colour = "e => getComputedStyle(e).backgroundColor"
         red, green, blue = map(
             int, (await alarm.evaluate(colour)).strip("rgb()").split(",")

@@ -120,6 +120,7 @@ def test_doubts_are_named_where_they_are_unusual(
     assert bool(found) == named
     for trouble in found:
         assert f"{number} of {number + accepted} actions in doubt" in trouble["what"]
+        assert "dials among them may have rung" in trouble["what"]  # aborts ring nobody
 
 
 def test_customer_on_hold_is_found_by_the_short_form_alone(

@@ -241,7 +241,7 @@ function showHandovers(shown) {
 
 function showDoubts(shown) {
   const all = Math.max(view.in_doubt.length, view.accounts.reduce((sum, one) => sum + one.verdicts.in_doubt, 0));
-  setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes may have rung: see Plivo's call log first`);
+  setText(at("doubts-about"), all === 0 ? "" : `${all} in ten minutes, done or not: see Plivo's call log first`);
   document.body.classList.toggle("one-account", view.accounts.length < 2);
   const first = [...view.in_doubt].sort((one, other) => isHeld(other.handover) - isHeld(one.handover));
   const rows = first.slice(0, shown).map((one) => row([

@@ -72,13 +72,13 @@ async def _show_once(url: str, namespace: str, *, as_json: bool) -> int:
                 view = await _first(views)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         kind = type(error).__name__
-        raise UnusableError(f"{_shown(url)}: nothing answers there ({kind})") from error
+        raise UnusableError(f"{shown_url(url)}: nothing answers there ({kind})") from error
     if as_json:
         say_json(view)
         return Exit.ACCEPTED
     console = Console(highlight=False)
     with console.capture() as text:
-        console.print(render(view, 0.0, _shown(url)))
+        console.print(render(view, 0.0, shown_url(url)))
     say(text.get().rstrip("\n"))
     return Exit.ACCEPTED
 
@@ -136,7 +136,7 @@ async def _show(url: str, namespace: str) -> int:
         Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
     ):
         while not (ending.done() or following.done()):
-            shown = render(latest.view, latest.age, _shown(url))
+            shown = render(latest.view, latest.age, shown_url(url))
             live.update(fit(shown, console), refresh=True)
             await asyncio.wait(
                 {following, ending},
@@ -189,9 +189,9 @@ async def _of_page(url: str) -> Snapshots:
     ):
         if answer.status in _FORBIDDEN:
             why = f"it is shown to who knows its token: give it in {TOKEN_VARIABLE}"
-            raise UnusableError(f"{_shown(url)}: {why}")
+            raise UnusableError(f"{shown_url(url)}: {why}")
         if answer.content_type != "text/event-stream":
-            raise UnusableError(f"{_shown(url)}: expected the URL of a wallboard")
+            raise UnusableError(f"{shown_url(url)}: expected the URL of a wallboard")
         async for line in answer.content:
             if line.startswith(b"data: "):
                 yield _printable(json.loads(line.removeprefix(b"data: ")))
@@ -224,6 +224,12 @@ def _parsed(url: str) -> URL:
     return where.with_path(path, keep_query=True)
 
 
-def _shown(url: str) -> str:
-    """Return a URL without a token, and without a password."""
+def shown_url(url: str) -> str:
+    """Return a URL without a token, and without a password.
+
+    A database's is libpq's: it may have no host, several, or a password as it is.
+    """
+    if _is_database(url):
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
     return str(URL(url).with_query(None).with_user(None))

@@ -16,7 +16,7 @@ from rich.console import Console
 from aiophlo import PhloError, WarmTransfer
 from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit, UnusableError
-from aiophlo.cli.top import Latest, snapshots
+from aiophlo.cli.top import Latest, shown_url, snapshots
 from aiophlo.cli.top_view import duration, fit, render
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app
@@ -229,6 +229,7 @@ async def test_once_is_for_scripts(
         (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "nothing answers"),
         (["top", "--once", "--namespace", "x"], "--namespace"),
         (["top", "--once", "postgresql://127.0.0.1:1/x"], "nothing answers"),
+        (["top", "--once", "postgresql:///x?host=127.0.0.1&port=1"], "nothing answers"),
     ],
 )
 def test_what_cannot_work_says_so(
@@ -239,6 +240,22 @@ def test_what_cannot_work_says_so(
     told = capsys.readouterr().err
     assert said in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "as_shown"),
+    [
+        ("postgresql:///calls", "postgresql:///calls"),
+        ("postgresql:///calls?host=/tmp&password=secret", "postgresql:///calls"),
+        ("postgresql://u:se/cret@db/calls", "postgresql://db/calls"),
+        ("postgresql://u:%zz?secret@[::1]:1/calls", "postgresql://[::1]:1/calls"),
+        ("postgres://u:secret@a:1,b:x/calls", "postgres://a:1,b:x/calls"),
+        ("http://u:secret@host:1/wall/?token=secret", "http://host:1/wall/"),
+    ],
+)
+def test_url_is_shown_without_what_is_secret(url: str, as_shown: str) -> None:
+    """A local database's URL has no host, and libpq takes some that others don't."""
+    assert shown_url(url) == as_shown
 
 
 async def test_page_that_is_no_wallboard_says_so() -> None:

@@ -72,7 +72,9 @@ async def _show_once(url: str, namespace: str, *, as_json: bool) -> int:
                 view = await _first(views)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         kind = type(error).__name__
-        raise UnusableError(f"{shown_url(url)}: nothing answers there ({kind})") from error
+        raise UnusableError(
+            f"{shown_url(url)}: nothing answers there ({kind})"
+        ) from error
     if as_json:
         say_json(view)
         return Exit.ACCEPTED

@@ -197,6 +197,96 @@ def test_rules_are_valid() -> None:
     assert "9 rules found" in checked.stdout
 
 
+PACE: Final = "aiophlo_pace_limit_per_second{%s}"
+SENT: Final = 'http_client_request_duration_seconds_count{otel_scope_name="aiophlo",%s}'
+UNHEARD: Final = 'aiophlo_handover_duration_seconds_count{error_type="no_webhook",%s}'
+REFUSED: Final = 'aiophlo_webhook_received_total{aiophlo_result="refused",%s}'
+IN_DOUBT: Final = (
+    'aiophlo_client_operation_duration_seconds_count{aiophlo_verdict="in_doubt",%s}'
+)
+THROTTLED: Final = "aiophlo_throttled_total{%s}"
+
+
+def hold_against(
+    folder: Path, told: dict[str, str], expected: dict[str, float]
+) -> None:
+    """Hold what expressions are after 20 minutes against what is expected.
+
+    Args:
+        folder: Keeps the file that promtool reads.
+        told: Values of each series, one for each half minute.
+        expected: Value of each expression.
+    """
+    test = {
+        "interval": "30s",
+        "input_series": [
+            {"series": series, "values": values} for series, values in told.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": "20m30s",
+                "exp_samples": [{"labels": "{}", "value": value}],
+            }
+            for expression, value in expected.items()
+        ],
+    }
+    file = folder / "test.yml"
+    every = {"rule_files": [str(RULES)], "evaluation_interval": "30s"}
+    file.write_text(json.dumps({**every, "tests": [test]}), "utf-8")  # JSON is YAML
+    checked = subprocess.run(  # noqa: S603 -- our own file
+        ["promtool", "test", "rules", file],  # noqa: S607 -- the package's
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    ("pods", "counted"),
+    [
+        ({"a": "_x40 1x10"}, 1),
+        ({"a": "50x40 51x10"}, 1),
+        ({"a": "50x39 stale 1x10"}, 1),
+        ({"a": "50x36 stale _x2 1x10"}, 1),
+        ({"a": "50x36 stale", "b": "_x40 1x10"}, 1),
+        ({"a": "50x40 51x10", "b": "_x40 2x10"}, 3),
+        ({"a": "50x50"}, 0),
+        ({"a": "50x36 stale"}, 0),
+        ({}, 0),
+    ],
+    ids=[
+        *("first", "another", "restart", "slow restart", "other pod", "both pods"),
+        *("none", "none since a restart", "never any"),
+    ],
+)
+def test_what_comes_after_a_restart_is_counted(
+    pods: dict[str, str], counted: int, tmp_path: Path
+) -> None:
+    """The deploy that breaks the webhooks also sets the counters to nought."""
+    labels = {pod: f'job="calls",instance="{pod}"' for pod in "ab"}
+    told = {PACE % labels["a"]: "60x50", SENT % labels["a"]: "0+30x50"}
+    for series in (UNHEARD, REFUSED, IN_DOUBT, THROTTLED):
+        told |= {series % labels[pod]: values for pod, values in pods.items()}
+    firing = {
+        f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)'
+        for name in (
+            *("AiophloWebhooksDontArrive", "AiophloWebhooksRefused"),
+            *("AiophloInDoubt", "AiophloQuotaEatenByOthers"),
+        )
+    }
+    figures = {
+        panel["targets"][0]["expr"].replace("$job", "calls")
+        for panel in DASHBOARD["panels"]
+        if panel["title"].endswith("ten minutes")
+    }
+    assert len(figures) == 2
+    expected = dict.fromkeys(firing, float(counted > 0))
+    hold_against(tmp_path, told, expected | dict.fromkeys(figures, float(counted)))
+
+
 def test_rules_and_panels_name_metrics_that_there_are() -> None:
     """Of what fires only after minutes, the names are at least the documented ones."""
     page = (GRAFANA.parent / "reference" / "telemetry.md").read_text("utf-8")

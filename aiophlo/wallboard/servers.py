@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs
@@ -112,7 +112,7 @@ def _asked_of_aiohttp(request: web.Request) -> Asked:
     return Asked(
         method=request.method,
         path="" if path is None else f"/{path}",
-        headers={name.lower(): value for name, value in request.headers.items()},
+        headers=_joined(request.headers.items()),
         token=request.query.get("token"),
         peer=_peer(request.transport),
         http=f"{request.version.major}.{request.version.minor}",
@@ -147,9 +147,17 @@ def _asked_of_asgi(scope: Scope) -> Asked:
 
 def _headers_of(scope: Scope) -> Mapping[str, str]:
     pairs = scope.get("headers", ())
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs
-    }
+    return _joined((one.decode("latin-1"), two.decode("latin-1")) for one, two in pairs)
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by name; over HTTP/2 each cookie may have one of its own."""
+    headers: dict[str, str] = {}
+    for mixed_case, value in pairs:
+        name = mixed_case.lower()
+        between = "; " if name == "cookie" else ", "
+        headers[name] = f"{headers[name]}{between}{value}" if name in headers else value
+    return headers
 
 
 async def _answer_asgi(

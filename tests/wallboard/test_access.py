@@ -66,6 +66,17 @@ def test_token_is_asked_of_everybody_once_there_is_one(
         assert may_see(asked(peer=peer, **fields), TOKEN) is allowed
 
 
+@pytest.mark.parametrize(
+    "other",
+    ['prefs={"dark":1}', "rooms[]=2", "path=/x", "name=é", "flag", f"{COOKIE}=old"],
+)
+def test_other_cookies_of_a_site_do_not_shut_a_browser_out(other: str) -> None:
+    """The page is part of a service that has cookies of its own, such as JSON."""
+    ours = f"{COOKIE}={cookie_of(TOKEN)}"
+    for cookies in (f"{other}; {ours}", f"{ours}; {other}", f"{other};{ours};"):
+        assert may_see(asked(headers={"cookie": cookies}), TOKEN)
+
+
 def test_cookie_does_not_tell_the_token() -> None:
     """A browser's profile is copied more often than one thinks."""
     assert TOKEN not in cookie_of(TOKEN)

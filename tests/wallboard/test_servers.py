@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from aiophlo import SessionPool
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app, asgi_app
+from aiophlo.wallboard.access import COOKIE, cookie_of
 from aiophlo.wallboard.feed import Feed
 from tests.support.doubles import pool_of
 from tests.support.ports import free_port
@@ -236,6 +237,30 @@ async def test_token_becomes_a_cookie_and_leaves_the_url(
         assert "SameSite=Lax" in cookie
         assert TOKEN not in cookie
         assert (await site.get("snapshot")).status == 200
+
+
+async def test_cookies_that_come_one_by_one_are_all_read(
+    open_pool: SessionPool,
+) -> None:
+    """Over HTTP/2 a browser may send each cookie in a header of its own."""
+    app, sent = asgi_app(open_pool, token=TOKEN), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    ours = f"{COOKIE}={cookie_of(TOKEN)}".encode()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "http_version": "2",
+        "headers": [(b"cookie", ours), (b"cookie", b"session=1")],
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 200
 
 
 @SERVERS

@@ -55,8 +55,13 @@ def aiohttp_app(
         if site.board.feed.watchers >= MOST:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        try:
             await _pass_on(site.board.feed, response.write)
+        except TimeoutError:  # closed in order, it would wait for the reader, too
+            if request.transport is not None:
+                request.transport.abort()
+        except (ConnectionError, TooManyError):
+            pass
         return response
 
     async def close(_: web.Application) -> None:
@@ -185,9 +190,15 @@ async def _stream_asgi(feed: Feed, receive: Receive, send: Send) -> None:
         await send(_body(content, more=True))
 
     async def pass_on() -> None:
-        with contextlib.suppress(OSError, TimeoutError, TooManyError):
+        try:
             await _pass_on(feed, write)
             await send(_body(b""))
+        except TimeoutError:  # ASGI can't abort it: it counts for as long as it is open
+            async with contextlib.aclosing(feed.watch()) as snapshots:
+                async for _ in snapshots:
+                    pass
+        except (OSError, TooManyError):
+            pass
 
     async def until_gone() -> None:
         while (await receive())["type"] != "http.disconnect":

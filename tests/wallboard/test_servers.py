@@ -194,6 +194,47 @@ async def test_watcher_that_reads_nothing_is_owed_no_more_than_a_little(
     await runner.cleanup()
 
 
+_SNAPSHOT: Final = 10_000_000  # bytes: more than the kernel keeps
+
+
+@pytest.mark.parametrize(("serve", "counted"), [(by_aiohttp, 0), (by_uvicorn, 1)])
+async def test_watcher_that_reads_nothing_is_let_go_or_counted(
+    serve: Callable[..., Any],
+    counted: int,
+    open_pool: SessionPool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else connections of tablets that sleep use up the files that dials need."""
+    monkeypatch.setattr("aiophlo.wallboard.servers._WRITE_WITHIN", 0.2)
+    board = Wallboard(open_pool)
+    board.feed = Feed(lambda: {"filled": "x" * _SNAPSHOT}, every=0.2)
+    async with serve(board, None) as url:
+        port = int(url.split(":")[2].partition("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /team/wall/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(20.0):
+            while not board.feed.watchers:  # noqa: ASYNC110 -- until it has come
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1.0)
+        assert board.feed.watchers == counted
+        assert await _is_cut_off(reader) == (not counted)
+        writer.transport.abort()
+
+
+async def _is_cut_off(reader: asyncio.StreamReader) -> bool:
+    """Say whether the connection ended, and its server kept nothing for it."""
+    read = 0
+    try:
+        async with asyncio.timeout(2.0):
+            while content := await reader.read(1_000_000):
+                read += len(content)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return read < _SNAPSHOT
+
+
 @SERVERS
 async def test_page_is_read_only_and_has_no_other_pages(
     serve: Callable[..., Any], open_pool: SessionPool

@@ -7,6 +7,7 @@ import functools
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,7 @@ _WAITS: Final = (0.001, 0.005, *_REQUESTS[2:], 30.0, 60.0)
 _COMMITS: Final = (0.0005, 0.001, 0.0025, 0.005, *_REQUESTS[1:7], 1.0)
 _CALLS: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _MOST_SETS: Final = 4_096
+_MOST_OVER: Final = 1_000  # handovers about which an alarm may come late
 _NOWHERE: Final = Context({"aiophlo": None})  # an empty one would be the current one
 
 
@@ -77,6 +79,7 @@ class Metrics:
         self._watched: tuple[_Watched, ...] = ()
         self._watching = threading.Lock()
         self._active: dict[tuple[int, str], Account] = {}
+        self._over: deque[tuple[int, str]] = deque(maxlen=_MOST_OVER)
         self._on_hold = CustomersOnHold()
         self._make_attributes()
         self._make_histograms(meter, without)
@@ -218,8 +221,12 @@ class Metrics:
 
     def handover_ended(self, event: HandoverEnded, pool: int) -> None:
         """Note how a handover ended; who is on hold stays counted for half an hour."""
-        self._active.pop((pool, event.id), None)
+        key = pool, event.id
+        self._active.pop(key, None)
         self._on_hold.hear(event, time.monotonic(), of=pool)
+        if event.alarm and key in self._over:
+            return  # known too late: it was counted when it ended
+        self._over.append(key)
         about = {"aiophlo.phase": event.phase, **self._whose(event.account)}
         if event.alarm:
             about["error.type"] = "on_hold"

@@ -23,6 +23,7 @@ from aiophlo.on_hold import CustomersOnHold
 
 _OURS: Final = re.compile("[0-9a-f]{16}")
 _MOST_OPEN: Final = 10_000
+_MOST_OVER: Final = 1_000
 _SHOWN: Final = 40
 _MOST_DOUBTS: Final = 50
 _REMEMBERED: Final = 600.0  # seconds
@@ -63,6 +64,7 @@ class Handovers:
     def __init__(self) -> None:
         self._open: dict[str, Handover] = {}
         self._held: dict[str, Handover] = {}
+        self._over: dict[str, Handover] = {}  # an alarm about them may come late
         self._on_hold = CustomersOnHold()
         self._unseen: deque[float] = deque(maxlen=1_000)
         self._alive_at: float | None = None
@@ -96,11 +98,18 @@ class Handovers:
     def ended(self, event: HandoverEnded, now: float) -> bool:
         """Note an end; say whether a customer is on hold because of it."""
         alarm = self._alarm(event, now)
-        for _ in range(event.unseen):
-            self._unseen.append(now)
-        known = self._open.pop(event.id, None)
-        if event.alarm and known is not None:
+        known = self._over.pop(event.id, None)
+        if known is None:  # else its rings were counted
+            known = self._open.pop(event.id, None)
+            self._unseen.extend([now] * event.unseen)
+        if known is None:
+            return alarm
+        if event.alarm:
             self._held[event.id] = known
+        else:
+            self._over[event.id] = known
+            if len(self._over) > _MOST_OVER:
+                del self._over[next(iter(self._over))]
         return alarm
 
     def snapshot(self, now: float) -> dict[str, Any]:

@@ -33,7 +33,12 @@ from aiophlo import (
     VerdictError,
     WarmTransfer,
 )
-from aiophlo.observed_events import WebhookReceived, WebhookResult
+from aiophlo.observed_events import (
+    HandoverEnded,
+    HandoverStep,
+    WebhookReceived,
+    WebhookResult,
+)
 from aiophlo.simulator import Simulator
 from aiophlo.telemetry import OpenTelemetry
 from tests.support.doubles import account_of, pool_of
@@ -311,6 +316,19 @@ async def test_customer_on_hold_is_counted(recorder: Recorder) -> None:
     assert handover.status.status_code is trace.StatusCode.ERROR
     [(told, _)] = recorder.values("aiophlo.handover.duration")
     assert told["error.type"] == "on_hold"
+
+
+def test_alarm_that_comes_late_makes_no_second_handover(recorder: Recorder) -> None:
+    """Of one customer, one handover: it is told again with what is known by now."""
+    telemetry = recorder.telemetry()
+    account = Account("MAAAAAAAAAAAAAAAAAAA", "t" * 40)
+    telemetry(HandoverStep(account, "h", "with_partner", "completing"))
+    for alarm in (False, True):
+        telemetry(HandoverEnded(account, "h", "with_partner", 9.0, alarm))
+    assert recorder.values("aiophlo.handover.duration") == [
+        ({"aiophlo.phase": "with_partner"}, 1)
+    ]
+    assert recorder.values("aiophlo.handover.on_hold") == [({}, 1)]
 
 
 def test_refused_webhook_is_counted(recorder: Recorder) -> None:

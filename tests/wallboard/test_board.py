@@ -17,7 +17,12 @@ from aiophlo import (
     SessionPool,
     WarmTransfer,
 )
-from aiophlo.observed_events import WebhookReceived, WebhookResult
+from aiophlo.observed_events import (
+    HandoverEnded,
+    HandoverStep,
+    WebhookReceived,
+    WebhookResult,
+)
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard
 from tests.support.doubles import account_of, pool_of
@@ -155,6 +160,32 @@ async def test_handover_is_shown_by_its_phase_until_it_ends() -> None:
         view = board.snapshot()
     assert (view["phases"], view["handovers"], view["on_hold"]) == ({}, [], [])
     assert view["troubles"] == []
+
+
+async def test_alarm_that_comes_late_says_who_it_is_about() -> None:
+    """It is known minutes after the handover ended; somebody is alone since then."""
+    async with set_stage() as stage:
+        board = Wallboard(stage.pool)
+        stage.people_are("answers", FIRST)
+        async with stage.consult(ring_for=10.0) as consult:
+            await consult.complete()
+        account = stage.pool.accounts[0]
+        board(HandoverEnded(account, consult.id, "with_partner", 9.0, alarm=True))
+        view = board.snapshot()
+    (held,) = view["on_hold"]
+    shown = (held["agent"], held["partner"], held["customer"])
+    assert shown == tuple(f"…{number[-2:]}" for number in (AGENT, FIRST, CUSTOMER))
+
+
+async def test_ring_of_a_late_alarm_is_counted_once(simulator: Simulator) -> None:
+    """Its handover is told to have ended twice."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        account = pool.accounts[0]
+        board(HandoverStep(account, "0" * 16, "ringing", "asking"))
+        for alarm in (False, True):
+            board(HandoverEnded(account, "0" * 16, "with_agent", 9.0, alarm, 1))
+        assert board.snapshot()["unseen"] == 1
 
 
 async def test_dead_webhook_is_named() -> None:

@@ -269,7 +269,9 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "coordinator away",
                 f"{process['name']} doesn't reach the coordinator's database: it goes"
                 " on by itself, with its share of the quota",
-                "Check that Postgres runs and can be reached from that machine.",
+                "Check that Postgres runs and can be reached from that machine. What"
+                " other processes do, and who is on hold there, isn't seen here"
+                " meanwhile.",
             )
         if process["age"] > _STALE:
             yield _trouble(

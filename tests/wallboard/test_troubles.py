@@ -151,3 +151,13 @@ def test_kinds_of_trouble_have_short_names(view: dict[str, Any]) -> None:
     found = troubles({**view, "accounts": [{**account, "reasons": reasons}]})
     shorts = [trouble["short"] for trouble in found]
     assert shorts == ["credentials", "credentials", "Plivo away"]
+
+
+def test_without_its_coordinator_it_says_that_others_are_not_seen(
+    view: dict[str, Any],
+) -> None:
+    """That no customer is on hold was read as that of all processes."""
+    (process,) = view["processes"]
+    away = {**process, "coordinator": "away"}
+    (trouble,) = troubles({**view, "processes": [away]})
+    assert "who is on hold there, isn't seen here" in trouble["todo"]

@@ -156,9 +156,9 @@ function chart(account) {
     const x = index * step, tall = (count / top) * height, red = (no / top) * height;
     made.append(draw("rect", { class: "ours", x, y: height - tall + red, width: step * 0.8, height: tall - red }));
     if (!no) return;
-    // One of hundreds is a hairline, so there is a mark above; were it thicker, it would hide what was granted.
+    // One of hundreds is a hairline, so there is a mark above the quota; were it thicker, it would hide what was granted.
     made.append(draw("rect", { class: "no", x, y: height - tall, width: step * 0.8, height: red }));
-    made.append(draw("rect", { class: "no mark", x, y: height - tall - 1.2 * mark, width: step * 0.8, height: mark }));
+    made.append(draw("rect", { class: "no mark", x, y: 0, width: step * 0.8, height: mark }));
   });
   if (full !== null) {
     const y = height - (full / top) * height;

@@ -18,6 +18,7 @@ from playwright.async_api import Browser, Page, expect
 from aiophlo import (
     Account,
     CustomerOnHoldError,
+    InDoubt,
     NotSent,
     Outcome,
     PhloError,
@@ -471,6 +472,43 @@ async def test_wall_with_many_doubts_and_troubles_is_not_scrolled(
                 assert not await table.evaluate(cut)
 
 
+@pytest.mark.parametrize("held", [0, 1, 4, 14])
+async def test_wall_has_room_for_old_data_and_for_ages_that_grow(
+    simulator: Simulator, browser: Browser, held: int
+) -> None:
+    """What the band, or a line that ten seconds needed, had moved down was cut off."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        (account,) = pool.accounts
+        for name in (f"{number:016x}" for number in range(held)):
+            board(HandoverStep(account, name, "on_hold", "ringing"))
+            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        phases = ("asking", "ringing", "consulting", "with_partner")
+        for number in range(12):
+            board(HandoverStep(account, f"{number:08}", phases[number % 4], "asked"))
+        doubt = ActionEnded(
+            account, InDoubt(action=TRANSFER, reason=Reason.DISCONNECTED)
+        )
+        for _ in range(12):
+            board(doubt)
+        server = contextlib.AsyncExitStack()
+        url = await server.enter_async_context(serving(board))
+        async with shown(browser, url) as screen:
+            page = screen.page
+            height = "document.documentElement.scrollHeight"
+            assert await page.evaluate(height) <= WALL["height"]
+            grown = "all => all.forEach(e => { e.dataset.age = 36000; })"
+            await page.locator("#phases time").evaluate_all(grown)
+            oldest = page.locator("#phases time").first
+            await expect(oldest).to_have_text("10 h 0 min")
+            assert await page.evaluate(height) <= WALL["height"]
+            await server.aclose()
+            await page.locator("#stale").wait_for(timeout=10_000)
+            assert await page.evaluate(height) <= WALL["height"]
+            assert await page.evaluate(GIVEN_UP_FOR_NOTHING) == []
+            assert screen.wrong == [] or "ERR_" in screen.wrong[0]
+
+
 @pytest.mark.parametrize("held", [3, 14, 300])
 async def test_wall_with_more_troubles_than_fit_says_how_many_more(
     simulator: Simulator, browser: Browser, held: int
@@ -538,7 +576,7 @@ async def test_wall_gives_up_nothing_for_which_it_has_room(
             board(HandoverStep(account, f"{number:08}", "ringing", "with_agent"))
         async with serving(board) as url, shown(browser, url, size) as screen:
             page = screen.page
-            await expect(page.locator("#handovers tr").first).to_be_visible()
+            await expect(page.locator("#phases li").first).to_be_visible()
             assert await page.evaluate(GIVEN_UP_FOR_NOTHING) == []
             if held <= 4:
                 advice = page.locator("#warnings .warning p").first

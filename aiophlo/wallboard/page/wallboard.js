@@ -44,18 +44,22 @@ function age(seconds) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+function sinceHeard() {
+  return (performance.now() - heardAt) / 1000;
+}
+
 // Ages go on between snapshots, and while none comes.
 function ageOf(seconds) {
   const made = make("time", { "data-age": seconds });
-  made.textContent = age(seconds);
+  made.textContent = age(seconds + sinceHeard());
   return made;
 }
 
+// Says whether any changed: what is longer by then may need another line.
 function tickAges() {
-  const since = (performance.now() - heardAt) / 1000;
-  for (const one of document.querySelectorAll("time[data-age]")) {
-    setText(one, age(Number(one.dataset.age) + since));
-  }
+  const since = sinceHeard();
+  return [...document.querySelectorAll("time[data-age]")]
+    .filter((one) => setText(one, age(Number(one.dataset.age) + since))).length > 0;
 }
 
 function clock(seconds) {
@@ -77,7 +81,9 @@ function fill(id, key, children) {
 }
 
 function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  if (node.textContent === text) return false;
+  node.textContent = text;
+  return true;
 }
 
 function showTroubles() {
@@ -221,11 +227,11 @@ function isHeld(id) {
 
 function showRows(name, rows, all) {
   at(name).replaceChildren(...rows);
-  at(name).closest(".scroll").hidden = all === 0;
+  at(name).closest(".scroll").hidden = rows.length === 0;
   at(`no-${name}`).hidden = all > 0;
   const more = all - rows.length;
   at(`more-${name}`).hidden = more === 0;
-  setText(at(`more-${name}`), `and ${more} more`);
+  setText(at(`more-${name}`), rows.length ? `and ${more} more` : `${more}: no room to list them`);
 }
 
 function showHandovers(shown) {
@@ -251,11 +257,11 @@ function showDoubts(shown) {
 }
 
 // What has room, as long as there is as much to show on a screen of the same size.
-let room = { key: null, handovers: MOST_ROWS, doubts: MOST_ROWS };
+let room = { key: null, fits: false, handovers: MOST_ROWS, doubts: MOST_ROWS };
 
 function roomKey() {
   const accounts = view.accounts.map((one) => [one.account, one.paused_for > 0, one.pace]);
-  return JSON.stringify([innerWidth, innerHeight, accounts, view.notice, view.processes.length,
+  return JSON.stringify([innerWidth, innerHeight, !at("stale").hidden, accounts, view.notice, view.processes.length,
     view.handovers.length, view.in_doubt.length, Object.keys(view.phases),
     at("alarms").dataset.key, at("warnings").dataset.key]);
 }
@@ -269,13 +275,16 @@ const GIVEN_UP = ["tight", "crowded", "packed", "terse", "bare"];
 // isn't enough, what is GIVEN_UP makes room for what is wrong, and then the troubles
 // that come last: customers on hold come first.
 function showTables() {
-  const wall = matchMedia("(min-width: 1200px)").matches;
-  const overflows = () => wall && document.documentElement.scrollHeight > innerHeight;
-  const key = roomKey();
   showHandovers(room.handovers);
   showDoubts(room.doubts);
+  const key = roomKey();
   if (room.key === key && !overflows()) return;
-  room = { key, ...makeRoom(overflows) };
+  room = { key, ...makeRoom() };
+  room.fits = !overflows();
+}
+
+function overflows() {
+  return matchMedia("(min-width: 1200px)").matches && document.documentElement.scrollHeight > innerHeight;
 }
 
 function mostRows() {
@@ -285,7 +294,7 @@ function mostRows() {
   };
 }
 
-function makeRoom(overflows) {
+function makeRoom() {
   const rows = mostRows();
   document.body.classList.remove(...GIVEN_UP);
   showTroubleCards(Infinity);
@@ -293,19 +302,24 @@ function makeRoom(overflows) {
   showDoubts(rows.doubts);
   // With much to say, smaller figures come before fewer rows.
   if (view.troubles.length > 1 && overflows()) document.body.classList.add("tight");
-  while (overflows() && Math.max(rows.handovers, rows.doubts) > LEAST_ROWS) {
-    if (rows.doubts >= rows.handovers) showDoubts(--rows.doubts); else showHandovers(--rows.handovers);
-  }
+  showFewerRows(rows, LEAST_ROWS);
   if (!overflows()) return rows;
   for (const kind of GIVEN_UP) if (overflows()) document.body.classList.add(kind);
-  if (overflows()) showFirstTroubles(overflows);
-  takeBack(rows, overflows);
+  showFewerRows(rows, 0);
+  if (overflows()) showFirstTroubles();
+  takeBack(rows);
   return rows;
+}
+
+function showFewerRows(rows, least) {
+  while (overflows() && Math.max(rows.handovers, rows.doubts) > least) {
+    if (rows.doubts >= rows.handovers) showDoubts(--rows.doubts); else showHandovers(--rows.handovers);
+  }
 }
 
 // One of the two columns is longer: what the other gave up was no gain, and comes back;
 // so do rows, as many as fit by now.
-function takeBack(rows, overflows) {
+function takeBack(rows) {
   for (const kind of [...GIVEN_UP].reverse()) {
     document.body.classList.remove(kind);
     if (overflows()) document.body.classList.add(kind);
@@ -346,7 +360,7 @@ function showTroubleCards(number) {
 }
 
 // Each try lays the page out anew: so few of them as halving takes.
-function showFirstTroubles(overflows) {
+function showFirstTroubles() {
   let fits = 1, doesNot = troubleCards().length;
   while (doesNot - fits > 1) {
     const middle = Math.floor((fits + doesNot) / 2);
@@ -382,9 +396,9 @@ function show() {
 }
 
 function watchAge() {
-  const since = (performance.now() - heardAt) / 1000;
-  const stale = since > STALE_AFTER;
+  const stale = sinceHeard() > STALE_AFTER;
   document.body.classList.toggle("is-stale", stale);
+  const turned = at("stale").hidden === stale;
   at("stale").hidden = !stale;
   const state = stale ? "stale" : everHeard ? "live" : "waiting";
   at("live").dataset.state = state;
@@ -395,7 +409,7 @@ function watchAge() {
     : ["No data: the wallboard's server doesn't answer. Trying again…"]);
   // What is jumped to is to end up below it, with its outline.
   document.documentElement.style.scrollPaddingTop = stale ? `${at("stale").offsetHeight + 8}px` : "";
-  tickAges();
+  if ((tickAges() || turned) && room.fits && overflows()) showTables();
 }
 
 function connect() {

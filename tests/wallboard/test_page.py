@@ -322,7 +322,8 @@ async def test_old_data_says_so_wherever_a_phone_is_scrolled_to(
             board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
         server = contextlib.AsyncExitStack()
         url = await server.enter_async_context(serving(board))
-        async with shown(browser, url, PHONE) as screen:
+        still = {"reduced_motion": "reduce"}
+        async with shown(browser, url, PHONE, **still) as screen:
             page = screen.page
             top = "(at) => document.querySelector(at).getBoundingClientRect().top"
             second = "#alarms .alarm:nth-child(2)"
@@ -337,6 +338,10 @@ async def test_old_data_says_so_wherever_a_phone_is_scrolled_to(
             assert (
                 await page.evaluate(top, second) >= height
             )  # the alarm is not covered
+
+            contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+            found = await Axe().run(page, context="#alarms", options=contrast)
+            assert found.violations_count == 0, found.generate_report()
 
             await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
             await expect(stale).to_be_in_viewport(ratio=1.0)

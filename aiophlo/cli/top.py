@@ -71,10 +71,9 @@ async def _show_once(url: str, namespace: str, *, as_json: bool) -> int:
             async with contextlib.aclosing(snapshots(url, namespace)) as views:
                 view = await _first(views)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        kind = type(error).__name__
-        raise UnusableError(
-            f"{shown_url(url)}: nothing answers there ({kind})"
-        ) from error
+        why = _why(error, url)
+        message = f"{shown_url(url)}: nothing answers there ({why})"
+        raise UnusableError(message) from error
     if as_json:
         say_json(view)
         return Exit.ACCEPTED
@@ -101,10 +100,12 @@ class Latest:
     Attributes:
         view: The snapshot; None before the first.
         at: Loop time at which it came, or at which waiting began.
+        why: Why nothing comes; None where nothing is known to be wrong.
     """
 
     def __init__(self) -> None:
         self.view: dict[str, Any] | None = None
+        self.why: str | None = None
         self.at = asyncio.get_running_loop().time()
 
     @property
@@ -115,11 +116,13 @@ class Latest:
     async def follow(self, url: str, namespace: str = _USUAL_NAMESPACE) -> None:
         """Take each snapshot as it comes; try again where none does."""
         while True:
-            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            try:
                 async with contextlib.aclosing(snapshots(url, namespace)) as views:
                     async for view in views:
-                        self.view = view
+                        self.view, self.why = view, None
                         self.at = asyncio.get_running_loop().time()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.why = _why(error, url)
             await asyncio.sleep(_AGAIN)
 
 
@@ -138,7 +141,7 @@ async def _show(url: str, namespace: str) -> int:
         Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
     ):
         while not (ending.done() or following.done()):
-            shown = render(latest.view, latest.age, shown_url(url))
+            shown = render(latest.view, latest.age, shown_url(url), latest.why)
             live.update(fit(shown, console), refresh=True)
             await asyncio.wait(
                 {following, ending},
@@ -224,6 +227,12 @@ def _parsed(url: str) -> URL:
         raise UnusableError("URL: expected one such as " + _DEMO)
     path = where.path if where.path.endswith("/") else f"{where.path}/"
     return where.with_path(path, keep_query=True)
+
+
+def _why(error: Exception, url: str) -> str:
+    """Return what a database says; of a page the kind alone, as its URL has a token."""
+    told = str(error) if _is_database(url) else ""
+    return told or type(error).__name__
 
 
 def shown_url(url: str) -> str:

@@ -23,20 +23,26 @@ _VERDICTS: Final = {
 _SHOWN: Final = 8
 
 
-def render(view: Mapping[str, Any] | None, age: float, source: str) -> RenderableType:
+def render(
+    view: Mapping[str, Any] | None, age: float, source: str, why: str | None = None
+) -> RenderableType:
     """Return what `aiophlo top` shows.
 
     Args:
         view: A snapshot; None before the first one.
         age: Seconds since it came.
         source: Where it comes from.
+        why: Why nothing comes, if it is known.
     """
+    because = f": {_printable(why)}" if why else ""
     if view is None:
-        return _band(f"No data from {source} yet", "bold white on red")
+        return _band(f"No data from {source} yet{because}", "bold white on red")
     view = _printable(view)
-    parts: list[RenderableType] = [_head(view, age, source)]
+    parts: list[RenderableType] = [_head(view, age, source, because)]
     parts += [_trouble(one, age) for one in view["troubles"]]
-    if not view["troubles"]:
+    if not view["troubles"] and age > STALE_AFTER:
+        parts.append(Text("Nothing known was wrong.", "dim"))
+    elif not view["troubles"]:
         parts.append(Text("Nothing known is wrong.", "green"))
     parts += [_account(one) for one in view["accounts"]]
     parts += _handovers(view, age)
@@ -68,10 +74,12 @@ def _printable(told: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
     return told
 
 
-def _head(view: Mapping[str, Any], age: float, source: str) -> RenderableType:
+def _head(
+    view: Mapping[str, Any], age: float, source: str, because: str
+) -> RenderableType:
     if age > STALE_AFTER:
         return _band(
-            f"OLD DATA: nothing has come from {source} for {age:.0f} s",
+            f"OLD DATA: nothing has come from {source} for {age:.0f} s{because}",
             "bold white on red",
         )
     names = ", ".join(str(one["name"]) for one in view["processes"])

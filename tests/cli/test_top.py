@@ -45,10 +45,15 @@ async def serving(
         await runner.cleanup()
 
 
-def drawn(view: dict[str, Any] | None, age: float = 0.0, width: int = 200) -> str:
+def drawn(
+    view: dict[str, Any] | None,
+    age: float = 0.0,
+    width: int = 200,
+    why: str | None = None,
+) -> str:
     """Return what is shown, as text."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(render(view, age, "http://wall/"))
+    console.print(render(view, age, "http://wall/", why))
     shown = console.file
     assert isinstance(shown, io.StringIO)
     return shown.getvalue()
@@ -135,6 +140,41 @@ async def test_old_data_says_so(simulator: Simulator) -> None:
     assert "OLD DATA" not in drawn(view, 2.0)
     assert "OLD DATA: nothing has come from http://wall/ for 3 s" in drawn(view, 3.0)
     assert "No data from http://wall/ yet" in drawn(None)
+
+
+async def test_nothing_is_said_to_be_well_by_old_data(simulator: Simulator) -> None:
+    """The process that is gone may have left a customer on hold."""
+    view = await view_of(simulator)
+    assert "Nothing known is wrong." in drawn(view, 2.0)
+    assert "Nothing known was wrong." in drawn(view, 3.0)
+
+
+async def test_it_is_said_why_nothing_comes(simulator: Simulator) -> None:
+    """A misspelled database looks as if it were away, and never comes."""
+    view = await view_of(simulator)
+    why = 'database "nix" does not exist\x1b[2J'
+    for shown in (drawn(None, why=why), drawn(view, 3.0, why=why)):
+        assert 'database "nix" does not exist[2J' in shown
+    assert why not in drawn(view, 2.0, why=why)
+
+
+async def test_why_is_kept_until_something_comes(simulator: Simulator) -> None:
+    """It is what to mend."""
+    port = free_port()
+    latest = Latest()
+    following = asyncio.ensure_future(
+        latest.follow(f"http://127.0.0.1:{port}/wall/?token={TOKEN}")
+    )
+    async with asyncio.timeout(10.0):
+        while latest.why is None:  # noqa: ASYNC110 -- until it is known
+            await asyncio.sleep(0.02)
+        assert latest.why == "ClientConnectorError"
+        async with pool_of(simulator) as pool, serving(Wallboard(pool), port=port):
+            while latest.view is None:  # noqa: ASYNC110 -- until it comes
+                await asyncio.sleep(0.02)
+    assert latest.why is None
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_customer_on_hold_is_first_and_ages(simulator: Simulator) -> None:
@@ -229,7 +269,7 @@ async def test_once_is_for_scripts(
         (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "nothing answers"),
         (["top", "--once", "--namespace", "x"], "--namespace"),
         (["top", "--once", "postgresql://127.0.0.1:1/x"], "nothing answers"),
-        (["top", "--once", "postgresql:///x?host=127.0.0.1&port=1"], "nothing answers"),
+        (["top", "--once", "postgresql:///x?host=127.0.0.1&port=1"], "refused"),
     ],
 )
 def test_what_cannot_work_says_so(

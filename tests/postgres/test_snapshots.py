@@ -170,6 +170,15 @@ async def test_terminal_reads_it_from_the_database(
     assert [process["name"] for process in told["processes"]] == ["one"]
 
 
+def test_terminal_says_what_the_database_has_not(
+    postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It answers, and a namespace with a typing error is no network to mend."""
+    arguments = ["top", "--once", "--namespace", "nobodys", postgres.url]
+    assert main(arguments) == Exit.UNUSABLE
+    assert 'relation "nobodys.snapshots" does not exist' in capsys.readouterr().err
+
+
 async def test_pool_that_closes_as_others_are_read_leaves_no_connection(
     shared_pool: SharedPool,
 ) -> None:

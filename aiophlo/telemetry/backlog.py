@@ -22,9 +22,13 @@ class Backlog:
 
     Args:
         waits: Whether anything is kept back at all.
+
+    Attributes:
+        before: Called before those of each flush: asks once what all want to know.
     """
 
     def __init__(self, *, waits: bool = True) -> None:
+        self.before: Callable[[], None] = _nothing
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._due: asyncio.TimerHandle | None = None
         self._waits = waits
@@ -40,15 +44,18 @@ class Backlog:
 
     def flush(self) -> None:
         """Call what was added; never raises."""
-        while self._calls:
-            try:
-                call, about = self._calls.popleft()
-            except IndexError:  # another thread took the last one
-                return
+        if not self._calls:
+            return
+        call, about = self.before, tuple[Any, ...]()
+        while True:
             try:
                 call(*about)
             except Exception as error:  # noqa: BLE001 -- a processor's or a reader's bug
                 self._failed(error)
+            try:
+                call, about = self._calls.popleft()
+            except IndexError:  # no more, or another thread took the last one
+                return
 
     def close(self) -> None:
         """Call what was added, and wait with nothing any more."""
@@ -75,3 +82,7 @@ class Backlog:
             logger.failure(
                 "OpenTelemetry failed to record; this is logged once", error=error
             )
+
+
+def _nothing() -> None:
+    """Ask nothing."""

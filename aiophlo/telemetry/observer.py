@@ -118,6 +118,8 @@ class _Telemetry(ClosingObserver):
         self._spans = spans
         self._backlog = backlog
         self._traces = traces
+        self._is_traced = False
+        backlog.before = self._ask
         self._heard: Mapping[type, Callable[[Any], None]] = {
             ActionBegun: spans.action_begun,
             AttemptBegun: spans.attempt_begun,
@@ -135,6 +137,10 @@ class _Telemetry(ClosingObserver):
 
     def __call__(self, event: ObservedEvent) -> None:
         self._heard[type(event)](event)
+
+    def _ask(self) -> None:
+        """Ask whether spans go anywhere: that costs as much as recording one."""
+        self._is_traced = self._traces()
 
     def close(self) -> None:
         """Record what still waits: the pool is closed."""
@@ -163,7 +169,7 @@ class _Telemetry(ClosingObserver):
             self._metrics.action_joined(event)
         caller = Context() if action is None else action.parent
         self._metrics.action_ended(event, caller)
-        if action is not None and self._traces():
+        if action is not None and self._is_traced:
             self._spans.record(action, event, ended_at)
 
     def _handover_step(self, event: HandoverStep) -> None:

@@ -151,7 +151,7 @@ async def _show(url: str, namespace: str) -> int:
     for task in (following, ending):
         task.cancel()
     results = await asyncio.gather(following, ending, return_exceptions=True)
-    if isinstance(results[0], UnusableError):
+    if isinstance(results[0], Exception):
         raise results[0]
     return Exit.ACCEPTED
 
@@ -184,6 +184,8 @@ async def _of_database(url: str, namespace: str) -> Snapshots:
 async def _of_page(url: str) -> Snapshots:
     where = _parsed(url)
     token = os.environ.get(TOKEN_VARIABLE) or where.query.get("token")
+    if token is not None and where.raw_user is not None:
+        raise UnusableError(f"{shown_url(url)}: expected no user beside a token")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=10.0)
     async with (
@@ -199,7 +201,17 @@ async def _of_page(url: str) -> Snapshots:
             raise UnusableError(f"{shown_url(url)}: expected the URL of a wallboard")
         async for line in answer.content:
             if line.startswith(b"data: "):
-                yield _printable(json.loads(line.removeprefix(b"data: ")))
+                yield _printable(_decoded(line.removeprefix(b"data: "), url))
+
+
+def _decoded(line: bytes, url: str) -> dict[str, Any]:
+    try:
+        view = json.loads(line)
+    except ValueError as error:
+        raise UnusableError(f"{shown_url(url)}: what comes is no JSON") from error
+    if not isinstance(view, dict) or "troubles" not in view:
+        raise UnusableError(f"{shown_url(url)}: expected the URL of a wallboard")
+    return view
 
 
 def _is_database(url: str) -> bool:
@@ -242,5 +254,8 @@ def shown_url(url: str) -> str:
     """
     if _is_database(url):
         scheme, _, rest = url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+        place, _, query = rest.partition("?")
+        if "/" not in place and "@" in query:  # a password with a question mark
+            place = rest.rpartition("@")[2].partition("?")[0]
+        return f"{scheme}://{place.rpartition('@')[2]}"
     return str(URL(url).with_query(None).with_user(None))

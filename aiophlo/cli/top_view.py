@@ -175,20 +175,18 @@ def _handovers(view: Mapping[str, Any], age: float) -> list[RenderableType]:
         f"{phase.replace('_', ' ')} {told['number']}"
         for phase, told in view["phases"].items()
     )
-    table = Table(
-        *("phase", "in it", "in all", "agent", "customer", "partner", "handover"),
-        title=f"Handovers: {phases}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        expand=True,
-    )
-    for one in view["handovers"][:_SHOWN]:
-        table.add_row(
+    names = ("agent", "customer", "partner", "id")
+    rows = [
+        (
             one["phase"].replace("_", " "),
             duration(one["phase_age"] + age),
             duration(one["age"] + age),
-            *(one.get(name, "") for name in ("agent", "customer", "partner", "id")),
+            *(one.get(name, "") for name in names),
         )
+        for one in view["handovers"][:_SHOWN]
+    ]
+    heads = ("phase", "in it", "in all", "agent", "customer", "partner", "handover")
+    table = _table(f"Handovers: {phases}", heads, rows)
     number = sum(told["number"] for told in view["phases"].values())
     return [table, *_more(max(number, len(view["handovers"])))]
 
@@ -196,18 +194,25 @@ def _handovers(view: Mapping[str, Any], age: float) -> list[RenderableType]:
 def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
     if not view["in_doubt"]:
         return []
-    table = Table(
-        *("ago", "action", "whom", "why", "account"),
-        title="In doubt: done or not; a dial may have rung",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        expand=True,
-    )
-    for one in view["in_doubt"][:_SHOWN]:
-        names = ("action", "who", "reason", "account")
-        table.add_row(duration(one["age"] + age), *(one[name] for name in names))
+    names = ("action", "who", "reason", "account")
+    rows = [
+        (duration(one["age"] + age), *(one[name] for name in names))
+        for one in view["in_doubt"][:_SHOWN]
+    ]
+    title = "In doubt: done or not; a dial may have rung"
+    table = _table(title, ("ago", "action", "whom", "why", "account"), rows)
     number = sum(account["verdicts"]["in_doubt"] for account in view["accounts"])
     return [table, *_more(max(number, len(view["in_doubt"])))]
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table; in plain strings, rich would take `[…]` for its markup."""
+    table = Table(
+        *heads, title=Text(title), title_justify="left", box=SIMPLE_HEAD, expand=True
+    )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _more(number: int) -> Iterator[Text]:

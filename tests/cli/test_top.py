@@ -18,6 +18,7 @@ from aiophlo.cli import main
 from aiophlo.cli.exit_codes import Exit, UnusableError
 from aiophlo.cli.top import Latest, shown_url, snapshots
 from aiophlo.cli.top_view import duration, fit, render
+from aiophlo.observed_events import HandoverStep
 from aiophlo.simulator import Simulator
 from aiophlo.wallboard import Wallboard, aiohttp_app
 from tests.support.doubles import pool_of
@@ -268,6 +269,7 @@ async def test_once_is_for_scripts(
         (["top", "--json"], "--once"),
         (["top", "--once", "http://127.0.0.1:1/wall/?token=secret"], "nothing answers"),
         (["top", "--once", "--namespace", "x"], "--namespace"),
+        (["top", "--once", "http://u:secret@127.0.0.1:1/?token=secret"], "no user"),
         (["top", "--once", "postgresql://127.0.0.1:1/x"], "nothing answers"),
         (["top", "--once", "postgresql:///x?host=127.0.0.1&port=1"], "refused"),
     ],
@@ -290,6 +292,7 @@ def test_what_cannot_work_says_so(
         ("postgresql://u:se/cret@db/calls", "postgresql://db/calls"),
         ("postgresql://u:%zz?secret@[::1]:1/calls", "postgresql://[::1]:1/calls"),
         ("postgres://u:secret@a:1,b:x/calls", "postgres://a:1,b:x/calls"),
+        ("postgres://db/calls?password=x@secret", "postgres://db/calls"),
         ("http://u:secret@host:1/wall/?token=secret", "http://host:1/wall/"),
     ],
 )
@@ -314,3 +317,31 @@ async def test_what_would_steer_the_terminal_is_not_passed_on(
         board = Wallboard(pool, name="evil\x1b]0;owned\x07")
         async with serving(board) as url:
             assert "\x1b" not in drawn(await first(url))
+
+
+async def test_brackets_of_an_address_are_no_markup(simulator: Simulator) -> None:
+    """Whom to call would be left out, or the terminal would end."""
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool)
+        to, account = "sip:…@[fe80::1]", pool.accounts[0]
+        board(HandoverStep(account, "0" * 16, "ringing", "asking", to, customer="[/]"))
+        view = board.snapshot()
+    (row,) = (line for line in drawn(view).splitlines() if "0" * 16 in line)
+    assert to in row
+    assert "[/]" in row
+
+
+async def test_stream_of_another_program_ends_top_with_an_error() -> None:
+    """It must not look as if somebody had pressed Ctrl-C."""
+
+    async def events(_: web.Request) -> web.Response:
+        return web.Response(text="data: hello\n\n", content_type="text/event-stream")
+
+    app = web.Application()
+    app.router.add_get("/events", events)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    with pytest.raises(UnusableError, match="no JSON"):
+        await Latest().follow(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    await runner.cleanup()

@@ -1,6 +1,7 @@
 """An observer that counts what a wallboard shows of one pool, and gives snapshots."""
 
 import asyncio
+import math
 import os
 import socket
 import time
@@ -25,7 +26,7 @@ from aiophlo.observed_events import (
 )
 from aiophlo.pool import SessionPool
 from aiophlo.wallboard.feed import Feed
-from aiophlo.wallboard.figures import Figures
+from aiophlo.wallboard.figures import SLICE, Figures
 from aiophlo.wallboard.handovers import Doubts, Handovers, Webhooks
 from aiophlo.wallboard.merging import merged
 
@@ -59,6 +60,7 @@ class Wallboard:
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._notice = notice
         self._clock = clock
+        self._made_at = clock() - time.monotonic()
         self._figures = {one.auth_id: Figures() for one in pool.accounts}
         self._handovers = Handovers()
         self._doubts = Doubts()
@@ -88,17 +90,24 @@ class Wallboard:
         if hear is not None:
             hear(event)
 
+    def _now(self) -> float:
+        """Return Unix time by a clock that nobody sets: what was counted stays there.
+
+        A clock that was wrong when this was made, or is set, is told by `part`.
+        """
+        return self._made_at + time.monotonic()
+
     def _begun(self, event: ActionBegun) -> None:
         if event.handover is not None:
             self._handovers.asked(event.handover, event.action)
 
     def _attempt(self, event: AttemptEnded) -> None:
         self._figures[event.account.auth_id].attempt(
-            event.outcome, self._clock(), seconds=event.seconds, waited=event.waited
+            event.outcome, self._now(), seconds=event.seconds, waited=event.waited
         )
 
     def _ended(self, event: ActionEnded | ActionJoined) -> None:
-        now, outcome = self._clock(), event.outcome
+        now, outcome = self._now(), event.outcome
         if outcome.action.lane is Lane.LOOKED:
             return  # a question for the list of calls: no phone rings for it
         self._figures[event.account.auth_id].ended(outcome, now)
@@ -107,11 +116,11 @@ class Wallboard:
             self._doubts.note(event.account, outcome, handover, now)
 
     def _step(self, event: HandoverStep) -> None:
-        if self._handovers.step(event, self._clock()):
+        if self._handovers.step(event, self._now()):
             self._alarm()
 
     def _handover_ended(self, event: HandoverEnded) -> None:
-        if self._handovers.ended(event, self._clock()):
+        if self._handovers.ended(event, self._now()):
             self._alarm()
 
     def _alarm(self) -> None:
@@ -147,7 +156,7 @@ class Wallboard:
             self.feed.hurry()
 
     def _webhook(self, event: WebhookReceived) -> None:
-        self._webhooks.note(event, self._clock())
+        self._webhooks.note(event, self._now())
 
     def snapshot(self) -> dict[str, Any]:
         """Return what the page shows at this moment, as JSON has it."""
@@ -155,10 +164,10 @@ class Wallboard:
 
     def part(self) -> dict[str, Any]:
         """Return what this process knows, masked and small, for `snapshot`."""
-        now = self._clock()
+        now = self._now()
         return {
             "name": self._name,
-            "at": now,
+            "at": self._clock(),
             "notice": self._notice,
             "coordinator": self._coordinator(),
             "accounts": [self._account(one, now) for one in self.pool.accounts],
@@ -175,13 +184,20 @@ class Wallboard:
 
     def _account(self, account: Account, now: float) -> dict[str, Any]:
         limit = None if account.quota is None else 1.0 / account.quota.interval
+        figures = self._figures[account.auth_id].snapshot(now)
         return {
             "account": account.auth_id,
             "owner": account.quota_owner,
             "limit": limit,
             **self._state(account, limit),
-            **self._figures[account.auth_id].snapshot(now),
+            **figures,
+            "slice": figures["slice"] + self._slices_set(now),
         }
+
+    def _slices_set(self, now: float) -> int:
+        """Return by how many slices the clock was set: other processes go by it."""
+        by = self._clock() - now
+        return 0 if abs(by) < SLICE / 2 else math.floor(by / SLICE)
 
     def _state(self, account: Account, limit: float | None) -> dict[str, Any]:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from typing import Any, Final
 
@@ -175,6 +176,28 @@ async def test_alarm_that_comes_late_says_who_it_is_about() -> None:
     (held,) = view["on_hold"]
     shown = (held["agent"], held["partner"], held["customer"])
     assert shown == tuple(f"…{number[-2:]}" for number in (AGENT, FIRST, CUSTOMER))
+
+
+@pytest.mark.parametrize("by", [-86_400.0, -601.0, -3.0, 7.0, 3_600.0])
+async def test_clock_that_is_set_takes_nothing_off_the_wall(
+    simulator: Simulator, by: float
+) -> None:
+    """A customer on hold is so by any clock."""
+    now = time.time()
+    async with pool_of(simulator) as pool:
+        board = Wallboard(pool, clock=lambda: now)
+        await pool.send(TRANSFER)
+        account = pool.accounts[0]
+        board(HandoverEnded(account, "0" * 16, "on_hold", 9.0, alarm=True))
+        now += by
+        await pool.send(TRANSFER, on_duplicate="send")
+        view = board.snapshot()
+    (shown,) = view["accounts"]
+    assert shown["verdicts"]["accepted"] == sum(shown["requests"]) == 2
+    assert sum(shown["requests"][-3:]) == 2
+    (held,) = view["on_hold"]
+    assert 0 <= held["age"] < 60
+    assert view["at"] == round(now, 3)
 
 
 async def test_ring_of_a_late_alarm_is_counted_once(simulator: Simulator) -> None:

@@ -186,7 +186,9 @@ async def _of_page(url: str) -> Snapshots:
     token = os.environ.get(TOKEN_VARIABLE) or where.query.get("token")
     if token is not None and where.raw_user is not None:
         raise UnusableError(f"{shown_url(url)}: expected no user beside a token")
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {"Connection": "keep-alive"}  # as browsers do: it isn't by a proxy
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=10.0)
     async with (
         aiohttp.ClientSession(

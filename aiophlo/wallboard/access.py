@@ -81,11 +81,15 @@ def has_token(asked: Asked, token: str) -> bool:
 def _is_from_here(asked: Asked) -> bool:
     """Say whether it was made on this machine, and not by a proxy on it.
 
-    A proxy tells whom it speaks for, or speaks HTTP/1.0, as no browser does. A page of
-    another site whose name was made to lead here has that name as its host.
+    A proxy tells whom it speaks for; or it doesn't pass on that a browser would keep
+    the connection, as this is between neighbours alone: nginx, unless told to, says
+    nothing else. A page of another site whose name was made to lead here has that
+    name as its host.
     """
     headers = asked.headers
-    if asked.http == "1.0" or any(name in headers for name in _FORWARDED):
+    if asked.http != "1.1" or any(name in headers for name in _FORWARDED):
+        return False
+    if "keep-alive" not in headers.get("connection", "").lower():
         return False
     host = headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host

@@ -110,9 +110,10 @@ class Site:
     def _why_not(self) -> str:
         if self._token is None:
             return (
-                "This wallboard is seen from its own machine alone. To see it from"
-                " elsewhere, or through a proxy, give it a token, and open it with"
-                " ?token=… at the end of its URL."
+                "This wallboard is seen from its own machine alone, by a browser or"
+                " whatever else sends Connection: keep-alive. To see it from elsewhere,"
+                " or through a proxy, give it a token, and open it with ?token=… at the"
+                " end of its URL."
             )
         return "Open this wallboard with ?token=… at the end of its URL."
 

@@ -58,7 +58,10 @@ import asyncio, sys
 
 async def watch(port, reads):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /wall/events HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    writer.write(
+        b"GET /wall/events HTTP/1.1\\r\\nHost: localhost\\r\\n"
+        b"Connection: keep-alive\\r\\n\\r\\n"
+    )
     await writer.drain()
     while reads and await reader.read(65536):
         pass

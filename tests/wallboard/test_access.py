@@ -12,7 +12,8 @@ TOKEN: Final = "a token that nobody guesses"  # noqa: S105 -- made up
 
 def asked(**fields: Any) -> Asked:  # noqa: ANN401 -- any of its fields
     """Return a request from this machine."""
-    headers = {"host": "localhost:8080", **fields.pop("headers", {})}
+    usual = {"host": "localhost:8080", "connection": "keep-alive"}
+    headers = {**usual, **fields.pop("headers", {})}
     known = {"method": "GET", "path": "/", "peer": "127.0.0.1", **fields}
     return Asked(**known, headers=headers)
 
@@ -34,6 +35,9 @@ def test_this_machine_needs_no_token(host: str) -> None:
         {"headers": {"forwarded": "for=192.0.2.7"}},
         {"headers": {"via": "1.1 proxy"}},
         {"http": "1.0"},
+        {"http": "2"},
+        {"headers": {"connection": ""}},
+        {"headers": {"connection": "close"}},
         {"headers": {"host": "evil.example:8080"}},
         {"headers": {"host": ""}},
     ],

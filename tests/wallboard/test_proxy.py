@@ -37,7 +37,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location /for/team/ {{ proxy_pass http://127.0.0.1:{behind}/wall/; }}
+        location /for/team/ {{ {options} proxy_pass http://127.0.0.1:{behind}/wall/; }}
     }}
 }}
 """
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="apt-get install nginx-lig
 
 @contextlib.asynccontextmanager
 async def proxied(
-    board: Wallboard, token: str | None, folder: Path
+    board: Wallboard, token: str | None, folder: Path, options: str = ""
 ) -> AsyncIterator[str]:
     """Serve a wallboard behind nginx."""
     app = web.Application()
@@ -56,7 +56,10 @@ async def proxied(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = free_port()
-    text = CONFIGURATION.format(folder=folder, port=port, behind=runner.addresses[0][1])
+    behind = runner.addresses[0][1]
+    text = CONFIGURATION.format(
+        folder=folder, port=port, behind=behind, options=options
+    )
     (folder / "nginx.conf").write_text(text, "utf-8")
     assert NGINX is not None
     process = await asyncio.create_subprocess_exec(
@@ -86,14 +89,22 @@ async def _listening(port: int) -> None:
                 return
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "proxy_http_version 1.1;",
+        'proxy_http_version 1.1; proxy_set_header Connection "";',  # since nginx 1.29.7
+    ],
+)
 async def test_nginx_without_a_token_shows_nothing(
-    simulator: Simulator, tmp_path: Path
+    options: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     """To the page all the world would seem to be on this machine."""
     async with (
         pool_of(simulator) as pool,
-        proxied(Wallboard(pool), None, tmp_path) as url,
-        aiohttp.ClientSession() as session,
+        proxied(Wallboard(pool), None, tmp_path, options) as url,
+        aiohttp.ClientSession(headers={"Connection": "keep-alive"}) as session,
         session.get(url) as answer,
     ):
         assert answer.status == 403

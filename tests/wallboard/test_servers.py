@@ -21,6 +21,8 @@ from aiophlo.wallboard.feed import Feed
 from tests.support.doubles import pool_of
 from tests.support.ports import free_port
 
+BROWSERS: Final = {"Connection": "keep-alive"}
+FROM_HERE: Final = b"Host: localhost\r\nConnection: keep-alive"
 TOKEN: Final = "a token/that nobody&guesses%41"  # noqa: S105 -- made up
 
 
@@ -100,7 +102,7 @@ async def served(
     jar = aiohttp.CookieJar(unsafe=True)  # of an IP address, too
     async with (
         serve(board, token) as url,
-        aiohttp.ClientSession(cookie_jar=jar) as session,
+        aiohttp.ClientSession(cookie_jar=jar, headers=BROWSERS) as session,
     ):
         yield Site(url, board, session)
 
@@ -181,7 +183,7 @@ async def test_watcher_that_reads_nothing_is_owed_no_more_than_a_little(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0][:2], limit=1)
-    writer.write(b"GET /wall/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    writer.write(b"GET /wall/events HTTP/1.1\r\n%s\r\n\r\n" % FROM_HERE)
     async with asyncio.timeout(60.0):
         while made < 30:  # noqa: ASYNC110 -- 3 MB, if nothing held them back
             await asyncio.sleep(0.05)
@@ -211,7 +213,7 @@ async def test_watcher_that_reads_nothing_is_let_go_or_counted(
     async with serve(board, None) as url:
         port = int(url.split(":")[2].partition("/")[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
-        writer.write(b"GET /team/wall/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(b"GET /team/wall/events HTTP/1.1\r\n%s\r\n\r\n" % FROM_HERE)
         async with asyncio.timeout(20.0):
             while not board.feed.watchers:  # noqa: ASYNC110 -- until it has come
                 await asyncio.sleep(0.01)

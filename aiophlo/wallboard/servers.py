@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -187,6 +188,9 @@ async def _stream_asgi(feed: Feed, receive: Receive, send: Send) -> None:
     """Send events until the browser has gone, which ASGI tells in its own way."""
 
     async def write(content: bytes) -> None:
+        if _is_uvicorn_stopping():
+            feed.close()
+            return
         await send(_body(content, more=True))
 
     async def pass_on() -> None:
@@ -211,6 +215,15 @@ async def _stream_asgi(feed: Feed, receive: Receive, send: Send) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_uvicorn_stopping() -> bool:
+    """Say whether uvicorn was told to stop, which it tells once all answers have ended.
+
+    Its handler of signals is a method of the server, whose `should_exit` it sets.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", None) is True
 
 
 def _body(content: bytes, *, more: bool = False) -> dict[str, Any]:

@@ -101,6 +101,8 @@ def _trouble(one: Mapping[str, Any], age: float) -> RenderableType:
         text.append(f"\n{name}: {ago}", "not bold")
     return Panel(
         text,
+        title="ALARM" if alarm else "warning",
+        title_align="left",
         style="white on red" if alarm else "yellow",
         border_style="bold red" if alarm else "yellow",
     )
@@ -228,6 +230,6 @@ def _seconds(seconds: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return an age as the page has it, such as 59 s or 1:02."""
+    """Return an age as the page has it, such as 59 s or 1:02 min."""
     whole = max(int(seconds), 0)
-    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02}"  # noqa: PLR2004 -- a minute
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02} min"  # noqa: PLR2004 -- a minute

@@ -182,7 +182,8 @@ async def test_customer_on_hold_is_first_and_ages(simulator: Simulator) -> None:
     """They wait while somebody scrolls."""
     trouble = {"level": "alarm", "what": "on hold", "todo": "Call back.", "age": 58.0}
     text = drawn(await view_of(simulator, troubles=[trouble]), 2.0)
-    assert "on hold — for 1:00" in text.splitlines()[2]
+    assert "ALARM" in text.splitlines()[1]  # also where there are no colours
+    assert "on hold — for 1:00 min" in text.splitlines()[2]
     assert "Call back." in text
 
 
@@ -242,7 +243,7 @@ async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.4, "0 s"), (59.9, "59 s"), (62, "1:02")]
+    ("seconds", "shown"), [(0.4, "0 s"), (59.9, "59 s"), (62, "1:02 min")]
 )
 def test_ages(seconds: float, shown: str) -> None:
     """They are the page's."""

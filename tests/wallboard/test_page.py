@@ -264,6 +264,7 @@ async def test_alarm_shows_within_a_second_at_the_top(browser: Browser) -> None:
         text = await alarm.inner_text()
         assert "on hold" in text
         assert "Call the customer back" in text
+        assert re.search(r"\bfor \d+ s\b", text)
         assert f"Customer …{CUSTOMER[-2:]}" in text
         held = screen.page.locator("#doubts tr.held")
         await expect(held).not_to_have_count(0)
@@ -305,6 +306,8 @@ async def test_old_data_says_so_within_three_seconds_and_recovers(
             await stale.wait_for(timeout=10_000)
             assert 2_000 < await screen.page.evaluate("window.noticed") < 3_000
             assert "OLD DATA" in await stale.inner_text()
+            processes = await screen.page.locator("#processes").inner_text()
+            assert "coordinator" not in processes  # that there is none is no fault
             await expect(screen.page.locator("#well")).to_be_hidden()
             async with serving(Wallboard(pool), port):
                 await expect(stale).to_be_hidden(timeout=10_000)
@@ -333,6 +336,7 @@ async def test_old_data_says_so_wherever_a_phone_is_scrolled_to(
             stale = page.locator("#stale")
             await stale.wait_for(timeout=10_000)
             await expect(stale).to_be_in_viewport(ratio=1.0)
+            await expect(stale).to_contain_text("14 customers may still be on hold.")
             height = await stale.evaluate("e => e.offsetHeight")
             assert height < PHONE["height"] / 8
             assert (

@@ -40,7 +40,7 @@ function age(seconds) {
   const whole = Math.max(Math.floor(seconds), 0);
   if (whole < 60) return `${whole} s`;
   const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes}:${String(whole % 60).padStart(2, "0")}`;
+  if (minutes < 60) return `${minutes}:${String(whole % 60).padStart(2, "0")} min`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
@@ -91,7 +91,7 @@ function showTroubles() {
   const warnings = view.troubles.filter((one) => one.level !== "alarm");
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
   const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: one.brief ? "card alarm named" : "card alarm", "data-number": customersOf(one) },
-    one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, ageOf(one.age)),
+    one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, "for ", ageOf(one.age)),
     make("strong", {}, one.what), make("p", { class: "todo" }, ...unbroken(one.todo)),
     one.brief ? make("p", { class: "brief" }, ...unbroken(one.brief)) : null)));
   if (!cards) {
@@ -370,15 +370,16 @@ function showFirstTroubles() {
   showTroubleCards(fits);
 }
 
+// Of one that needs none, "without" would be read as what is wrong.
 const COORDINATORS = { none: "without a coordinator", reached: "reaches the coordinator", away: "does NOT reach the coordinator" };
 
 function showProcesses() {
+  const shared = view.processes.some((one) => one.coordinator !== "none");
   at("processes").replaceChildren(...view.processes.map((one) => make("li", {},
-    `${one.name}: ${COORDINATORS[one.coordinator] || one.coordinator}, heard `, ageOf(one.age), " ago")));
+    `${one.name}: ${shared ? `${COORDINATORS[one.coordinator] || one.coordinator}, ` : ""}heard `, ageOf(one.age), " ago")));
   at("notice").hidden = !view.notice;
   setText(at("notice"), view.notice);
   const away = view.processes.filter((one) => one.coordinator === "away").length;
-  const shared = view.processes.some((one) => one.coordinator !== "none");
   at("health").dataset.state = away ? "away" : "reached";
   setText(at("health"), !shared ? "" : away ? `Coordinator away from ${away} of ${view.processes.length}` : `Coordinated: ${view.processes.length}`);
   const results = Object.entries(view.webhooks.results).map(([name, count]) => `${count} ${name === "fed" ? "passed on" : name}`);
@@ -403,9 +404,10 @@ function watchAge() {
   const state = stale ? "stale" : everHeard ? "live" : "waiting";
   at("live").dataset.state = state;
   setText(at("live"), stale ? "Not live" : everHeard ? "Live" : "Connecting…");
-  fill("stale", JSON.stringify([stale, everHeard]), () => !stale ? [] : everHeard
+  const held = everHeard ? view.on_hold_number : 0;
+  fill("stale", JSON.stringify([stale, everHeard, held]), () => !stale ? [] : everHeard
     ? ["OLD DATA: nothing has come for ", make("span", { "aria-live": "off" }, ageOf(0)),
-      ". What you see may be wrong. Trying again…"]
+      held ? `. ${counted(held, "customer")} may still be on hold.` : ". What you see may be wrong.", " Trying again…"]
     : ["No data: the wallboard's server doesn't answer. Trying again…"]);
   // What is jumped to is to end up below it, with its outline.
   document.documentElement.style.scrollPaddingTop = stale ? `${at("stale").offsetHeight + 8}px` : "";

@@ -701,8 +701,9 @@ async def test_key_of_the_chart_is_not_torn_apart_on_a_phone(
 ) -> None:
     """Two dashes at the end of a line are no key."""
     simulator.answer_next(429)
+    account = account_of(simulator, quota=Quota(300, per=5.0))
     async with (
-        pool_of(simulator) as pool,
+        pool_of(simulator, account) as pool,
         serving(Wallboard(pool)) as url,
         shown(browser, url, PHONE) as screen,
     ):
@@ -712,6 +713,11 @@ async def test_key_of_the_chart_is_not_torn_apart_on_a_phone(
         tops = await parts.evaluate_all("all => all.map(e => e.offsetTop)")
         assert tops[0] == tops[3]
         assert tops[1] == tops[2] > tops[0]
+        edge = "all => all.map(e => e.offsetLeft + e.offsetWidth)"
+        quota, now = (await parts.evaluate_all(edge))[2:]
+        assert abs(quota - now) <= 1  # where the chart ends
+        widths = await parts.evaluate_all("all => all.map(e => e.offsetWidth)")
+        assert widths[3] < widths[2]
         heights = await parts.evaluate_all("all => all.map(e => e.offsetHeight)")
         assert max(heights) < 1.5 * min(heights)
         assert not await screen.is_wider_than_the_screen()

@@ -182,6 +182,20 @@ class Metrics:
             new = weakref.ref(pool), weakref.ref(backlog)
             self._watched = (*alive, new)
 
+    def leave(self, backlog: Backlog, pool: int) -> None:
+        """Look no more at a pool that is closed: its quota is another one's now.
+
+        Args:
+            backlog: As it was given to `watch`.
+            pool: As it is given with its handovers.
+        """
+        with self._watching:
+            self._watched = tuple(
+                one for one in self._watched if one[1]() not in {None, backlog}
+            )
+        for key in [key for key in self._active if key[0] == pool]:
+            self._active.pop(key, None)
+
     def attempt_ended(
         self, begun: AttemptBegun, event: AttemptEnded, caller: Context
     ) -> None:

@@ -145,6 +145,7 @@ class _Telemetry(ClosingObserver):
     def close(self) -> None:
         """Record what still waits: the pool is closed."""
         self._backlog.close()
+        self._metrics.leave(self._backlog, id(self))
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         attempt = self._spans.attempt_ended(event)

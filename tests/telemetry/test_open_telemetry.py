@@ -363,6 +363,21 @@ async def test_state_is_there_when_metrics_are_collected(
         }
 
 
+async def test_quota_of_a_closed_pool_is_not_counted_again(
+    simulator: Simulator, recorder: Recorder
+) -> None:
+    """With its successor's, others would seem to leave half of the quota."""
+    telemetry = recorder.telemetry()
+    account = account_of(simulator, quota=Quota(300, per=5.0))
+    async with pool_of(simulator, account, observers=[telemetry]) as former:
+        [(_, limit)] = recorder.values("aiophlo.pace.limit")
+    async with pool_of(simulator, account, observers=[telemetry]):
+        assert recorder.values("aiophlo.pace.limit") == [({}, limit)]
+        assert recorder.values("aiophlo.pace") == [({}, limit)]
+    assert recorder.values("aiophlo.pace") == []
+    del former
+
+
 async def test_waiting_and_in_flight_are_counted_while_they_are(
     simulator: Simulator, recorder: Recorder
 ) -> None:

@@ -27,14 +27,15 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
     for part in parts:
         for account in part["accounts"]:
             accounts.setdefault(account["account"], []).append(account)
+    on_hold = _customers(parts)
     view: dict[str, Any] = {
         "at": round(now, 3),
         "notice": next(filter(None, (part.get("notice") for part in parts)), ""),
         "accounts": [_account(found, now) for _, found in sorted(accounts.items())],
         "phases": _phases(parts),
         "handovers": _oldest(part["handovers"] for part in parts),
-        "on_hold": _oldest(part["on_hold"] for part in parts),
-        "on_hold_number": sum(len(part["on_hold"]) for part in parts),
+        "on_hold": _oldest([on_hold]),
+        "on_hold_number": len(on_hold),
         "in_doubt": sorted(_all(parts, "in_doubt"), key=_age)[:_MOST],
         "unseen": sum(part["unseen"] for part in parts),
         "unseen_age": _least(part.get("unseen_age") for part in parts),
@@ -107,6 +108,17 @@ def _phases(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
             known["number"] += told["number"]
             known["oldest"] = max(known["oldest"], told["oldest"])
     return phases
+
+
+def _customers(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each customer once; another process may have tried to help them, too."""
+    found: dict[str | int, dict[str, Any]] = {}
+    for one in sorted(_all(parts, "on_hold"), key=_age):
+        known = {name: value for name, value in one.items() if value != ""}
+        # Several may be masked alike.
+        name = len(found) if "…" in one["id"] else one["id"]
+        found[name] = {**one, **found.get(name, {}), **known}
+    return list(found.values())
 
 
 def _webhooks(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -72,6 +72,18 @@ async def test_silent_process_is_named_and_then_left_out() -> None:
     assert len(merged([silent], NOW + 60.0)["processes"]) == 0
 
 
+async def test_customer_whom_two_processes_know_is_one() -> None:
+    """One has begun the handover, another has recovered it, and knows less of it."""
+    known = {"id": "0" * 16, "age": 60.0, "agent": "…33", "customer": "…44"}
+    known |= {"partner": "…55", "phase": "ringing", "phase_age": 60.0}
+    less = {**known, "age": 5.0, "agent": "", "partner": ""}
+    for held in ([known, less], [less, known]):
+        view = merged([await part(on_hold=[one]) for one in held], NOW)
+        assert view["on_hold"] == [known]
+        assert view["on_hold_number"] == 1
+        assert [one["kind"] for one in view["troubles"]] == ["on_hold"]
+
+
 async def test_process_without_its_coordinator_is_named() -> None:
     """It sends at a share of the quota, and double clicks ring twice."""
     (trouble,) = merged([await part(coordinator="away")], NOW)["troubles"]

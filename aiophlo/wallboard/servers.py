@@ -115,9 +115,10 @@ async def _pass_on(feed: Feed, write: _Write) -> None:
 
 def _asked_of_aiohttp(request: web.Request) -> Asked:
     path = request.match_info.get("path")
+    is_below_nothing = path is None and request.path != "/"  # mounted, without a slash
     return Asked(
         method=request.method,
-        path="" if path is None else f"/{path}",
+        path="" if is_below_nothing else f"/{path or ''}",
         headers=_joined(request.headers.items()),
         token=request.query.get("token"),
         peer=_peer(request.transport),

@@ -262,6 +262,22 @@ async def test_path_without_its_slash_leads_to_the_page(open_pool: SessionPool) 
             assert (answer.status, str(answer.url)) == (200, site.url)
 
 
+async def test_application_runs_by_itself_too(open_pool: SessionPool) -> None:
+    """Mounted nowhere, it led from the page to the page."""
+    runner = web.AppRunner(aiohttp_app(open_pool, token=TOKEN), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    jar = aiohttp.CookieJar(unsafe=True)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    async with (
+        aiohttp.ClientSession(cookie_jar=jar) as session,
+        session.get(url, params={"token": TOKEN}) as answer,
+    ):
+        assert (answer.status, str(answer.url)) == (200, url)
+        assert "wallboard.js" in await answer.text()
+    await runner.cleanup()
+
+
 @SERVERS
 async def test_token_becomes_a_cookie_and_leaves_the_url(
     serve: Callable[..., Any], open_pool: SessionPool

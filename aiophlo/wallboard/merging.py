@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from aiophlo.model.actions import Lane
 from aiophlo.wallboard.figures import SLICE, SLICES, percentile
 from aiophlo.wallboard.troubles import troubles
 
@@ -11,6 +12,7 @@ _SHARES: Final = {"p50": 0.5, "p99": 0.99}
 _GONE: Final = 15.0  # seconds after which a silent process is left out
 _MOST: Final = 50
 _SUMS: Final = ("in_flight", "joined")
+_LANES: Final = tuple(lane.name.lower() for lane in Lane)
 _COUNTS: Final = ("waiting", "verdicts", "reasons", "waits", "answers")
 
 
@@ -58,6 +60,7 @@ def _account(found: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
     newest = max(found, key=lambda one: one["slice"])
     sums = {name: _added(one[name] for one in found) for name in _COUNTS}
     waits, answers = sums.pop("waits"), sums.pop("answers")
+    sums["waiting"] = dict(sorted(sums["waiting"].items(), key=_place))
     paces = [one["pace"] for one in found if one["pace"] is not None]
     return {
         "account": newest["account"],
@@ -93,6 +96,11 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for one in counts:
         total.update(one)
     return dict(total)
+
+
+def _place(lane: tuple[str, int]) -> int:
+    """Return where a lane stands; one of a newer aiophlo last."""
+    return _LANES.index(lane[0]) if lane[0] in _LANES else len(_LANES)
 
 
 def _percentiles(classes: Mapping[str, int]) -> dict[str, float | None]:

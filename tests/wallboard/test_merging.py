@@ -54,6 +54,15 @@ async def test_figures_of_one_account_are_added_up() -> None:
     assert [process["name"] for process in view["processes"]] == ["a", "b"]
 
 
+async def test_lanes_stand_in_the_order_in_which_they_go() -> None:
+    """A database gives their names back by length, so that they changed places."""
+    lanes = {"looked": 1, "urgent": 2, "awaited": 3, "streamed": 4, "of a newer one": 5}
+    (shown,) = merged([account(await part(name="a"), waiting=lanes)], NOW)["accounts"]
+    order = ["urgent", "awaited", "streamed", "looked", "of a newer one"]
+    assert list(shown["waiting"]) == order
+    assert shown["waiting"] == lanes
+
+
 async def test_rows_of_a_process_that_is_a_slice_behind_are_put_in_place() -> None:
     """Its requests would be counted in a slice in which they weren't sent."""
     row = [0] * (SLICES - 1) + [3]

@@ -198,10 +198,8 @@ async def _stream_asgi(feed: Feed, receive: Receive, send: Send) -> None:
         try:
             await _pass_on(feed, write)
             await send(_body(b""))
-        except TimeoutError:  # ASGI can't abort it: it counts for as long as it is open
-            async with contextlib.aclosing(feed.watch()) as snapshots:
-                async for _ in snapshots:
-                    pass
+        except TimeoutError:
+            await _end_when_read(feed, send)
         except (OSError, TooManyError):
             pass
 
@@ -225,6 +223,22 @@ def _is_uvicorn_stopping() -> bool:
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return getattr(server, "should_exit", None) is True
+
+
+async def _end_when_read(feed: Feed, send: Send) -> None:
+    """End an answer that nobody reads; then its browser, if it wakes, comes again.
+
+    ASGI can't abort it, so it counts as a watcher for as long as it is open.
+    """
+    ending = asyncio.ensure_future(send(_body(b"")))
+    try:
+        async with contextlib.aclosing(feed.watch()) as snapshots:
+            async for _ in snapshots:
+                if ending.done():
+                    return
+    finally:
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
 
 
 def _body(content: bytes, *, more: bool = False) -> dict[str, Any]:

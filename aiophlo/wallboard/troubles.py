@@ -158,8 +158,8 @@ def _quota(account: Mapping[str, Any], whose: str) -> Iterator[dict[str, Any]]:
             "quota_eaten",
             WARNING,
             "foreign traffic",
-            f"Something else {spends} the quota{whose}: {times}, at less than"
-            f" {limit:.1f}/s from here",
+            f"Something else {spends} the quota{whose}: {times}, while less"
+            f" than {limit:.1f}/s leaves here",
             "Find what else sends with this account: another program, a process without"
             " the coordinator, a subaccount. Or give this one a lower quota.",
             **_last_429(age),
@@ -278,8 +278,9 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "process",
                 WARNING,
                 "silent process",
-                f"{process['name']} has said nothing for {process['age']:.0f} s",
+                f"{process['name']} says nothing any more",
                 "It may hang, or be cut off; its figures here are old.",
+                sign=process["age"],
             )
 
 

@@ -141,7 +141,7 @@ async def test_process_that_ended_is_named_and_then_forgotten(
         await until(board, lambda view: len(view["processes"]) == 2)
         await other.close()
         view = await until(board, lambda view: view["troubles"])
-        assert "other has said nothing for" in view["troubles"][0]["what"]
+        assert "other says nothing any more" in view["troubles"][0]["what"]
 
 
 async def test_terminal_reads_it_from_the_database(

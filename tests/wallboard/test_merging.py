@@ -77,7 +77,8 @@ async def test_silent_process_is_named_and_then_left_out() -> None:
     busy = {**silent, "name": "busy", "at": NOW + 5.0}
     (trouble,) = merged([silent, busy], NOW + 5.0)["troubles"]
     assert trouble["kind"] == "process"
-    assert "silent has said nothing for 5 s" in trouble["what"]
+    assert trouble["what"] == "silent says nothing any more"  # read out once
+    assert trouble["last"] == {"Last sign": 5.0}
     assert len(merged([silent], NOW + 60.0)["processes"]) == 0
 
 

@@ -2,6 +2,7 @@
 // Shows what `events` sends. Text is set as text, never as HTML.
 
 const STALE_AFTER = 2.5; // seconds without a snapshot; one comes every second
+const SILENT_AFTER = 3; // seconds without a word of a process, as its trouble counts
 const SVG = "http://www.w3.org/2000/svg";
 const PHASES = {
   with_agent: "with agent", asking: "asking", ringing: "ringing", consulting: "consulting",
@@ -202,9 +203,9 @@ function accountCard(account) {
     make("dl", { class: "tiles" }, tile("in flight", account.in_flight), ...waiting),
     make("dl", { class: "tiles" },
       tile("wait p50", duration(account.wait.p50), false, "half waited up to"),
-      tile("wait p99", duration(account.wait.p99), false, "99 of 100 up to"),
+      tile("wait p99", duration(account.wait.p99), false, "99 % waited up to"),
       tile("answer p50", duration(account.answer.p50), false, "half answered within"),
-      tile("answer p99", duration(account.answer.p99), false, "99 of 100 within")));
+      tile("answer p99", duration(account.answer.p99), false, "99 % answered within")));
 }
 
 function showAccounts() {
@@ -375,8 +376,9 @@ const COORDINATORS = { none: "without a coordinator", reached: "reaches the coor
 
 function showProcesses() {
   const shared = view.processes.some((one) => one.coordinator !== "none");
+  const state = (one) => one.age > SILENT_AFTER ? "says nothing, " : shared ? `${COORDINATORS[one.coordinator] || one.coordinator}, ` : "";
   at("processes").replaceChildren(...view.processes.map((one) => make("li", {},
-    `${one.name}: ${shared ? `${COORDINATORS[one.coordinator] || one.coordinator}, ` : ""}heard `, ageOf(one.age), " ago")));
+    `${one.name}: ${state(one)}heard `, ageOf(one.age), " ago")));
   at("notice").hidden = !view.notice;
   setText(at("notice"), view.notice);
   const away = view.processes.filter((one) => one.coordinator === "away").length;

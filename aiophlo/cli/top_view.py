@@ -197,9 +197,11 @@ def _doubts(view: Mapping[str, Any], age: float) -> list[RenderableType]:
     if not view["in_doubt"]:
         return []
     names = ("action", "who", "reason", "account")
+    held = {one["id"] for one in view["on_hold"]}
+    first = sorted(view["in_doubt"], key=lambda one: one["handover"] not in held)
     rows = [
         (duration(one["age"] + age), *(one[name] for name in names))
-        for one in view["in_doubt"][:_SHOWN]
+        for one in first[:_SHOWN]
     ]
     title = "In doubt: done or not; a dial may have rung"
     table = _table(title, ("ago", "action", "whom", "why", "account"), rows)

@@ -235,6 +235,17 @@ async def test_tables_say_who_the_customer_is_and_how_many_more_there_are(
     assert "In doubt: done or not; a dial may have rung" in text
 
 
+async def test_doubts_of_who_is_on_hold_come_first(simulator: Simulator) -> None:
+    """They say what went wrong for the customer who waits now."""
+    doubt = {"action": "Dial", "who": "…29", "reason": "timeout", "account": "MA"}
+    rows = [{**doubt, "age": 1.0, "handover": ""} for _ in range(9)]
+    rows += [{**doubt, "age": 50.0, "handover": "h", "who": "…30"}]
+    held = {"on_hold": [{"id": "h"}], "on_hold_number": 1}
+    text = drawn(await view_of(simulator, in_doubt=rows, **held), width=120)
+    shown = [line for line in text.splitlines() if "Dial" in line]
+    assert ["…30" in line for line in shown] == [True, *[False] * 7]
+
+
 async def test_it_fits_a_narrow_terminal(simulator: Simulator) -> None:
     """Operators have 80 columns."""
     text = drawn(await view_of(simulator), width=80)

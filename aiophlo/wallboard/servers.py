@@ -234,7 +234,7 @@ async def _end_when_read(feed: Feed, send: Send) -> None:
     try:
         async with contextlib.aclosing(feed.watch()) as snapshots:
             async for _ in snapshots:
-                if ending.done():
+                if ending.done() or _is_uvicorn_stopping():
                     return
     finally:
         ending.cancel()

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 import attrs
@@ -220,6 +221,45 @@ async def test_watcher_that_reads_nothing_is_let_go_or_counted(
             assert await _is_ended(reader, whole=counted > 0)
         finally:
             writer.transport.abort()
+
+
+async def test_reader_that_sleeps_keeps_no_answer_open_when_uvicorn_stops(
+    open_pool: SessionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deploy would wait for somebody's tablet."""
+    monkeypatch.setattr("aiophlo.wallboard.servers._WRITE_WITHIN", 0.05)
+    board = Wallboard(open_pool)
+    board.feed = Feed(dict, every=0.05)
+    written, stuck = 0, asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal written
+        written += message["type"] == "http.response.body"
+        if written > 1:
+            await asyncio.Event().wait()
+        stuck.set()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/events",
+        "query_string": f"token={quote(TOKEN)}".encode(),
+    }
+    app = asgi_app(board, token=TOKEN)
+    answering = asyncio.ensure_future(app(scope, receive, send))
+    async with asyncio.timeout(5.0):
+        await stuck.wait()
+        await asyncio.sleep(0.3)
+        assert board.feed.watchers == 1
+        monkeypatch.setattr(
+            "aiophlo.wallboard.servers._is_uvicorn_stopping", lambda: True
+        )
+        await answering
+    assert board.feed.watchers == 0
 
 
 async def _is_ended(reader: asyncio.StreamReader, *, whole: bool) -> bool:

@@ -29,6 +29,7 @@ class _Watcher:
     def __init__(self) -> None:
         self.newest: bytes | None = None
         self.news = asyncio.Event()
+        self.ended = False
 
 
 class Feed:
@@ -57,7 +58,6 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event | None = None
         self._latest: bytes | None = None
-        self._closed = False
 
     @property
     def watchers(self) -> int:
@@ -82,10 +82,10 @@ class Feed:
             self._start()
             watcher.newest = self._latest or self.encoded()
             watcher.news.set()
-            while not self._closed:
+            while not watcher.ended:
                 await watcher.news.wait()
                 watcher.news.clear()
-                if watcher.newest is not None and not self._closed:
+                if watcher.newest is not None and not watcher.ended:
                     newest, watcher.newest = watcher.newest, None
                     yield newest
         finally:
@@ -99,9 +99,12 @@ class Feed:
             self._hurry.set()
 
     def close(self) -> None:
-        """End the watch of everybody; a server that stops would wait for them."""
-        self._closed = True
+        """End the watch of everybody; a server that stops would wait for them.
+
+        Who watches through another server comes again.
+        """
         for watcher in self._watchers:
+            watcher.ended = True
             watcher.news.set()
 
     def _start(self) -> None:

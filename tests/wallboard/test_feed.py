@@ -137,6 +137,20 @@ async def test_closing_ends_every_watch(snapshots: Snapshots) -> None:
     assert feed.watchers == 0
 
 
+async def test_board_of_a_server_that_stopped_is_shown_by_another(
+    snapshots: Snapshots,
+) -> None:
+    """Mounted twice, inside and outside: the outer one's walls went dark for good."""
+    feed = Feed(snapshots, every=0.01)
+    async with contextlib.aclosing(feed.watch()) as before:
+        await anext(before)
+        feed.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(before)
+    async with asyncio.timeout(20.0), contextlib.aclosing(feed.watch()) as after:
+        assert await anext(after) != await anext(after)
+
+
 async def test_more_than_is_good_are_refused(
     snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
 ) -> None:

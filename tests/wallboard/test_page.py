@@ -114,10 +114,12 @@ class Screen:
 
 
 @contextlib.asynccontextmanager
-async def serving(board: Wallboard, port: int = 0) -> AsyncIterator[str]:
+async def serving(
+    board: Wallboard, port: int = 0, token: str | None = None
+) -> AsyncIterator[str]:
     """Serve a wallboard below a path."""
     app = web.Application()
-    app.add_subapp("/team/wall", aiohttp_app(board))
+    app.add_subapp("/team/wall", aiohttp_app(board, token=token))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -310,6 +312,27 @@ async def test_old_data_says_so_within_three_seconds_and_recovers(
             assert "coordinator" not in processes  # that there is none is no fault
             await expect(screen.page.locator("#well")).to_be_hidden()
             async with serving(Wallboard(pool), port):
+                await expect(stale).to_be_hidden(timeout=10_000)
+
+
+async def test_wall_whose_token_was_replaced_says_so(
+    simulator: Simulator, browser: Browser
+) -> None:
+    """It would try again for ever, and nobody would know why."""
+    port = free_port()
+    async with pool_of(simulator) as pool:
+        server = contextlib.AsyncExitStack()
+        first = serving(Wallboard(pool), port, "a" * 40)
+        url = await server.enter_async_context(first)
+        async with shown(browser, f"{url}?token={'a' * 40}") as screen:
+            await server.aclose()
+            stale = screen.page.locator("#stale")
+            await expect(stale).to_contain_text("Trying again", timeout=10_000)
+            async with serving(Wallboard(pool), port, "b" * 40):
+                await expect(stale).to_contain_text(
+                    "It wants another token", timeout=10_000
+                )
+            async with serving(Wallboard(pool), port, "a" * 40):
                 await expect(stale).to_be_hidden(timeout=10_000)
 
 

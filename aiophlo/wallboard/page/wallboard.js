@@ -16,6 +16,7 @@ const at = (id) => document.getElementById(id);
 let view = null;
 let heardAt = performance.now();
 let everHeard = false;
+let isRefused = false;
 
 function make(tag, attributes, ...children) {
   const made = document.createElement(tag);
@@ -407,10 +408,11 @@ function watchAge() {
   at("live").dataset.state = state;
   setText(at("live"), stale ? "Not live" : everHeard ? "Live" : "Connecting…");
   const held = everHeard ? view.on_hold_number : 0;
-  fill("stale", JSON.stringify([stale, everHeard, held]), () => !stale ? [] : everHeard
+  const todo = isRefused ? " It wants another token: open it anew with that." : " Trying again…";
+  fill("stale", JSON.stringify([stale, everHeard, held, isRefused]), () => !stale ? [] : everHeard
     ? ["OLD DATA: nothing has come for ", make("span", { "aria-live": "off" }, ageOf(0)),
-      held ? `. ${counted(held, "customer")} may still be on hold.` : ". What you see may be wrong.", " Trying again…"]
-    : ["No data: the wallboard's server doesn't answer. Trying again…"]);
+      held ? `. ${counted(held, "customer")} may still be on hold.` : ". What you see may be wrong.", todo]
+    : [`No data: the wallboard's server doesn't answer.${todo}`]);
   // What is jumped to is to end up below it, with its outline.
   document.documentElement.style.scrollPaddingTop = stale ? `${at("stale").offsetHeight + 8}px` : "";
   if ((tickAges() || turned) && room.fits && overflows()) showTables();
@@ -426,8 +428,15 @@ function connect() {
     watchAge();
   };
   events.onerror = () => {
+    askWhy();
     if (events.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
   };
+}
+
+// Events don't tell an answer's status.
+async function askWhy() {
+  const status = await fetch("events", { method: "HEAD" }).then((answer) => answer.status, () => 0);
+  isRefused = status === 403;
 }
 
 function setTheme(theme) {

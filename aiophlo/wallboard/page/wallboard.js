@@ -93,7 +93,7 @@ function showTroubles() {
   const warnings = view.troubles.filter((one) => one.level !== "alarm");
   const said = (list) => JSON.stringify(list.map((one) => [one.what, one.todo]));
   const cards = fill("alarms", said(alarms), () => alarms.map((one) => make("div", { class: one.brief ? "card alarm named" : "card alarm", "data-number": customersOf(one) },
-    one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, "for ", ageOf(one.age)),
+    one.age === undefined ? null : make("span", { class: "age", "aria-live": "off" }, ageOf(one.age)),
     make("strong", {}, one.what), make("p", { class: "todo" }, ...unbroken(one.todo)),
     one.brief ? make("p", { class: "brief" }, ...unbroken(one.brief)) : null)));
   if (!cards) {

@@ -9,6 +9,7 @@ from aiophlo.wallboard.figures import SLICE, SLICES, percentile
 from aiophlo.wallboard.troubles import troubles
 
 _SHARES: Final = {"p50": 0.5, "p99": 0.99}
+_SILENT: Final = 3.0  # seconds; each tells the others once a second
 _GONE: Final = 15.0  # seconds after which a silent process is left out
 _MOST: Final = 50
 _SUMS: Final = ("in_flight", "joined")
@@ -44,11 +45,7 @@ def merged(parts: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:
         "event_age": _least(part.get("event_age") for part in parts),
         "webhooks": _webhooks([part["webhooks"] for part in parts]),
         "processes": [
-            {
-                "name": part["name"],
-                "age": round(max(now - part["at"], 0.0), 1),
-                "coordinator": part["coordinator"],
-            }
+            _process(part, now)
             for part in sorted(parts, key=lambda part: str(part["name"]))
         ],
     }
@@ -89,6 +86,16 @@ def _rows(found: Sequence[Mapping[str, Any]], name: str, last: int) -> list[int]
             if 0 <= index - behind < SLICES:
                 total[index - behind] += count
     return total
+
+
+def _process(part: Mapping[str, Any], now: float) -> dict[str, Any]:
+    age = max(now - part["at"], 0.0)
+    return {
+        "name": part["name"],
+        "age": round(age, 1),
+        "silent": age > _SILENT,
+        "coordinator": part["coordinator"],
+    }
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -273,7 +273,7 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 " other processes do, and who is on hold there, isn't seen here"
                 " meanwhile.",
             )
-        if process["age"] > _STALE:
+        if process["silent"]:
             yield _trouble(
                 "process",
                 WARNING,
@@ -282,9 +282,6 @@ def _processes(view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "It may hang, or be cut off; its figures here are old.",
                 sign=process["age"],
             )
-
-
-_STALE: Final = 3.0
 
 
 def _some(number: int, what: str) -> str:

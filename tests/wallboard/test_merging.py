@@ -75,7 +75,9 @@ async def test_silent_process_is_named_and_then_left_out() -> None:
     """Its figures are old, and nobody sees that of a sum."""
     silent = await part(name="silent")
     busy = {**silent, "name": "busy", "at": NOW + 5.0}
-    (trouble,) = merged([silent, busy], NOW + 5.0)["troubles"]
+    view = merged([silent, busy], NOW + 5.0)
+    assert [one["silent"] for one in view["processes"]] == [False, True]
+    (trouble,) = view["troubles"]
     assert trouble["kind"] == "process"
     assert trouble["what"] == "silent says nothing any more"  # read out once
     assert trouble["last"] == {"Last sign": 5.0}

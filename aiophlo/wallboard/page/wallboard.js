@@ -2,7 +2,6 @@
 // Shows what `events` sends. Text is set as text, never as HTML.
 
 const STALE_AFTER = 2.5; // seconds without a snapshot; one comes every second
-const SILENT_AFTER = 3; // seconds without a word of a process, as its trouble counts
 const SVG = "http://www.w3.org/2000/svg";
 const PHASES = {
   with_agent: "with agent", asking: "asking", ringing: "ringing", consulting: "consulting",
@@ -377,7 +376,7 @@ const COORDINATORS = { none: "without a coordinator", reached: "reaches the coor
 
 function showProcesses() {
   const shared = view.processes.some((one) => one.coordinator !== "none");
-  const state = (one) => one.age > SILENT_AFTER ? "says nothing, " : shared ? `${COORDINATORS[one.coordinator] || one.coordinator}, ` : "";
+  const state = (one) => one.silent ? "says nothing, " : shared ? `${COORDINATORS[one.coordinator] || one.coordinator}, ` : "";
   at("processes").replaceChildren(...view.processes.map((one) => make("li", {},
     `${one.name}: ${state(one)}heard `, ageOf(one.age), " ago")));
   at("notice").hidden = !view.notice;

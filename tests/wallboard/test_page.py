@@ -129,6 +129,14 @@ async def serving(
         await runner.cleanup()
 
 
+def hold(board: Wallboard, number: int) -> None:
+    """Tell a wallboard of so many customers who were left on hold."""
+    (account,) = board.pool.accounts
+    for name in (f"{one:016x}" for one in range(number)):
+        board(HandoverStep(account, name, "on_hold", "ringing"))
+        board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+
+
 @contextlib.asynccontextmanager
 async def shown(
     browser: Browser,
@@ -341,10 +349,7 @@ async def test_old_data_says_so_wherever_a_phone_is_scrolled_to(
     """Below the first screen, figures of an hour ago looked like now's."""
     async with pool_of(simulator) as pool:
         board = Wallboard(pool)
-        (account,) = pool.accounts
-        for name in (f"{number:016x}" for number in range(14)):
-            board(HandoverStep(account, name, "on_hold", "ringing"))
-            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        hold(board, 14)
         server = contextlib.AsyncExitStack()
         url = await server.enter_async_context(serving(board))
         still = {"reduced_motion": "reduce"}
@@ -511,9 +516,7 @@ async def test_wall_has_room_for_old_data_and_for_ages_that_grow(
     async with pool_of(simulator) as pool:
         board = Wallboard(pool)
         (account,) = pool.accounts
-        for name in (f"{number:016x}" for number in range(held)):
-            board(HandoverStep(account, name, "on_hold", "ringing"))
-            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        hold(board, held)
         phases = ("asking", "ringing", "consulting", "with_partner")
         for number in range(12):
             board(HandoverStep(account, f"{number:08}", phases[number % 4], "asked"))
@@ -600,9 +603,7 @@ async def test_wall_gives_up_nothing_for_which_it_has_room(
     async with pool_of(simulator) as pool:
         board = Wallboard(pool)
         (account,) = pool.accounts
-        for name in (f"{number:016x}" for number in range(held)):
-            board(HandoverStep(account, name, "ringing", "with_agent"))
-            board(HandoverEnded(account, name, "on_hold", 1.0, alarm=True, unseen=1))
+        hold(board, held)
         for number in range(6):
             board(HandoverStep(account, f"{number:08}", "ringing", "with_agent"))
         async with serving(board) as url, shown(browser, url, size) as screen:
